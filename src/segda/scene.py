@@ -1,0 +1,88 @@
+"""What travels through segda: a Scene (images with what is known about their pixels) and a Batch of two domains.
+
+Shapes, here and everywhere: `B` batch, `C` classes, `H W` pixels, `h w` cells of a feature map.
+
+On the wire (reader, augmentation, loader) a scene is single and small: image `(3, H, W)` uint8, label `(H, W)` uint8.
+`stack` makes a batch of them, `to` moves it and turns it into what networks and methods see:
+image `(B, 3, H, W)` float32 RGB in [0, 1], label `(B, H, W)` int64, weight `(B, H, W)` float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IGNORE = 255
+"""The label of a pixel that nobody is asked about: no class, no loss, no vote."""
+
+Box = tuple[int, int, int, int]
+"""top, left, height, width in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Images with what is known about their pixels.
+
+    label: train ids, IGNORE where unknown; None for a target scene, whose ground truth is never read in training.
+    weight: how much each pixel counts in a loss; None means one.
+    names: one short name an image (its file), for messages.
+    """
+
+    image: Tensor
+    label: Tensor | None = None
+    weight: Tensor | None = None
+    names: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str) -> Scene:
+        """The scene on `device` in the types that networks and methods work with; uint8 images become [0, 1]."""
+        image = self.image.to(device, non_blocking=True)
+        if image.dtype == torch.uint8:
+            image = image.float().div_(255)
+        label = None if self.label is None else self.label.to(device, non_blocking=True).long()
+        weight = None if self.weight is None else self.weight.to(device, non_blocking=True).float()
+        return Scene(image, label, weight, self.names)
+
+    def replace(self, **changes) -> Scene:
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One draw of each domain, and the random generator of this step (a pure function of seed and step)."""
+
+    source: Scene
+    target: Scene
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(self.source.to(device), self.target.to(device), self.rng)
+
+
+def stack(scenes: Sequence[Scene]) -> Scene:
+    """Single scenes of one size -> one scene with a leading batch dimension."""
+
+    def together(parts: list[Tensor | None]) -> Tensor | None:
+        known = [part for part in parts if part is not None]
+        assert len(known) in (0, len(parts)), "some scenes of a batch have a label or weight and some do not"
+        return torch.stack(known) if known else None
+
+    image = together([scene.image for scene in scenes])
+    assert image is not None
+    return Scene(
+        image,
+        together([scene.label for scene in scenes]),
+        together([scene.weight for scene in scenes]),
+        tuple(name for scene in scenes for name in scene.names),
+    )
+
+
+def crop(pixels: Tensor | None, box: Box | None) -> Tensor | None:
+    """The part of `(..., H, W)` pixels inside `box`; all of it when there is no box, nothing of nothing."""
+    if pixels is None or box is None:
+        return pixels
+    top, left, height, width = box
+    return pixels[..., top : top + height, left : left + width]
