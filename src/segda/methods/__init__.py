@@ -1,0 +1,14 @@
+"""METHODS: all that exist, by the name that a recipe calls them; `method.py` holds their contract."""
+
+from segda.methods.dacs import DACS
+from segda.methods.daformer import DAFormer
+from segda.methods.ebda import EBDA
+from segda.methods.method import Method
+from segda.methods.source_only import SourceOnly
+
+METHODS: dict[str, type[Method]] = {
+    "source_only": SourceOnly,
+    "dacs": DACS,
+    "daformer": DAFormer,
+    "ebda": EBDA,
+}

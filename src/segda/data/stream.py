@@ -1,0 +1,271 @@
+"""The training stream: draw number -> one source and one target scene, a pure function of (seed, draw
+number).
+
+So it is the same for any number of workers, and a resumed run goes on where it stopped by starting at its
+step.
+
+Uniform picks go through all images in a new order each epoch. Rare-class picks of the source (Hoyer et al.,
+DAFormer, CVPR 2022, sec. 3.3) draw a class first, rare ones more often, then an image that has enough of it,
+then look for a crop that still has. Unlike the authors' code, an image is decoded once however many crops are
+tried, and a class that no image has enough of is left out (their code stops).
+
+The target is always read without its label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch.utils.data import DataLoader, Dataset
+
+from segda.data.augment import IMAGENET_MEAN, Augment, augment, cut, draw_box, resize
+from segda.data.datasets import DataSet
+from segda.errors import DataError, RecipeError, SegdaError
+from segda.files import whole
+from segda.progress import Track, quietly
+from segda.scene import Batch, Scene, crop, stack
+
+log = logging.getLogger(__name__)
+
+SOURCE, TARGET, STEP = 0, 1, 2  # which stream of random numbers: default_rng((seed, stream, number))
+
+
+class RareClass(BaseModel):
+    """Rare-class sampling of the source; just one of min_pixels and min_share.
+
+    temperature: of the softmax over classes; small means rare classes only, .inf all alike.
+    min_pixels: an image serves a class if it has more pixels of it than this, counted at its full size.
+    min_share: the same, as a share of the image's pixels.
+    crop_ratio: a crop must have more than crop_ratio times min_pixels (min_share: of the crop's pixels).
+    retries: how often another crop is drawn when it has not; the last one is used.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: Annotated[float, Field(gt=0)]
+    min_pixels: Annotated[int, Field(ge=0)] | None = None
+    min_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    crop_ratio: Annotated[float, Field(ge=0)]
+    retries: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> RareClass:
+        if (self.min_pixels is None) == (self.min_share is None):
+            raise ValueError("give either min_pixels or min_share")
+        return self
+
+    def least(self, pixels: int | np.ndarray) -> float | np.ndarray:
+        """How many pixels of its class a picture of `pixels` must exceed."""
+        return self.min_pixels if self.min_share is None else self.min_share * pixels
+
+
+def class_probabilities(
+    counts: np.ndarray, temperature: float, drawable: np.ndarray | None = None
+) -> np.ndarray:
+    """Probability of drawing each class: softmax((1 - f) / T) with f the class's share of all counted pixels.
+
+    (C,) pixels -> (C,) float64, summing to 1. Zero for a class without pixels or not `drawable` (C,) bool;
+    the others keep their ratios.  Hoyer et al. 2022, eq. 6-7.
+    """
+    counts = np.asarray(counts, np.float64)
+    rarity = (1 - counts / counts.sum()) / temperature
+    there = counts > 0 if drawable is None else (counts > 0) & drawable
+    power = np.zeros_like(rarity)
+    power[there] = np.exp(rarity[there] - rarity[there].max())
+    return power / power.sum()
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, stream: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, stream, epoch, count)).permutation(count)
+
+
+class Pairs(Dataset):
+    """pairs[n]: the n-th source scene (with label) and target scene (without), cropped and ready to stack.
+
+    statistics: (N, C + 1) of `class_statistics` of the source, needed with `rare`.
+    fill: RGB in [0, 1] of padding, the network's own.
+    DataError if a source image lacks its label (or the reverse); RecipeError for a setting that cannot have
+    an effect.
+    """
+
+    def __init__(
+        self,
+        source: DataSet,
+        target: DataSet,
+        seed: int,
+        source_augment: Augment,
+        target_augment: Augment,
+        rare: RareClass | None = None,
+        statistics: np.ndarray | None = None,
+        fill: tuple[float, float, float] = IMAGENET_MEAN,
+    ):
+        if target_augment.max_class_share is not None:
+            raise RecipeError(
+                "data.target_augment.max_class_share: target labels are never read; set it to null there"
+            )
+        source.check_pairs()
+        self.source, self.target, self.seed, self.fill = source, target, seed, fill
+        self.source_augment, self.target_augment, self.rare = source_augment, target_augment, rare
+        if rare is not None:
+            assert statistics is not None, "rare-class sampling needs the source's class statistics"
+            self._count_classes(rare, statistics)
+
+    def _count_classes(self, rare: RareClass, statistics: np.ndarray) -> None:
+        """Which images serve each class, and how often each class is drawn."""
+        classes = self.source.space.classes
+        assert statistics.shape == (len(self.source), len(classes) + 1)
+        enough = statistics[:, :-1] > np.reshape(rare.least(statistics.sum(1)), (-1, 1))
+        self.images_of = [np.flatnonzero(column) for column in enough.T]
+        if not enough.any():
+            least = f"{rare.min_pixels}" if rare.min_share is None else f"{rare.min_share:.2%} of its"
+            raise DataError(
+                f"{self.source.spec}: no image has more than {least} pixels of any class; lower "
+                "data.rare_class.min_pixels or min_share"
+            )
+        totals = statistics[:, :-1].sum(0)
+        self.probability = class_probabilities(totals, rare.temperature, enough.any(0))
+        left_out = [name for name, images in zip(classes, self.images_of, strict=True) if not len(images)]
+        if left_out:
+            names = ", ".join(left_out)
+            log.warning("%s: no image has enough of %s to be drawn for it", self.source.spec, names)
+
+    def __getitem__(self, n: int) -> tuple[Scene, Scene]:
+        rng = np.random.default_rng((self.seed, TARGET, n))
+        target = self.target.read(self._next(self.target, TARGET, n), label=False)
+        target = augment(target, self.target_augment, rng, self.fill)
+        return self._source(n), target
+
+    def _source(self, n: int) -> Scene:
+        rng = np.random.default_rng((self.seed, SOURCE, n))
+        if self.rare is None:
+            scene = self.source.read(self._next(self.source, SOURCE, n), label=True)
+            return augment(scene, self.source_augment, rng, self.fill)
+        wanted, i = self.pick(rng)
+        scene = resize(self.source.read(i, label=True), self.source_augment.resize)
+        box = draw_box(scene, self.source_augment, rng)
+        for _ in range(self.rare.retries):
+            label = crop(scene.label, box)
+            if int((label == wanted).sum()) > self.rare.crop_ratio * self.rare.least(label.numel()):
+                break
+            box = draw_box(scene, self.source_augment, rng)
+        return cut(scene, box, self.source_augment, rng, self.fill)
+
+    def pick(self, rng: np.random.Generator) -> tuple[int, int]:
+        """A class by its probability, and one of the images that have enough of it."""
+        wanted = int(rng.choice(len(self.probability), p=self.probability))
+        return wanted, int(rng.choice(self.images_of[wanted]))
+
+    def _next(self, data: DataSet, stream: int, n: int) -> int:
+        """The image of draw n when all are used once an epoch, each epoch in an order of its own."""
+        epoch, place = divmod(n, len(data))
+        return int(_order(self.seed, stream, epoch, len(data))[place])
+
+
+class _Draws(Dataset):
+    """Pairs whose errors come back as values: a loader would wrap them in its workers' tracebacks."""
+
+    def __init__(self, pairs: Pairs):
+        self.pairs = pairs
+
+    def __getitem__(self, n: int) -> tuple[Scene, Scene] | SegdaError:
+        try:
+            return self.pairs[n]
+        except SegdaError as error:
+            return error
+
+
+def _collate(draws: Sequence[tuple[Scene, Scene] | SegdaError]) -> tuple[Scene, Scene] | SegdaError:
+    for draw in draws:
+        if isinstance(draw, SegdaError):
+            return draw
+    domains = tuple(zip(*draws, strict=True))
+    for domain, scenes in zip(("source", "target"), domains, strict=True):
+        sizes = {f"{scene.image.shape[2]}x{scene.image.shape[1]}" for scene in scenes}
+        if len(sizes) > 1:
+            return DataError(
+                f"{domain} images of one batch differ in size ({', '.join(sorted(sizes))}); give "
+                f"data.{domain}_augment.crop"
+            )
+    return stack(domains[0]), stack(domains[1])
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # one worker, one thread; its pool of threads does not survive a fork
+
+
+def loader(pairs: Pairs, batch: int, start: int, stop: int, workers: int, seed: int) -> Iterator[Batch]:
+    """The batches of steps start .. stop - 1; step t has draws t * batch .. (t + 1) * batch - 1, and its own
+    rng.
+
+    Neither the number of workers nor the step it starts at changes a batch, and torch's global random state
+    is left alone. An error of a draw is raised at the step that would have used it.
+    """
+    batches = DataLoader(
+        _Draws(pairs),
+        batch_size=batch,
+        sampler=range(start * batch, stop * batch),
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    for step, drawn in zip(range(start, stop), batches, strict=True):
+        if isinstance(drawn, SegdaError):
+            raise drawn
+        yield Batch(*drawn, np.random.default_rng((seed, STEP, step)))
+
+
+def class_statistics(data: DataSet, cache: Path | None, track: Track = quietly) -> np.ndarray:
+    """(N, C + 1) int64: pixels of each class, the ignored ones last, in the label of each image.
+
+    Counted by several threads, once: kept in a file of the folder `cache` (if there is one) and counted again
+        when label files, labelling or space have changed.
+    """
+    fingerprint = _fingerprint(data)
+    kept = None if cache is None else cache / f"{data.spec.replace(':', '-')}-{data.space.name}.npz"
+    if kept is not None and (counts := _counted(kept, fingerprint)) is not None:
+        return counts
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        futures = [pool.submit(data.label_census, i) for i in range(len(data))]
+        try:
+            counts = np.stack([future.result() for future in track(futures, f"classes of {data.spec}")])
+        finally:
+            for future in futures:  # after an error or Ctrl-C, what has not begun is not begun
+                future.cancel()
+    if kept is not None:
+        with whole(kept) as partial, partial.open("wb") as file:
+            np.savez(file, counts=counts, fingerprint=fingerprint)
+    return counts
+
+
+def _fingerprint(data: DataSet) -> str:
+    """A hash of what the statistics depend on: the space, each label file's name, size, time and table."""
+    digest = hashlib.sha256(f"{data.space.name} {data.space.classes}\n".encode())
+    for line in data.label_marks():
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
+
+
+def _counted(path: Path, fingerprint: str) -> np.ndarray | None:
+    """The counts kept in a file; None if there are none, they are of other labels, or the file is broken."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return kept["counts"] if str(kept["fingerprint"]) == fingerprint else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("%s cannot be read (%s); the classes are counted again", path, error)
+        return None

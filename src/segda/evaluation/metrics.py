@@ -1,0 +1,224 @@
+"""Confusion: which class was predicted where which was true; Report: IoU and accuracy of it, with their
+protocol.
+
+The numbers are those of mmsegmentation's `intersect_and_union` (DAFormer's evaluation): pixels are summed
+over the whole data set first, a class without pixels and predictions has no IoU and does not enter the mean.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segda.errors import RunError
+from segda.files import write_text
+from segda.scene import IGNORE
+
+Weights = Literal["student", "teacher"]
+
+
+class Confusion:
+    """Running counts of (label, prediction) pairs on one device, int64.
+
+    One row for each of the 256 values that a label can have: counting needs neither a mask nor a branch,
+    which makes it ten times faster than selecting the valid pixels first, and the rows that nobody asks about
+    are cut off in `counts`.
+    """
+
+    def __init__(self, classes: int, device: torch.device | str = "cpu"):
+        self.classes = classes
+        self.rows = torch.zeros(256 * classes, dtype=torch.int64, device=device)
+
+    def add(self, label: Tensor, prediction: Tensor) -> None:
+        """Counts two equally shaped maps of train ids; labels in 0..255, predictions in 0..C-1, any integer
+        types.
+        """
+        assert label.shape == prediction.shape, (
+            f"label {tuple(label.shape)}, prediction {tuple(prediction.shape)}"
+        )
+        # int32: half the memory traffic of int64, and 256 C fits.
+        pair = (label.to(self.rows.device, torch.int32) * self.classes).add_(prediction.to(self.rows.device))
+        self.rows += torch.bincount(pair.flatten(), minlength=len(self.rows))
+
+    def counts(self) -> np.ndarray:
+        """(C + 1, C) int64: [label, prediction] pixels; the last row holds labels that are neither a class
+        nor IGNORE.
+
+        Whatever is predicted on the last row's pixels is wrong: they enter the union of the predicted class,
+        as in mmsegmentation. Labels read through a label space have none.
+        """
+        rows = self.rows.view(256, self.classes).cpu().numpy()
+        other = rows[self.classes : IGNORE].sum(0, keepdims=True)
+        return np.concatenate([rows[: self.classes], other])
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a number came about; without it the number says nothing.
+
+    resize: (width, height) of the box that images were fitted into before the network saw them, None for as
+    they are.
+    window, stride: (height, width) of the sliding window. Labels are always compared at their own size.
+    """
+
+    data: str
+    images: int
+    weights: Weights
+    step: int | None
+    recipe: str | None
+    resize: tuple[int, int] | None
+    how: Literal["whole", "slide"]
+    window: tuple[int, int] | None
+    stride: tuple[int, int] | None
+    flip: bool
+    precision: str
+
+    def input(self) -> str:
+        """How images reach the network, in words."""
+        size = "at their size" if self.resize is None else f"fitted into {self.resize[0]}x{self.resize[1]}"
+        how = "whole"
+        if self.how == "slide":
+            how = f"window {self.window[1]}x{self.window[0]} every {self.stride[1]}x{self.stride[0]}"
+        return f"{size}, {how}, " + ("mean with mirrored" if self.flip else "no mirroring")
+
+    def sentence(self) -> str:
+        """The whole protocol, in one line."""
+        step = "" if self.step is None else f" after step {self.step}"
+        recipe = "" if self.recipe is None else f" of {self.recipe}"
+        return f"{self.data}, {self.images} images {self.input()}; {self.weights}{recipe}{step}, {self.precision}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one network does on one data set. All rates are in [0, 1]; NaN (null in JSON) where a class has no
+    pixels.
+    """
+
+    protocol: Protocol
+    class_names: tuple[str, ...]
+    counts: np.ndarray
+    """(C + 1, C) pixels, see Confusion.counts: everything else follows from it."""
+
+    @property
+    def iou(self) -> np.ndarray:
+        """(C,) intersection / union = hits / (labelled + predicted - hits); NaN for a class neither labelled
+        nor predicted.
+        """
+        hits, labelled, predicted = self._areas()
+        return _ratio(hits, labelled + predicted - hits)
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """(C,) hits / labelled pixels of the class (its recall); NaN for a class without labelled pixels."""
+        hits, labelled, _ = self._areas()
+        return _ratio(hits, labelled)
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that have one; NaN if none has."""
+        return _mean(self.iou)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean accuracy over the classes that have one; NaN if none has."""
+        return _mean(self.accuracy)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Hits of all classes / pixels labelled with a class."""
+        hits, labelled, _ = self._areas()
+        return float(_ratio(hits.sum(), labelled.sum()))
+
+    @property
+    def share(self) -> np.ndarray:
+        """(C,) share of each class among the pixels labelled with a class."""
+        _, labelled, _ = self._areas()
+        return _ratio(labelled, labelled.sum())
+
+    def _areas(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        classes = len(self.class_names)
+        return self.counts.diagonal()[:classes], self.counts[:classes].sum(1), self.counts.sum(0)
+
+    def rates(self) -> dict[str, float]:
+        """The three summary numbers by the names they have in tables."""
+        return {"mIoU": self.miou, "mean accuracy": self.mean_accuracy, "pixel accuracy": self.pixel_accuracy}
+
+    def to_json(self) -> dict[str, object]:
+        """Plain lists and numbers. Rates are there for readers; `from_json` computes them anew from the
+        counts.
+        """
+
+        def known(values: np.ndarray) -> dict[str, float | None]:
+            return {name: _null(value) for name, value in zip(self.class_names, values, strict=True)}
+
+        return {
+            "protocol": asdict(self.protocol),
+            "miou": _null(self.miou),
+            "mean_accuracy": _null(self.mean_accuracy),
+            "pixel_accuracy": _null(self.pixel_accuracy),
+            "iou": known(self.iou),
+            "accuracy": known(self.accuracy),
+            "classes": list(self.class_names),
+            "counts": self.counts.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, table: dict) -> Report:
+        protocol = {field.name: table["protocol"][field.name] for field in fields(Protocol)}
+        for key in ("resize", "window", "stride"):
+            protocol[key] = protocol[key] and tuple(protocol[key])
+        names = tuple(table["classes"])
+        counts = np.array(table["counts"], np.int64)
+        if counts.shape != (len(names) + 1, len(names)):
+            raise ValueError(f"counts of shape {counts.shape} for {len(names)} classes")
+        return cls(Protocol(**protocol), names, counts)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+
+
+def _mean(rates: np.ndarray) -> float:
+    known = rates[~np.isnan(rates)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _null(rate: float) -> float | None:
+    return None if math.isnan(rate) else float(rate)
+
+
+def report_path(run: Path, data: str) -> Path:
+    """Where a run folder keeps what was measured on a data set: camvid:test:dusk ->
+    reports/camvid-test-dusk.json.
+    """
+    return run / "reports" / f"{data.replace(':', '-')}.json"
+
+
+def write_reports(run: Path, reports: Sequence[Report]) -> Path:
+    """The reports of one data set (student, then teacher if there is one) as one JSON list, atomically."""
+    (data,) = {report.protocol.data for report in reports}
+    path = report_path(run, data)
+    write_text(path, json.dumps([report.to_json() for report in reports], allow_nan=False, indent=1) + "\n")
+    return path
+
+
+def read_reports(run: Path) -> list[Report]:
+    """All that was measured of a run, data sets by name; none when nothing was. RunError for a damaged file."""
+    reports = []
+    for path in sorted((run / "reports").glob("*.json")):
+        try:
+            reports += [Report.from_json(table) for table in json.loads(path.read_text(encoding="utf-8"))]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{path} is not a report of segda ({type(error).__name__}: {error}); "
+                "delete it and run segda evaluate again"
+            ) from error
+    return reports

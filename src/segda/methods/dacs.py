@@ -1,0 +1,41 @@
+"""DACS: self-training on source classes pasted into the target (Tranheden et al., WACV 2021, algorithm 1).
+
+As in the authors' code (vikolss/DACS), a mixed pixel that comes from the target weighs the share of confident pixels
+of the batch. `classes_of: image` is what the paper says; DAFormer's code lists the classes of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from segda.methods.method import Method
+from segda.networks.network import Network
+from segda.parts.losses import supervised
+from segda.parts.mixing import ClassesOf, class_mix
+from segda.parts.photometric import Photometric, photometric
+from segda.parts.pseudo import confidence, confident_fraction
+from segda.parts.teacher import Teacher
+from segda.scene import Batch
+
+
+class DACS(Method):
+    def __init__(
+        self, student: Network, *, decay: float, threshold: float, classes_of: ClassesOf, photometric: Photometric
+    ):
+        super().__init__()
+        self.student = student
+        self.teacher = Teacher(student, decay)
+        self.threshold = threshold
+        self.classes_of = classes_of
+        self.photometric = photometric
+
+    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
+        self.teacher.follow(self.student, t)
+        yield {"source": supervised(self.student(batch.source.image), batch.source, over="all")}
+
+        pseudo = confident_fraction(self.teacher(batch.target.image), batch.target, self.threshold)
+        mixed = class_mix(batch.source, pseudo, batch.rng, classes_of=self.classes_of)
+        image = photometric(mixed.image, self.photometric, batch.rng)
+        yield {"mix": supervised(self.student(image), mixed, over="all"), "confident": confidence(pseudo)}

@@ -1,0 +1,55 @@
+"""DAFormer: DACS on a transformer, anchored to its ImageNet features (Hoyer et al., CVPR 2022, sec. 3).
+
+Rare-class sampling and the warm-up of the learning rate, the paper's other two parts, are settings of the recipe.
+As in the authors' code (lhoyer/DAFormer `dacs.py`), the loss is averaged over all pixels, ignored ones included.
+`anchor: null` leaves the feature distance out, for a network that does not start from pretrained weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from segda.methods.method import Method
+from segda.networks.network import Network
+from segda.parts.anchor import Anchor, AnchorSettings
+from segda.parts.losses import supervised
+from segda.parts.mixing import ClassesOf, class_mix
+from segda.parts.photometric import Photometric, photometric
+from segda.parts.pseudo import confidence, confident_fraction
+from segda.parts.teacher import Teacher
+from segda.scene import Batch
+
+
+class DAFormer(Method):
+    def __init__(
+        self,
+        student: Network,
+        *,
+        decay: float,
+        threshold: float,
+        classes_of: ClassesOf,
+        photometric: Photometric,
+        anchor: AnchorSettings | None,
+    ):
+        super().__init__()
+        self.student = student
+        self.teacher = Teacher(student, decay)
+        self.anchor = None if anchor is None else Anchor(student, anchor)
+        self.threshold = threshold
+        self.classes_of = classes_of
+        self.photometric = photometric
+
+    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
+        self.teacher.follow(self.student, t)
+        output = self.student(batch.source.image)
+        terms = {"source": supervised(output, batch.source, over="all")}
+        if self.anchor is not None:
+            terms["anchor"] = self.anchor(output, batch.source)
+        yield terms
+
+        pseudo = confident_fraction(self.teacher(batch.target.image), batch.target, self.threshold)
+        mixed = class_mix(batch.source, pseudo, batch.rng, classes_of=self.classes_of)
+        image = photometric(mixed.image, self.photometric, batch.rng)
+        yield {"mix": supervised(self.student(image), mixed, over="all"), "confident": confidence(pseudo)}

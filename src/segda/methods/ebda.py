@@ -1,0 +1,75 @@
+"""EBDA: DAFormer with the entropy of the mixed images' prediction held at a level (vron8632/EB_DA).
+
+The balance is mean((H - level)^2) over all pixels, H in nats: it keeps the network from being sure too early as well
+as from staying unsure. The authors' code runs the mixed batch through the student a second time for it, with other
+dropout draws; here it shares the forward pass of the mixed loss (`second_pass: true` does as they do).
+`level: auto` follows a running statistic of H, which the authors' code keeps commented out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from torch import Tensor
+
+from segda.methods.method import Method
+from segda.networks.network import Network
+from segda.parts.anchor import Anchor, AnchorSettings
+from segda.parts.entropy import Level, balance, entropy
+from segda.parts.losses import supervised
+from segda.parts.mixing import ClassesOf, class_mix
+from segda.parts.photometric import Photometric, photometric
+from segda.parts.pseudo import confidence, confident_fraction
+from segda.parts.teacher import Teacher
+from segda.scene import Batch
+
+
+class EBDA(Method):
+    def __init__(
+        self,
+        student: Network,
+        *,
+        decay: float,
+        threshold: float,
+        classes_of: ClassesOf,
+        photometric: Photometric,
+        anchor: AnchorSettings | None,
+        balance_weight: float,
+        level: float | Literal["auto"],
+        level_statistic: Literal["mean", "quantile"] | None = None,
+        level_quantile: float | None = None,
+        level_momentum: float | None = None,
+        second_pass: bool = False,
+    ):
+        super().__init__()
+        self.student = student
+        self.teacher = Teacher(student, decay)
+        self.anchor = None if anchor is None else Anchor(student, anchor)
+        self.level = Level(level, level_statistic, level_quantile, level_momentum)
+        self.threshold = threshold
+        self.classes_of = classes_of
+        self.photometric = photometric
+        self.balance_weight = balance_weight
+        self.second_pass = second_pass
+
+    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
+        self.teacher.follow(self.student, t)
+        output = self.student(batch.source.image)
+        terms = {"source": supervised(output, batch.source, over="all")}
+        if self.anchor is not None:
+            terms["anchor"] = self.anchor(output, batch.source)
+        yield terms
+
+        pseudo = confident_fraction(self.teacher(batch.target.image), batch.target, self.threshold)
+        mixed = class_mix(batch.source, pseudo, batch.rng, classes_of=self.classes_of)
+        image = photometric(mixed.image, self.photometric, batch.rng)
+        output = self.student(image)
+        terms = {"mix": supervised(output, mixed, over="all"), "confident": confidence(pseudo)}
+        if self.second_pass:
+            yield terms
+            output, terms = self.student(image), {}
+        unsure = entropy(output.logits)
+        terms["balance"] = self.balance_weight * balance(unsure, self.level.follow(unsure))
+        terms["entropy"] = unsure.detach().mean()
+        yield terms

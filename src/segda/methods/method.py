@@ -1,0 +1,30 @@
+"""The contract of methods: one paper, one file, one generator.
+
+A method is an `nn.Module` with a `student`, the names of its `players` (submodules that have an optimiser), and
+
+    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]
+
+One yield is one backward pass. The keys are what is logged; the values that have a gradient are summed and minimised,
+a value without one is only logged. Terms that share a graph share a yield. The text of `step` is the order of events;
+precision, scaling, optimisers, logging and saving are the trainer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from segda.networks.network import Network
+from segda.scene import Batch
+
+
+class Method(nn.Module):
+    """The contract. Settings are keyword-only arguments of `__init__`; a number that a paper chose has no default."""
+
+    student: Network
+    players: ClassVar[tuple[str, ...]] = ("student",)
+
+    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
+        raise NotImplementedError

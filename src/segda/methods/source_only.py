@@ -1,0 +1,30 @@
+"""Source only: supervised training on the source, the yardstick that adaptation is measured against.
+
+`photometric` gives it the colour jitter and blur that the mixing methods apply to their mixed images, so that a gain
+over it is not merely augmentation's. DAFormer's own source-only runs use mmsegmentation's PhotoMetricDistortion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from segda.methods.method import Method
+from segda.networks.network import Network
+from segda.parts.losses import supervised
+from segda.parts.photometric import Photometric, photometric
+from segda.scene import Batch
+
+
+class SourceOnly(Method):
+    def __init__(self, student: Network, *, photometric: Photometric | None):
+        super().__init__()
+        self.student = student
+        self.photometric = photometric
+
+    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
+        source = batch.source
+        if self.photometric is not None:
+            source = source.replace(image=photometric(source.image, self.photometric, batch.rng))
+        yield {"source": supervised(self.student(source.image), source, over="all")}

@@ -1,0 +1,94 @@
+"""DAFormer's network: a Mix Transformer and the sep-ASPP decoder (Hoyer et al., CVPR 2022, sec. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from segda.errors import DataError, RecipeError
+from segda.networks.decoders import SepASPP, upsample
+from segda.networks.encoders import SMALLEST, MiT
+from segda.networks.network import Head, Network, Output
+from segda.networks.weights import load_encoder_weights
+
+MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
+"""Mean RGB of ImageNet, in [0, 1]."""
+
+DEVIATION = (58.395 / 255, 57.12 / 255, 57.375 / 255)
+"""Standard deviation of ImageNet's RGB, in [0, 1]."""
+
+
+class MiTDAFormer(Network):
+    """MiT encoder, sep-ASPP decoder, one head. Any image of at least 32 pixels a side.
+
+    encoder: "tiny", "b0" .. "b5".
+    weights: where the encoder starts from: "scratch", a name on the Hugging Face hub, a file or a folder
+    (see networks/weights.py); `origin` says what was made of it.
+    channels, dilations, dropout: of the decoder. drop_path: of the encoder's last block.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        encoder: str,
+        weights: str,
+        channels: int,
+        dilations: Sequence[int],
+        dropout: float,
+        drop_path: float,
+    ):
+        super().__init__()
+        if channels < 1 or not dilations or min(dilations) < 1:
+            raise RecipeError(
+                f"network: channels {channels} and dilations {list(dilations)} must be positive whole numbers"
+            )
+        for key, rate in (("dropout", dropout), ("drop_path", drop_path)):
+            if not 0 <= rate < 1:
+                raise RecipeError(f"network.{key}: {rate} is not in [0, 1)")
+        self.class_names = tuple(class_names)
+        self.fill = MEAN
+        self.encoder = MiT(encoder, drop_path=drop_path)
+        self.stride = self.encoder.stride
+        self.decoder = SepASPP(
+            self.encoder.channels, self.classes, channels=channels, dilations=dilations, dropout=dropout
+        )
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1))
+        self.origin = load_encoder_weights(self.encoder, weights)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        if min(image.shape[-2:]) < SMALLEST:
+            height, width = image.shape[-2:]
+            raise DataError(
+                f"image of {height} x {width} pixels (height x width): network mit_daformer needs "
+                f"{SMALLEST} on each side; enlarge it"
+            )
+        return self.encoder((image - self.mean) / self.deviation)
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        return self.decoder(features)
+
+    def forward(self, image: Tensor) -> Output:
+        features = self.features(image)
+        return Output({"main": Head(upsample(self.decode(features), image.shape[-2:]))}, features)
+
+    def infer(self, image: Tensor) -> Tensor:
+        return self(image).logits
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """encoder: all but its layer norms; norm: those; head: the whole decoder, batch norm included."""
+        norm = [
+            parameter
+            for module in self.encoder.modules()
+            if isinstance(module, nn.LayerNorm)
+            for parameter in module.parameters()
+        ]
+        known = set(map(id, norm))
+        return {
+            "encoder": [parameter for parameter in self.encoder.parameters() if id(parameter) not in known],
+            "norm": norm,
+            "head": list(self.decoder.parameters()),
+        }

@@ -1,0 +1,76 @@
+"""The anchor: keep the features of chosen classes near the student's own start (DAFormer's feature distance, sec. 3.3)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from segda.errors import RecipeError, nearest
+from segda.networks.network import Network, Output
+from segda.scene import IGNORE, Scene
+
+
+class AnchorSettings(BaseModel):
+    """What is held, and how hard."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(gt=0)
+    """lambda_FD, the factor of the distance in the loss."""
+    classes: tuple[str, ...] = Field(min_length=1)
+    """Names of the classes whose cells are held (the "thing" classes)."""
+    min_share: float = Field(gt=0, le=1)
+    """r: the share of a cell that one class must fill for the cell to count as that class."""
+
+
+class Anchor(nn.Module):
+    """A frozen copy of the network as it started, in evaluation mode."""
+
+    def __init__(self, student: Network, settings: AnchorSettings):
+        super().__init__()
+        for name in settings.classes:
+            if name not in student.class_names:
+                raise RecipeError(f"method.anchor.classes: no class {name!r}{nearest(name, student.class_names)}")
+        self.settings = settings
+        self.ids = tuple(student.class_names.index(name) for name in settings.classes)
+        self.classes = student.classes
+        self.network = copy.deepcopy(student).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Anchor:
+        self.training = mode
+        return self
+
+    def forward(self, output: Output, source: Scene) -> Tensor:
+        """weight * feature_distance between the student's coarsest features of the source images and the start's."""
+        assert source.label is not None
+        with torch.no_grad():
+            start = self.network.features(source.image)[-1]
+        now = output.features[-1]
+        cells = cell_labels(source.label, now.shape[-2:], self.settings.min_share, self.classes)
+        held = torch.isin(cells, torch.tensor(self.ids, device=cells.device))
+        return self.settings.weight * feature_distance(now, start, held)
+
+
+def cell_labels(label: Tensor, cells: Sequence[int], min_share: float, classes: int) -> Tensor:
+    """(B, H, W) labels -> (B, h, w): the class that fills at least `min_share` of a cell's pixels, else IGNORE.
+
+    A cell is H / h by W / w pixels (both must divide). Ignored pixels count as one more class, which never wins a cell.
+    """
+    one_hot = F.one_hot(torch.where(label == IGNORE, classes, label), classes + 1)
+    pooled = F.adaptive_avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), tuple(cells))
+    share, winner = pooled.max(1)
+    return torch.where((winner == classes) | (share < min_share), IGNORE, winner)
+
+
+def feature_distance(features: Tensor, start: Tensor, held: Tensor) -> Tensor:
+    """mean over the held cells of || features - start ||_2 over channels; (B, D, h, w) twice, held (B, h, w) bool.
+
+    0 without a held cell, where the authors' mean of nothing is NaN (with gradient 0). The gradient of the norm at 0 is 0.
+    """
+    distance = (features.float() - start.float()).norm(dim=1)
+    return torch.where(held, distance, 0).sum() / held.sum().clamp(min=1)

@@ -1,0 +1,75 @@
+"""Entropy of the prediction, in nats, and the balance loss that holds it at a level (EBDA)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from segda.errors import RecipeError
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """H = -sum_c p_c ln p_c with p = softmax(logits), in nats: 0 where the network is certain, ln C where it knows nothing.
+
+    (B, C, H, W) -> (B, H, W) float32. 0 ln 0 = 0, also in the gradient, since ln p comes from log_softmax.
+    """
+    log_prob = logits.float().log_softmax(1)
+    return -(log_prob.exp() * log_prob).sum(1)
+
+
+def balance(pixel_entropy: Tensor, level: Tensor | float) -> Tensor:
+    """mean over pixels of (H - level)^2, a scalar in nats squared.
+
+    All pixels count alike, whatever their label, weight or domain, as in the authors' code (vron8632/EB_DA `dacs.py`).
+    """
+    return (pixel_entropy - level).square().mean()
+
+
+class Level(nn.Module):
+    """The entropy that `balance` pulls towards: a fixed number of nats, or a running statistic of what is seen.
+
+    setting: nats, or "auto": level <- momentum * level + (1 - momentum) * statistic(H) once a step, starting at the
+    first step's statistic. The statistic is the mean, or the k-th smallest value with k = ceil(quantile * pixels).
+    The authors keep both running variants commented out (momentum 0.9999, quantile 0.6 or 0.75).
+    """
+
+    def __init__(
+        self,
+        setting: float | Literal["auto"],
+        statistic: Literal["mean", "quantile"] | None,
+        quantile: float | None,
+        momentum: float | None,
+    ):
+        super().__init__()
+        self.momentum, self.quantile = momentum, quantile if statistic == "quantile" else None
+        self.moving = setting == "auto"
+        given = {"level_statistic": statistic, "level_quantile": quantile, "level_momentum": momentum}
+        if not self.moving:
+            unused = [key for key, value in given.items() if value is not None]
+            if unused:
+                raise RecipeError(f"method.{unused[0]} has no effect with a fixed level; set level: auto or remove it")
+        else:
+            needed = ["level_statistic", "level_momentum"] + ["level_quantile"] * (statistic == "quantile")
+            missing = [key for key in needed if given[key] is None]
+            if missing:
+                raise RecipeError(f"method.level: auto needs {', '.join(missing)} (authors: momentum 0.9999, quantile 0.75)")
+            if statistic == "mean" and quantile is not None:
+                raise RecipeError("method.level_quantile has no effect with level_statistic: mean; remove it")
+            if not 0 <= momentum < 1 or (self.quantile is not None and not 0 < self.quantile <= 1):
+                raise RecipeError("method: level_momentum must be in [0, 1) and level_quantile in (0, 1]")
+        # NaN: nothing seen yet.
+        self.register_buffer("value", torch.tensor(float("nan") if self.moving else float(setting)))
+
+    def follow(self, pixel_entropy: Tensor) -> Tensor:
+        """Takes one step's entropies in and returns the level, a scalar tensor without gradient."""
+        if self.moving:
+            seen = pixel_entropy.detach().flatten()
+            if self.quantile is None:
+                statistic = seen.mean()
+            else:
+                statistic = seen.kthvalue(max(1, -int(-self.quantile * seen.numel() // 1))).values
+            moved = self.momentum * self.value + (1 - self.momentum) * statistic
+            self.value.copy_(torch.where(self.value.isnan(), statistic, moved))
+        return self.value.clone()

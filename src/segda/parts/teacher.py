@@ -1,0 +1,46 @@
+"""The teacher: a copy of the student whose weights are the running mean of the student's (Tarvainen & Valpola 2017)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from segda.networks.network import Network
+
+
+class Teacher(nn.Module):
+    """An exponential moving average of a student, asked for predictions only.
+
+    As in DAFormer's code: parameters are averaged, buffers are not. Batch norms stay in training mode, so they
+    normalise with the target batch and keep statistics of their own; every kind of dropout is off.
+    """
+
+    def __init__(self, student: Network, decay: float):
+        super().__init__()
+        self.decay = decay
+        self.network = copy.deepcopy(student).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Teacher:
+        self.training = mode
+        for module in self.network.modules():
+            module.training = mode and isinstance(module, nn.modules.batchnorm._BatchNorm)
+        return self
+
+    @torch.no_grad()
+    def follow(self, student: Network, t: int) -> None:
+        """teacher <- a * teacher + (1 - a) * student with a = min(1 - 1 / (t + 1), decay).
+
+        At t = 0 this copies the student; then it is the plain mean until `decay` is reached. Called before the
+        forward passes of step t, that is, with the student after t updates (lhoyer/DAFormer `dacs.py:_update_ema`).
+        """
+        keep = min(1 - 1 / (t + 1), self.decay)
+        ours, theirs = list(self.network.parameters()), list(student.parameters())
+        torch._foreach_mul_(ours, keep)
+        torch._foreach_add_(ours, theirs, alpha=1 - keep)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] -> logits (B, C, H, W), without gradient."""
+        return self.network(image).logits

@@ -1,0 +1,316 @@
+"""Recipes: everything needed to repeat a run, as one flat YAML file and as one typed object.
+
+`load_recipe` reads a shipped name or a path, `Recipe.override` changes single keys ("optim.lr=1e-4"), `build` makes the
+network and the method from their blocks: their keyword arguments are the settings, so a recipe and Python use the same names.
+Numbers that a paper chose have no default here; plumbing (workers, log interval, precision) has.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from segda.data.augment import Augment
+from segda.data.stream import RareClass
+from segda.errors import RecipeError, nearest
+from segda.hardware import DeviceName, PrecisionName
+
+
+class Block(BaseModel):
+    """A part of a recipe: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paper(Block):
+    """Whose method and numbers these are."""
+
+    title: str
+    arxiv: str | None = None
+    code: str | None = None
+    """owner/repository, and the commit where it is known."""
+
+
+class Expect(Block):
+    """What a run of this recipe should reach, and who says so."""
+
+    data: str
+    miou: float
+    note: str
+
+
+class Data(Block):
+    """The two domains and how their images are drawn."""
+
+    root: Path | None = None
+    """Folder of the data sets; None: $SEGDA_DATA, then data/."""
+    space: str | None = None
+    """Label space that the network learns; None: the source's own."""
+    source: str
+    """Labelled domain, `name:split[:condition]`."""
+    target: str
+    """Unlabelled domain; its labels are never opened."""
+    batch: int = Field(ge=1)
+    """Scenes of each domain in a step."""
+    workers: int = Field(0, ge=0)
+    """Processes that read ahead; the stream is the same for any number."""
+    source_augment: Augment
+    target_augment: Augment
+    rare_class: RareClass | None = None
+    """Rare-class sampling of the source; None: every image once an epoch."""
+
+
+class Optim(Block):
+    """The student's optimiser and its learning rate: linear warm-up, then (1 - t / steps)^power."""
+
+    name: Literal["adamw"]
+    lr: float = Field(gt=0)
+    """Of the encoder."""
+    head_lr_factor: float = Field(gt=0)
+    """The head learns this many times faster."""
+    betas: tuple[float, float]
+    weight_decay: float = Field(ge=0)
+    """Not applied to the encoder's norms."""
+    warmup: int = Field(ge=0)
+    """Steps over which the rate rises from `warmup_ratio` of its value."""
+    warmup_ratio: float = Field(ge=0, le=1)
+    power: float = Field(ge=0)
+
+
+class Evaluate(Block):
+    """How a network is scored."""
+
+    data: list[str] = []
+    """Data sets scored at the end of a run; the first one's images are the report's pictures."""
+    every: int = Field(0, ge=0)
+    """Also score after every so many steps; 0: only at the end."""
+    resize: tuple[int, int] | None
+    """Box (width, height) that images are scaled into, keeping their shape; None: as they are."""
+    how: Literal["whole", "slide"]
+    window: tuple[int, int] | None = None
+    """Of `slide`: height, width."""
+    stride: tuple[int, int] | None = None
+    """Of `slide`: step down, step right."""
+    flip: bool = False
+    """Average with the mirrored image."""
+    report_images: int = Field(12, ge=0)
+    """Pictures in report.html."""
+
+    @model_validator(mode="after")
+    def _slide_has_a_window(self) -> Evaluate:
+        if (self.how == "slide") != (self.window is not None and self.stride is not None):
+            raise ValueError("window and stride belong to how: slide, which needs both")
+        return self
+
+
+class Recipe(Block):
+    """Everything needed to repeat a run."""
+
+    paper: Paper | None = None
+    expect: Expect | None = None
+    seed: int = Field(ge=0)
+    steps: int = Field(ge=1)
+    """Optimisation steps."""
+    data: Data
+    network: dict[str, Any]
+    method: dict[str, Any]
+    optim: Optim
+    evaluate: Evaluate
+    device: DeviceName = "auto"
+    precision: PrecisionName = "auto"
+    log_every: int = Field(20, ge=1)
+    """Steps between two lines of log.jsonl; values are means over them."""
+    save_every: int = Field(500, ge=1)
+    """Steps between two checkpoints."""
+
+    @property
+    def name(self) -> str:
+        """Method and domains in a few words, for titles."""
+        return f"{self.method.get('name')} {self.data.source} -> {self.data.target}"
+
+    def override(self, *settings: str) -> Recipe:
+        """A new recipe with "dotted.key=value" applied; the value is YAML. RecipeError for a key that does not exist."""
+        tree = self.model_dump(mode="json", exclude_unset=True)
+        for setting in settings:
+            _set(tree, setting)
+        return parse_recipe(tree, "--set")
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML: itself a valid recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with segda, by name."""
+    folder = Path(str(files("segda") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """A shipped recipe's name, or the path of a YAML file -> Recipe, checked as far as that goes without data."""
+    known = shipped()
+    path = known.get(str(name), Path(name))
+    if str(name) not in known and path.suffix not in (".yaml", ".yml"):
+        raise RecipeError(f"unknown recipe {str(name)!r}{nearest(name, known)} (or give the path of a .yaml file)")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"no recipe at {path}; `segda list recipes` names the shipped ones") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as text ({error}); give a YAML file") from error
+    try:
+        tree = yaml.load(text, _UniqueKeys)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: holds no recipe; a recipe is a mapping such as {known.get('ebda_streets', 'recipes/*.yaml')}")
+    return parse_recipe(tree, str(path.name if str(name) in known else path))
+
+
+def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
+    """A tree of plain values -> Recipe; also checks the network's and the method's block against their signatures."""
+    from segda.methods import METHODS
+    from segda.networks import NETWORKS
+
+    try:
+        recipe = Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {explain(error, Recipe)}") from error
+    network = check(NETWORKS, recipe.network, f"{where}: network", ("class_names",))
+    method = check(METHODS, recipe.method, f"{where}: method", ("student",))
+    return recipe.model_copy(update={"network": network, "method": method})
+
+
+def build(table: Mapping[str, type], spec: Mapping[str, Any], where: str, **given: Any) -> Any:
+    """The class that `spec` names, made with its settings and with `given` (what the program, not the recipe, knows)."""
+    cls = _class_named(table, spec, where)
+    settings = _arguments(cls, spec, where, tuple(given))
+    return cls(**given, **settings)
+
+
+def check(table: Mapping[str, type], spec: Mapping[str, Any], where: str, given: tuple[str, ...]) -> dict[str, Any]:
+    """The spec with values in their final plain types; RecipeError for an unknown, missing or wrongly typed setting."""
+    settings = _arguments(_class_named(table, spec, where), spec, where, given)
+    plain = {key: TypeAdapter(Any).dump_python(value, mode="json") for key, value in settings.items()}
+    return {"name": spec["name"], **plain}
+
+
+def _class_named(table: Mapping[str, type], spec: Mapping[str, Any], where: str) -> type:
+    name = spec.get("name")
+    if name is None:
+        raise RecipeError(f"{where} has no name; known: {', '.join(sorted(table))}")
+    if name in table:
+        return table[name]
+    if not isinstance(name, str) or ":" not in name:
+        raise RecipeError(f"{where}.name: unknown {name!r}{nearest(name, table)}")
+    module, _, attribute = name.partition(":")  # a user's own class: "my_package.my_file:Mine"
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(f"{where}.name: cannot import {name!r}: {error}") from error
+
+
+def _arguments(cls: type, spec: Mapping[str, Any], where: str, given: tuple[str, ...]) -> dict[str, Any]:
+    parameters = {key: value for key, value in inspect.signature(cls).parameters.items() if key not in given}
+    hints = typing.get_type_hints(cls.__init__)
+    label = f"{where} {spec['name']}"
+    for key in spec:
+        if key != "name" and key not in parameters:
+            raise RecipeError(f"{label} has no setting {key!r}{nearest(key, parameters)}")
+    missing = [key for key, value in parameters.items() if value.default is value.empty and key not in spec]
+    if missing:
+        raise RecipeError(f"{label} needs {', '.join(missing)}; add {'it' if len(missing) == 1 else 'them'} to the recipe")
+    settings = {}
+    for key, value in spec.items():
+        if key == "name":
+            continue
+        try:
+            settings[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            raise RecipeError(f"{where}.{key}: {explain(error, hints[key])}") from error
+    return settings
+
+
+def explain(error: ValidationError, model: Any) -> str:
+    """The first of pydantic's complaints in one line: where, what, the value, and the nearest name of an unknown key."""
+    first = error.errors()[0]
+    # A union reports its branches in the path ("float", "literal['auto']"); users know only their keys.
+    path = [part for part in first["loc"] if isinstance(part, int) or part.isidentifier()]
+    key = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in _keys_of(model))
+    where = f"{key}: " if key else ""
+    more = len(error.errors()) - 1
+    rest = f" (and {more} more)" if more and first["type"] in ("missing", "extra_forbidden") else ""
+    if first["type"] == "extra_forbidden":
+        owner = ".".join(str(part) for part in path[:-1])
+        return f"{owner + ': ' if owner else ''}unknown key {path[-1]!r}{nearest(path[-1], _keys_at(model, path[:-1]))}{rest}"
+    if first["type"] == "missing":
+        return f"{'.'.join(map(str, path))}: missing; add it to the recipe{rest}"
+    return f"{where}{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})"
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in _models(part)]
+
+
+def _keys_at(annotation: Any, path: list[Any]) -> list[str]:
+    """The keys that exist below `path`."""
+    models = _models(annotation)
+    for part in path:
+        models = [
+            found for model in models if part in model.model_fields for found in _models(model.model_fields[part].annotation)
+        ]
+    return [key for model in models for key in model.model_fields]
+
+
+def _keys_of(annotation: Any) -> set[str]:
+    """All keys of a model and of the models inside it."""
+    keys: set[str] = set()
+    for model in _models(annotation):
+        for key, field in model.model_fields.items():
+            keys |= {key} | _keys_of(field.annotation)
+    return keys
+
+
+def _set(tree: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {setting!r}: write KEY=VALUE, for example optim.lr=1e-4")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {key}: {text!r} is not a YAML value: {' '.join(str(error).split())}") from error
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = tree.get(parent)
+        if inner is None:
+            inner = tree[parent] = {}
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {key}: {parent} is {inner!r}, not a block of keys")
+        tree = inner
+    tree[last] = value
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, where YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, typing.Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is written twice", key_node.start_mark)
+            if isinstance(key, typing.Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+

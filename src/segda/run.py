@@ -1,0 +1,197 @@
+"""A run folder: what it holds, and how it is written and read without ever being half there.
+
+    recipe.yaml            the resolved recipe, itself a valid recipe
+    environment.json       versions, machine, command
+    log.jsonl              one JSON object a line: training scalars, evaluations
+    last.pt                everything that training needs to go on
+    network.safetensors    the student; teacher.safetensors the teacher, where the method has one
+    reports/*.json         evaluations, one file a data set
+    report.html            curves, tables and pictures
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from segda.data.datasets import DATASETS, default_root, parse
+from segda.data.labels import Space, space_named
+from segda.errors import RunError, WeightsError
+from segda.files import cannot_write, whole, write_text
+from segda.networks import NETWORKS
+from segda.networks.network import Network
+from segda.recipe import Recipe, build, load_recipe
+
+Which = Literal["student", "teacher"]
+FILES: dict[str, str] = {"student": "network.safetensors", "teacher": "teacher.safetensors"}
+
+
+def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+    """RunError when `out` cannot take a run of `recipe`: it holds another run, no run to resume, or something else."""
+    holds_run = (out / "recipe.yaml").exists()
+    if resume:
+        if not (out / "last.pt").exists():
+            raise RunError(f"{out} holds no checkpoint to resume from (last.pt); train without --resume")
+        changed = _differences(load_recipe_of(out).model_dump(mode="json"), recipe.model_dump(mode="json"))
+        if changed:
+            raise RunError(f"{out} was begun with another recipe ({'; '.join(changed)}); change it back or use a new --out")
+    elif holds_run and not overwrite:
+        raise RunError(f"{out} already holds a run; use --resume to go on, --overwrite to begin anew, or another --out")
+    elif not holds_run and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} exists and is not a run of segda; choose another --out")
+
+
+def begin(out: Path, recipe: Recipe) -> None:
+    """An empty run folder with the resolved recipe in it; an earlier run's files are removed."""
+    try:
+        for name in ("recipe.yaml", "log.jsonl", "last.pt", "report.html", *FILES.values()):
+            (out / name).unlink(missing_ok=True)
+        if (out / "reports").exists():
+            shutil.rmtree(out / "reports")
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    write_text(out / "recipe.yaml", recipe.to_yaml())
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
+    found = []
+    for key in before.keys() | now.keys():
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{where}{key}.")
+        elif old != new:
+            found.append(f"{where}{key}: {old!r} then, {new!r} now")
+    return sorted(found)
+
+
+def load_recipe_of(run: Path) -> Recipe:
+    """The resolved recipe of a run folder; RunError when `run` is none."""
+    path = run / "recipe.yaml"
+    if not path.is_file():
+        raise RunError(f"{run} is not a run folder: it has no recipe.yaml; give the --out of a `segda train`")
+    return load_recipe(path)
+
+
+def append_log(run: Path, line: Mapping[str, Any]) -> None:
+    """One JSON object as one line of log.jsonl."""
+    try:
+        with (run / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise cannot_write(run / "log.jsonl", error) from error
+
+
+def read_log(run: Path) -> Iterator[dict[str, Any]]:
+    """The lines of log.jsonl; none when there is no log yet. A last line cut short by a crash is left out."""
+    path = run / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise RunError(f"{path} line {number} is not JSON; the log was edited or damaged") from error
+
+
+def cut_log(run: Path, step: int) -> None:
+    """Forgets the lines after `step`, which a resumed run writes again."""
+    kept = [line for line in read_log(run) if line["step"] <= step]
+    write_text(run / "log.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def save_checkpoint(run: Path, state: Mapping[str, Any]) -> None:
+    """last.pt, whole or not at all."""
+    with whole(run / "last.pt") as partial:
+        try:
+            torch.save(dict(state), partial)
+        except RuntimeError as error:  # torch's own writer reports a full disk so
+            raise RunError(f"cannot write {run / 'last.pt'}: {error}; free space or choose another folder") from error
+
+
+def load_checkpoint(run: Path) -> dict[str, Any]:
+    """last.pt, read as plain tensors and numbers; nothing in it is executed. WeightsError when it is not whole."""
+    path = run / "last.pt"
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} is no whole checkpoint of segda and was not run: {reason}; train anew with --overwrite") from error
+
+
+def save_network(run: Path, which: Which, network: Network, network_spec: Mapping[str, Any], step: int) -> None:
+    """The network's tensors and, as metadata, what is needed to build it again."""
+    facts = {"network": json.dumps(network_spec), "class_names": json.dumps(network.class_names), "step": str(step)}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with whole(run / FILES[which]) as partial:
+        try:
+            save_file(tensors, partial, metadata={"format": "pt", **facts})
+        except SafetensorError as error:
+            raise RunError(f"cannot write {run / FILES[which]}: {error}; free space or choose another folder") from error
+
+
+def load_network(run: str | Path, which: Which = "student", device: torch.device | str = "cpu") -> Network:
+    """The trained network of a run folder, in evaluation mode. WeightsError when the file is missing or does not fit."""
+    run = Path(run)
+    recipe = load_recipe_of(run)
+    path = run / FILES[which]
+    if not path.is_file():
+        has = [name for name, file in FILES.items() if (run / file).is_file()]
+        raise WeightsError(f"{run} has no {which} ({path.name}); it has: {', '.join(has) or 'none yet: train it first'}")
+    # The weights come from the file: whatever the recipe started from need not be there any more.
+    spec = {**recipe.network, **({"weights": "scratch"} if "weights" in recipe.network else {})}
+    network = build(NETWORKS, spec, "network", class_names=space_of(recipe).classes)
+    fit(network, read_tensors(path), path)
+    return network.to(device).eval()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file ({error}); save or copy it again") from error
+
+
+def fit(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Loads all of `tensors` into all of `network`, or says in one line what does not match."""
+    own = network.state_dict()
+    wrong = [f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}" for name in own
+             if name in tensors and tensors[name].shape != own[name].shape]
+    missing = [name for name in own if name not in tensors]
+    extra = [name for name in tensors if name not in own]
+    if wrong or missing or extra:
+        first = (wrong + [f"no {name}" for name in missing] + [f"unknown {name}" for name in extra])[0]
+        raise WeightsError(
+            f"{path} does not fit this network: {first} ({len(wrong)} other shapes, {len(missing)} missing, "
+            f"{len(extra)} unknown of {len(own)}); is it from another architecture or another number of classes?"
+        )
+    network.load_state_dict(dict(tensors))
+
+
+def step_of(run: Path, which: Which = "student") -> int:
+    """The training step at which a run's network was saved."""
+    from safetensors import safe_open
+
+    with safe_open(run / FILES[which], "pt") as file:
+        return int((file.metadata() or {}).get("step", 0))
+
+
+def space_of(recipe: Recipe) -> Space:
+    """The label space a recipe's network learns."""
+    return space_named(recipe.data.space or DATASETS[parse(recipe.data.source)[0]].space)
+
+
+def data_root(recipe: Recipe | None, given: Path | None) -> Path:
+    """--data / --root, else the recipe's data.root, else $SEGDA_DATA, else data/."""
+    return given or (recipe.data.root if recipe else None) or default_root()
+
+

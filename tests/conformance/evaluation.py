@@ -1,0 +1,69 @@
+"""Evaluation against recorded outputs of EB_DA / DAFormer (mmsegmentation 0.16): see
+golden/daformer_ebda/README.md.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from golden import Golden
+from segda.data.labels import SPACES
+from segda.evaluation.inference import labels, probabilities, windows
+from segda.evaluation.metrics import Confusion, Report
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return Golden("daformer_ebda")
+
+
+@pytest.fixture(scope="module")
+def theirs(golden):
+    return golden.npz("miou.npz")
+
+
+@pytest.fixture(scope="module")
+def ours(theirs):
+    names = SPACES["cityscapes-19"].classes
+    confusion = Confusion(len(names))
+    for index in range(3):
+        confusion.add(torch.from_numpy(theirs[f"gt{index}"]), torch.from_numpy(theirs[f"pred{index}"]))
+    return Report(None, names, confusion.counts())
+
+
+def test_iou_and_accuracy_are_the_authors(ours, theirs):
+    # The labels hold the id 30, which is no class: what is predicted there counts against the predicted
+    # class.
+    np.testing.assert_allclose(ours.iou, theirs["IoU"], rtol=1e-14)
+    np.testing.assert_allclose(ours.accuracy, theirs["Acc"], rtol=1e-14)
+    assert ours.pixel_accuracy == pytest.approx(float(theirs["aAcc"]), rel=1e-14)
+
+
+def test_summary_numbers_are_those_the_authors_log(ours, golden):
+    theirs = golden.json("miou.json")
+    assert round(ours.miou, 4) == theirs["mIoU"]
+    assert round(ours.mean_accuracy, 4) == theirs["mAcc"]
+    assert round(ours.pixel_accuracy, 4) == theirs["aAcc"]
+    for name, iou, accuracy in zip(ours.class_names, ours.iou, ours.accuracy, strict=True):
+        for key, value in ((f"IoU.{name}", iou), (f"Acc.{name}", accuracy)):
+            assert (None if np.isnan(value) else round(value, 4)) == pytest.approx(theirs[key], abs=1e-12), (
+                key
+            )
+
+
+def test_logits_are_upsampled_twice_before_softmax_as_the_authors_do(golden):
+    theirs = golden.npz("inference_whole.npz")
+    size = theirs["argmax"].shape
+    head = torch.from_numpy(theirs["logits_head"])  # stride 4 of 64 x 96 pixels
+    seen = [interpolate(head, (64, 96), mode="bilinear", align_corners=False)]
+    prob = torch.stack(list(probabilities(seen, size)))
+    np.testing.assert_allclose(prob.amax(0), theirs["prob_max"][0], atol=2e-6)
+    # Where two classes are equal to the last bit, either may win.
+    assert (labels(seen, size).numpy() != theirs["argmax"]).mean() < 1e-3
+
+
+def test_windows_lie_where_the_authors_put_them():
+    # Their slide fixture: 80 x 110 pixels, windows of 64 every 42, shifted back to stay inside.
+    assert windows(80, 64, 42) == [0, 16]
+    assert windows(110, 64, 42) == [0, 42, 46]

@@ -1,0 +1,42 @@
+"""Recorded values: where they lie, and the generator that their inputs come from (see golden/README.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+
+def folder(collection: str) -> Path:
+    """The values of a collection: $SEGDA_GOLDEN/<collection>, or those in the repository."""
+    own = Path(__file__).parent / "conformance" / "golden"
+    return Path(os.environ.get("SEGDA_GOLDEN", own)) / collection
+
+
+class Golden:
+    """One collection of recorded values."""
+
+    def __init__(self, collection: str):
+        self.folder = folder(collection)
+        self.offset = self.json("set.json")["key_offset"]
+
+    def json(self, name: str):
+        return json.loads(self._path(name).read_text())
+
+    def npz(self, name: str) -> dict[str, np.ndarray]:
+        with np.load(self._path(name)) as values:
+            return dict(values)
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Standard normal float32, the same wherever the name is the same."""
+        key = zlib.crc32(name.encode()) + self.offset
+        draws = np.random.Generator(np.random.Philox(key=key)).standard_normal(shape)
+        return np.asarray(draws, np.float32)
+
+    def _path(self, name: str) -> Path:
+        # The recorded sets as published keep arrays in values/ and model lists in models/.
+        places = [self.folder / name, self.folder / "values" / name, self.folder / "models" / name]
+        return next((path for path in places if path.exists()), places[0])

@@ -1,0 +1,154 @@
+"""Confusion and Report against a value worked by hand, a float64 twin, and what JSON must keep."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from segda.errors import RunError
+from segda.evaluation.metrics import Confusion, Protocol, Report, read_reports, report_path, write_reports
+from segda.scene import IGNORE
+
+PROTOCOL = Protocol(
+    data="camvid:test:dusk",
+    images=1,
+    weights="student",
+    step=40,
+    recipe="ebda camvid:train:day -> camvid:train:dusk",
+    resize=(480, 360),
+    how="whole",
+    window=None,
+    stride=None,
+    flip=False,
+    precision="float32",
+)
+
+
+def report_of(label, prediction, names, protocol=PROTOCOL):
+    confusion = Confusion(len(names))
+    confusion.add(torch.as_tensor(label), torch.as_tensor(prediction))
+    return Report(protocol, tuple(names), confusion.counts())
+
+
+def twin(labels, predictions, classes):
+    """IoU and accuracy from the definition: sets of pixel positions, float64, one class at a time."""
+    iou, accuracy = [], []
+    for c in range(classes):
+        both = either = labelled = 0
+        for label, prediction in zip(labels, predictions, strict=True):
+            for y, p in zip(label.flatten().tolist(), prediction.flatten().tolist(), strict=True):
+                if y == IGNORE:
+                    continue
+                both += y == c and p == c
+                either += y == c or p == c
+                labelled += y == c
+        iou.append(both / either if either else math.nan)
+        accuracy.append(both / labelled if labelled else math.nan)
+    return np.array(iou), np.array(accuracy)
+
+
+def test_two_by_two_pixels_by_hand():
+    # label    0 0    prediction 0 1      class 0: 1 hit, 2 labelled, 1 predicted -> IoU 1/2, accuracy 1/2
+    #          1 -               1 0      class 1: 1 hit, 1 labelled, 2 predicted -> IoU 1/2, accuracy 1/1
+    ours = report_of([[0, 0], [1, IGNORE]], [[0, 1], [1, 0]], ("road", "sky"))
+    assert ours.iou.tolist() == [0.5, 0.5]
+    assert ours.accuracy.tolist() == [0.5, 1.0]
+    assert (ours.miou, ours.mean_accuracy) == (0.5, 0.75)
+    assert ours.pixel_accuracy == 2 / 3
+    assert ours.share.tolist() == [2 / 3, 1 / 3]
+
+
+def test_a_class_nobody_labels_or_predicts_does_not_enter_the_mean():
+    ours = report_of([[0, 0]], [[0, 0]], ("road", "sky", "car"))
+    assert ours.miou == 1 and ours.mean_accuracy == 1
+    assert np.isnan(ours.iou[1:]).all()
+
+
+def test_a_class_predicted_but_not_labelled_has_iou_zero_and_no_accuracy():
+    ours = report_of([[0, 0]], [[0, 1]], ("road", "sky"))
+    assert ours.iou.tolist() == [0.5, 0.0]
+    assert ours.accuracy[0] == 0.5 and math.isnan(ours.accuracy[1])
+    assert (ours.miou, ours.mean_accuracy) == (0.25, 0.5)
+
+
+def test_a_label_that_is_no_class_makes_every_prediction_on_it_wrong():
+    ours = report_of([[0, 30]], [[0, 0]], ("road", "sky"))
+    assert ours.iou[0] == 0.5
+    assert ours.accuracy[0] == 1 and ours.pixel_accuracy == 1
+
+
+def test_nothing_but_ignored_pixels_has_no_rates_at_all():
+    ours = report_of([[IGNORE, IGNORE]], [[0, 1]], ("road", "sky"))
+    assert math.isnan(ours.miou) and math.isnan(ours.mean_accuracy) and math.isnan(ours.pixel_accuracy)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_rates_of_several_images_are_those_of_all_their_pixels_together(dtype):
+    rng = np.random.default_rng(3)
+    classes = 5
+    labels = [rng.choice([0, 1, 2, 3, 9, IGNORE], (7, 5 + k)) for k in range(3)]
+    predictions = [rng.integers(0, classes, label.shape) for label in labels]
+    confusion = Confusion(classes)
+    for label, prediction in zip(labels, predictions, strict=True):
+        confusion.add(torch.from_numpy(label).to(dtype), torch.from_numpy(prediction).to(dtype))
+    ours = Report(PROTOCOL, tuple("abcde"), confusion.counts())
+    iou, accuracy = twin(labels, predictions, classes)
+    np.testing.assert_allclose(ours.iou, iou, rtol=1e-15)
+    np.testing.assert_allclose(ours.accuracy, accuracy, rtol=1e-15)
+    assert ours.counts.sum() == sum(int((label != IGNORE).sum()) for label in labels)
+
+
+def test_counts_do_not_overflow_the_type_of_the_maps():
+    label = torch.full((300, 300), 18, dtype=torch.uint8)
+    confusion = Confusion(19)
+    confusion.add(label, label)
+    assert confusion.counts()[18, 18] == 300 * 300
+    assert confusion.counts().sum() == 300 * 300
+
+
+def test_maps_are_not_changed_by_counting():
+    label, prediction = torch.ones(2, 2, dtype=torch.int32), torch.ones(2, 2, dtype=torch.int32)
+    Confusion(3).add(label, prediction)
+    assert label.eq(1).all() and prediction.eq(1).all()
+
+
+def test_a_report_survives_json_and_absent_classes_are_null_in_it(tmp_path):
+    there = report_of([[0, 0], [1, IGNORE]], [[0, 1], [1, 0]], ("road", "sky", "car"))
+    path = write_reports(tmp_path, [there])
+    assert path == report_path(tmp_path, "camvid:test:dusk") == tmp_path / "reports" / "camvid-test-dusk.json"
+    table = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert table[0]["iou"] == {"road": 0.5, "sky": 0.5, "car": None}
+    assert table[0]["protocol"]["resize"] == [480, 360]
+    (back,) = read_reports(tmp_path)
+    assert back.protocol == PROTOCOL and back.class_names == there.class_names
+    assert (back.counts == there.counts).all()
+
+
+@pytest.mark.parametrize("text", ["", "[{]", "[{}]", "3", '[{"protocol": 1}]', "[null]"])
+def test_a_damaged_report_is_named_and_says_the_way_out(tmp_path, text):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "camvid-val.json").write_text(text)
+    with pytest.raises(RunError, match=r"camvid-val\.json.*segda evaluate") as caught:
+        read_reports(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_counts_of_another_number_of_classes_are_refused(tmp_path):
+    table = report_of([[0]], [[0]], ("road", "sky")).to_json()
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "x.json").write_text(json.dumps([{**table, "classes": ["road"]}]))
+    with pytest.raises(RunError, match="for 1 classes"):
+        read_reports(tmp_path)
+
+
+def test_a_protocol_says_how_images_reached_the_network():
+    from dataclasses import replace
+
+    assert PROTOCOL.sentence() == (
+        "camvid:test:dusk, 1 images fitted into 480x360, whole, no mirroring;"
+        " student of ebda camvid:train:day -> camvid:train:dusk after step 40, float32"
+    )
+    sliding = replace(PROTOCOL, resize=None, how="slide", window=(64, 96), stride=(42, 48), flip=True)
+    assert sliding.input() == "at their size, window 96x64 every 48x42, mean with mirrored"
