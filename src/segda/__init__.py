@@ -1,0 +1,83 @@
+"""segda: unsupervised domain adaptation of semantic segmentation.
+
+    import segda
+
+    recipe = segda.load_recipe("ebda_streets").override("steps=100")
+    segda.train(recipe, out="runs/ebda")
+    network = segda.load_network("runs/ebda")       # a plain nn.Module
+    logits = network.infer(image)                   # (B, 3, H, W) in [0, 1] -> (B, C, H, W)
+
+Names are imported when they are first used, so that `import segda` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segda.commands.compare import compare
+    from segda.commands.evaluate import evaluate
+    from segda.commands.predict import predict
+    from segda.commands.report import report
+    from segda.commands.train import train
+    from segda.data.datasets import DATASETS, open_data
+    from segda.data.labels import SPACES
+    from segda.errors import DataError, RecipeError, RunError, SegdaError, WeightsError
+    from segda.methods import METHODS
+    from segda.networks import NETWORKS
+    from segda.recipe import Recipe, build, load_recipe
+    from segda.run import load_network
+    from segda.scene import IGNORE, Batch, Scene
+
+_HOMES = {
+    "segda.commands.compare": ("compare",),
+    "segda.commands.evaluate": ("evaluate",),
+    "segda.commands.predict": ("predict",),
+    "segda.commands.report": ("report",),
+    "segda.commands.train": ("train",),
+    "segda.data.datasets": ("DATASETS", "open_data"),
+    "segda.data.labels": ("SPACES",),
+    "segda.errors": ("DataError", "RecipeError", "RunError", "SegdaError", "WeightsError"),
+    "segda.methods": ("METHODS",),
+    "segda.networks": ("NETWORKS",),
+    "segda.recipe": ("Recipe", "build", "load_recipe"),
+    "segda.run": ("load_network",),
+    "segda.scene": ("IGNORE", "Batch", "Scene"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "DATASETS",
+    "IGNORE",
+    "METHODS",
+    "NETWORKS",
+    "SPACES",
+    "Batch",
+    "DataError",
+    "Recipe",
+    "RecipeError",
+    "RunError",
+    "Scene",
+    "SegdaError",
+    "WeightsError",
+    "build",
+    "compare",
+    "evaluate",
+    "load_network",
+    "load_recipe",
+    "open_data",
+    "predict",
+    "report",
+    "train",
+]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'segda' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -240,8 +240,9 @@ def _arguments(cls: type, spec: Mapping[str, Any], where: str, given: tuple[str,
 
 
 def explain(error: ValidationError, model: Any) -> str:
-    """The first of pydantic's complaints in one line: where, what, the value, and the nearest name of an unknown key."""
-    first = error.errors()[0]
+    """One of pydantic's complaints in one line: where, what, the value, and the nearest name of an unknown key."""
+    # An unknown key is often the missing one misspelt: say that first.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     # A union reports its branches in the path ("float", "literal['auto']"); users know only their keys.
     path = [part for part in first["loc"] if isinstance(part, int) or part.isidentifier()]
     key = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in _keys_of(model))

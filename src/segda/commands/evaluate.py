@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from segda.data.datasets import DataSet, open_data
 from segda.data.labels import LABELLINGS, Space
@@ -78,8 +79,8 @@ def open_labelled(spec: str, root: Path, space: Space) -> DataSet:
     lacking = [name for name in space.classes if name not in named]
     if lacking:
         raise RecipeError(
-            f"{spec}: its labels do not name {', '.join(lacking)} of the network's classes (space {space.name}); "
-            f"measure on data with these classes, or train with data.space {dataset.row.space}"
+            f"{spec}: its labels do not know the network's {', '.join(lacking)} (space {space.name}); "
+            f"choose data with these classes, or train with data.space {dataset.row.space}"
         )
     dataset.check_pairs()
     return dataset
@@ -117,8 +118,8 @@ def evaluate_network(
     """
     if dataset.space.classes != tuple(network.class_names):
         raise RecipeError(
-            f"{dataset.spec}: its labels are read in space {dataset.space.name}, but the network's classes are "
-            f"{', '.join(network.class_names)}; choose data with these classes"
+            f"{dataset.spec}: its labels are read in space {dataset.space.name}, but the network has the classes "
+            f"{', '.join(network.class_names)}; choose data with these"
         )
     confusion = Confusion(network.classes, device)
     modes = {module: module.training for module in network.modules()}
@@ -148,35 +149,30 @@ def evaluate_network(
     )
 
 
-def render(reports: Sequence[Report]) -> list[Table]:
-    """One table a data set: a row a class, IoU and accuracy (%) of student and teacher, with the protocol
-    below.
-    """
-    tables = []
+def tables(reports: Sequence[Report]) -> list[Table]:
+    """One table a data set: a row a class, IoU and accuracy (%) of each network, the protocol below."""
+    done = []
     for data in dict.fromkeys(report.protocol.data for report in reports):
         here = [report for report in reports if report.protocol.data == data]
-        first = here[0]
-        table = Table(title=data, title_justify="left", caption_justify="left")
-        table.caption = "\n".join(report.protocol.sentence() for report in here)
+        names = here[0].class_names
+        # As Text: square brackets in a name are no markup, and ":train:" no emoji.
+        protocol = Text("\n".join(report.protocol.sentence() for report in here))
+        table = Table(title=Text(data), caption=protocol, title_justify="left", caption_justify="left")
         table.add_column("class")
         table.add_column("share", justify="right")
         for report in here:
             table.add_column(f"IoU {report.protocol.weights}", justify="right")
             table.add_column(f"acc. {report.protocol.weights}", justify="right")
-        for index, name in enumerate(first.class_names):
+        for index, name in enumerate(names):
             rates = [rate for report in here for rate in (report.iou[index], report.accuracy[index])]
-            table.add_row(
-                name,
-                *map(percent, (first.share[index], *rates)),
-                end_section=index + 1 == len(first.class_names),
-            )
+            cells = [percent(rate) for rate in (here[0].share[index], *rates)]
+            table.add_row(Text(name), *cells, end_section=index + 1 == len(names))
         means = [rate for report in here for rate in (report.miou, report.mean_accuracy)]
         table.add_row("mean", "", *map(percent, means), style="bold")
-        table.add_row(
-            "all pixels", "", *(cell for report in here for cell in ("", percent(report.pixel_accuracy)))
-        )
-        tables.append(table)
-    return tables
+        pixels = [cell for report in here for cell in ("", percent(report.pixel_accuracy))]
+        table.add_row("all pixels", "", *pixels)
+        done.append(table)
+    return done
 
 
 def percent(rate: float) -> str:

@@ -93,7 +93,8 @@ class Protocol:
         """The whole protocol, in one line."""
         step = "" if self.step is None else f" after step {self.step}"
         recipe = "" if self.recipe is None else f" of {self.recipe}"
-        return f"{self.data}, {self.images} images {self.input()}; {self.weights}{recipe}{step}, {self.precision}"
+        network = f"{self.weights}{recipe}{step}, {self.precision}"
+        return f"{self.data}, {self.images} images {self.input()}; {network}"
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def write_reports(run: Path, reports: Sequence[Report]) -> Path:
 
 
 def read_reports(run: Path) -> list[Report]:
-    """All that was measured of a run, data sets by name; none when nothing was. RunError for a damaged file."""
+    """All that was measured of a run, by data set; none when nothing was. RunError for a damaged file."""
     reports = []
     for path in sorted((run / "reports").glob("*.json")):
         try:

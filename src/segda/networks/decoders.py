@@ -1,7 +1,7 @@
 """Decoders: the encoder's maps to logits at the resolution of the finest one.
 
-SepASPP is DAFormer's (Hoyer et al., CVPR 2022, sec. 4.2): embed all levels, bring them to stride 4, look at the
-stack with convolutions of several dilations at once.
+SepASPP is DAFormer's (Hoyer et al., CVPR 2022, sec. 4.2): embed all levels, bring them to stride 4, look at
+the stack with convolutions of several dilations at once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 class SepASPP(nn.Module):
     """DAFormer's head: four maps (B, c_i, h_i, w_i) -> logits (B, C, h_0, w_0).
 
-    embed: each level, linearly, to `channels`; then bilinear to the size of level 0 (corners not aligned) and stacked.
-    branches: one a dilation, stack -> `channels`: dilation 1 is a 1x1 convolution, more is a depthwise 3x3 followed
-    by a 1x1. fuse: 3x3, all branches -> `channels`. Every convolution has batch norm and ReLU, none has a bias.
+    embed: each level, linearly, to `channels`; then bilinear to the size of level 0, and stacked.
+    branches: one a dilation, stack -> `channels`: dilation 1 is a 1x1 convolution, more is a depthwise 3x3
+    followed by a 1x1. fuse: 3x3, all branches -> `channels`. These have batch norm and ReLU, and no bias.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class SepASPP(nn.Module):
 class DilatedDepthwise(nn.Conv2d):
     """Depthwise 3x3 convolution, dilated, size kept, no bias: (B, c, h, w) -> (B, c, h, w).
 
-    Computed as what it is: an ordinary depthwise convolution on each of the dilation^2 images that one gets by
-    taking every dilation-th row and column (h and w filled up with zeros, which the padding is anyway). On CPUs
-    this is 5 to 20 times faster than the dilated operator, whose weight gradient besides is wrong in bfloat16 with
-    channels-last memory (torch 2.13).
+    Computed as what it is: an ordinary depthwise convolution on each of the dilation^2 images that one gets
+    by taking every dilation-th row and column (h and w filled up with zeros, which the padding is anyway).
+    On CPUs this is 5 to 20 times faster, there and back, than the dilated operator, whose weight gradient
+    besides is wrong in bfloat16 with channels-last memory (torch 2.13, maps of 64 x 80, not of 16 x 24).
     """
 
     def __init__(self, channels: int, dilation: int):

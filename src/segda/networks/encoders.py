@@ -1,12 +1,13 @@
-"""Encoders: an image to maps of features, finest first. Here the Mix Transformers of SegFormer (Xie et al., NeurIPS 2021).
+"""Encoders: an image to maps of features, finest first.
 
-The blocks are those of `transformers`, with its scaled-dot-product attention. Where the library parts from the
-authors' code we set it right after building:
+MiT: the Mix Transformers of SegFormer (Xie et al., NeurIPS 2021). The blocks are those of `transformers`,
+with its scaled-dot-product attention; where it parts from the authors' code we set it right after building:
 
 - layer norms have eps 1e-6 in blocks and at the end of stages, 1e-5 in patch embeddings and reduced attention
   (the library: 1e-5 everywhere);
-- the random start is the authors', and a function of torch's global seed alone (the library's own is thrown away);
-- stochastic depth is drawn in float32: in bfloat16, which the library follows under autocast, a draw has 256 values.
+- the random start is the authors', and a function of torch's global seed alone (the library's is not drawn);
+- stochastic depth is drawn in float32: the library draws in the branch's type, and in bfloat16, under
+  autocast, a number in [0, 1) has too few values for a rate of 0.01.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ SMALLEST = 32
 
 
 class DropPath(nn.Dropout):
-    """Stochastic depth: in training, the branch of a whole sample is 0 with probability p, else divided by 1 - p.
+    """Stochastic depth: in training, the branch of a whole sample is 0 with probability p, else over 1 - p.
 
     (B, ...) -> (B, ...). A kind of dropout, and off wherever dropout is (Huang et al., ECCV 2016).
     """
@@ -57,10 +58,10 @@ class DropPath(nn.Dropout):
 
 
 class MiT(nn.Module):
-    """Mix Transformer: (B, 3, H, W) normalised image -> four maps (B, channels[i], h, w), strides 4, 8, 16, 32.
+    """(B, 3, H, W) normalised image -> four maps (B, channels[i], h, w) of strides 4, 8, 16, 32.
 
     Each map is the layer-normalised end of a stage; the next stage starts from it. h = ceil(H / stride).
-    drop_path: rate of stochastic depth in the last block; it grows linearly from 0 in the first, over all stages.
+    drop_path: rate of stochastic depth in the last block; it grows linearly from 0 in the first block of all.
     """
 
     stride = 32
@@ -108,9 +109,9 @@ class MiT(nn.Module):
 
 @torch.no_grad()
 def start(encoder: nn.Module) -> None:
-    """The authors' random start: linear N(0, 0.02), convolution N(0, sqrt(2 / fan_out)), biases 0, layer norm 1 and 0.
+    """The authors' start: linear N(0, 0.02), convolution N(0, sqrt(2 / fan_out)), biases 0, layer norm 1, 0.
 
-    fan_out = kernel area x output channels / groups. (The authors call the first one truncated; at 100 sigma.)
+    fan_out = kernel area x output channels / groups. (They call the first one truncated: at 100 sigma.)
     """
     for module in encoder.modules():
         if isinstance(module, nn.Linear):

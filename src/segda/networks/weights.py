@@ -2,8 +2,8 @@
 
     scratch                  the random start it was built with
     organisation/name        a model on the Hugging Face hub, e.g. nvidia/mit-b0
-    a file                   .safetensors, or .pth .pt .bin .ckpt: only tensors are read, code in a pickle never runs
-    a folder                 of Hugging Face's kind (model.safetensors), or a run of ours (network.safetensors)
+    a file                   .safetensors, or .pth .pt .bin .ckpt: only tensors are read, no code in it runs
+    a folder                 of Hugging Face's kind (model.safetensors), or a run (network.safetensors)
 
 The names in a file may be those of any style in STYLES, alone or inside a whole network. What a file holds
 besides the encoder is left out, and said so; an encoder that is not complete or of another size is an error.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ from segda.networks.encoders import ENCODERS, MiT
 
 IN_FOLDER = ("model.safetensors", "network.safetensors", "pytorch_model.bin")
 """What is looked for in a folder, in this order."""
+
+ON_HUB = ("model.safetensors", "pytorch_model.bin")
+"""What is looked for in a model on the hub, in this order."""
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
@@ -98,7 +102,7 @@ STYLES: dict[str, tuple[Names, int]] = {
 
 
 def load_encoder_weights(encoder: MiT, where: str) -> str:
-    """Fill `encoder` from `where` (see the module); a line that says what came from where. WeightsError otherwise."""
+    """Fill `encoder` from `where` (see the module); a line on what came from where, or WeightsError."""
     if where == "scratch":
         return f"encoder {encoder.name}: random start (weights: scratch)"
     file = find(where)
@@ -125,36 +129,47 @@ def find(where: str) -> Path:
         raise WeightsError(f"{where}: the folder holds none of {', '.join(IN_FOLDER)}; name the file itself")
     if path.is_file():
         return path
-    looks_local = path.is_absolute() or where.startswith((".", "~")) or path.suffix in (*PICKLES, ".safetensors")
+    looks_local = (
+        path.is_absolute() or where.startswith((".", "~")) or path.suffix in (*PICKLES, ".safetensors")
+    )
     if looks_local or not HUB_NAME.fullmatch(where):
         raise WeightsError(
-            f"network.weights: no file or folder {where}; give one, a hub name such as nvidia/mit-b0, or 'scratch'"
+            f"network.weights: no file or folder {where}; "
+            "give one, a hub name such as nvidia/mit-b0, or 'scratch'"
         )
     return from_hub(where)
 
 
 def from_hub(name: str) -> Path:
-    """The cached file of a model on the hub, downloaded if needed; WeightsError when it cannot be had."""
-    from transformers.utils.hub import cached_file
+    """The file of a model on the hub: the cached one, or downloaded; WeightsError when it cannot be had."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    for file in ("model.safetensors", "pytorch_model.bin"):
+    for file in ON_HUB:
         try:
-            found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-        except OSError as error:
-            raise WeightsError(
-                f"network.weights: {name} is not a local file or folder, and cannot be had from the Hugging Face hub "
-                f"({first_line(error)}); give the path of a downloaded file, or 'scratch'"
-            ) from error
-        if found:
-            return Path(found)
+            return Path(hf_hub_download(name, file, local_files_only=True))
+        except LocalEntryNotFoundError:
+            continue
+    # Asking what there is fails at once without a network; a download would try again for half a minute.
+    # Every Exception: the errors of the hub's HTTP client are of another class in each of its versions.
+    try:
+        there = {sibling.rfilename for sibling in HfApi().model_info(name, timeout=10).siblings or ()}
+        file = next((file for file in ON_HUB if file in there), None)
+        if file:
+            return Path(hf_hub_download(name, file))
+    except Exception as error:
+        raise WeightsError(
+            f"network.weights: {name} is no file or folder here, and cannot be had from the Hugging Face hub "
+            f"({first_line(error)}); give the path of a downloaded file, or 'scratch'"
+        ) from error
     raise WeightsError(
-        f"network.weights: {name} on the Hugging Face hub has neither model.safetensors nor pytorch_model.bin; "
+        f"network.weights: {name} on the Hugging Face hub has none of {', '.join(ON_HUB)}; "
         "download its weights yourself and give the path, or 'scratch'"
     )
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Names and tensors of a file, out of a `state_dict` or `model` wrapper; nothing in the file is executed."""
+    """Names and tensors of a file, out of a `state_dict` or `model` wrapper; nothing in it is executed."""
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -167,18 +182,23 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
             ) from error
     if file.suffix not in PICKLES:
         raise WeightsError(
-            f"{file}: weights are read from .safetensors, {', '.join(PICKLES)}; this is {file.suffix or 'no such file'}"
+            f"{file}: not a kind of file that holds weights; known: .safetensors, {', '.join(PICKLES)}"
         )
     try:
-        held = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of pickles that torch did not write. They are read or refused like the others.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            held = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.findall(r"GLOBAL (\S+)", str(error))
         if refused:
             raise WeightsError(
-                f"{file}: refused and not run: besides tensors it holds Python objects ({refused[0]}), which could "
-                "execute code; if you trust it, save its state_dict alone, as .safetensors"
+                f"{file}: refused and not run: besides tensors it holds Python objects ({refused[0]}), which "
+                "could execute code; if you trust it, save its state_dict alone, as .safetensors"
             ) from error
-        raise WeightsError(f"{file}: refused and not run: not a file of plain tensors; fetch or copy it again") from error
+        raise WeightsError(
+            f"{file}: refused and not run: not a file of plain tensors; fetch or copy it again"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{file}: not readable ({first_line(error)}); fetch or copy it again") from error
     for wrapper in ("state_dict", "model"):
@@ -192,7 +212,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def translate(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, dict[str, Tensor], list[str]]:
     """Tensors by foreign names -> (style, the encoder's tensors by our names, the keys that are none of it).
 
-    The style is the one that recognises most; keys of another prefix (a second network in the file) are left out.
+    The style is the one that recognises most; keys of another prefix (a second network in it) are left out.
     """
     best: tuple[str, dict[str, Tensor], list[str]] = ("", {}, list(tensors))
     for style, (names, first) in STYLES.items():
@@ -218,7 +238,7 @@ def translate(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, dict[str,
 
 
 def our_names(key: str, names: Names, first: int) -> tuple[str, ...]:
-    """`backbone.block1.0.attn.kv.bias` -> our names of what it holds (two, for keys and values); () if unknown."""
+    """`backbone.block1.0.attn.kv.bias` -> our names of what it holds (here two); () if unknown."""
     module, _, parameter = key[PREFIX.match(key).end() :].rpartition(".")
     for theirs, ours in names.items():
         pattern = re.escape(theirs).replace("S", r"(?P<S>\d+)").replace("B", r"(?P<B>\d+)")
@@ -245,11 +265,20 @@ def check(encoder: MiT, tensors: Mapping[str, Tensor], file: Path) -> None:
     for what, names in (("another shape", shapes), ("missing", missing), ("too many", surplus)):
         if names:
             size = size_of(tensors)
-            advice = f"it is a MiT-{size.upper()} file: set network.encoder: {size}" if size else "is it the right file?"
-            raise WeightsError(
-                f"{file}: does not fit encoder {encoder.name}: {len(names)} tensors {what}: {few(names)}; {advice}"
+            advice = (
+                f"it is a MiT-{size.upper()} file: set network.encoder: {size}"
+                if size
+                else "is it the right file?"
             )
-    broken = [name for name, tensor in tensors.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
+            raise WeightsError(
+                f"{file}: does not fit encoder {encoder.name}: "
+                f"{len(names)} tensors {what}: {few(names)}; {advice}"
+            )
+    broken = [
+        name
+        for name, tensor in tensors.items()
+        if not tensor.is_floating_point() or not tensor.isfinite().all()
+    ]
     if broken:
         raise WeightsError(
             f"{file}: {len(broken)} tensors are not finite numbers: {few(broken)}; fetch or copy it again"
@@ -258,11 +287,17 @@ def check(encoder: MiT, tensors: Mapping[str, Tensor], file: Path) -> None:
 
 def size_of(tensors: Mapping[str, Tensor]) -> str:
     """The encoder row that has these tensors' blocks and channels, or ''."""
-    blocks = {tuple(map(int, found)) for name in tensors for found in re.findall(r"stages\.(\d+)\.blocks\.(\d+)\.", name)}
+    blocks = {
+        tuple(map(int, found))
+        for name in tensors
+        for found in re.findall(r"stages\.(\d+)\.blocks\.(\d+)\.", name)
+    }
     depths = tuple(sum(stage == s for stage, _ in blocks) for s in range(4))
     norms = [tensors.get(f"stages.{s}.layer_norm.weight") for s in range(4)]
     channels = tuple(0 if norm is None else norm.numel() for norm in norms)
-    return next((name for name, row in ENCODERS.items() if (row.depths, row.channels) == (depths, channels)), "")
+    return next(
+        (name for name, row in ENCODERS.items() if (row.depths, row.channels) == (depths, channels)), ""
+    )
 
 
 def few(names) -> str:

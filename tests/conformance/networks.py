@@ -1,0 +1,120 @@
+"""MiT and the sep-ASPP decoder against values recorded from the authors' code (golden/daformer_ebda)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from golden import Golden
+from segda.networks import MiTDAFormer
+from segda.networks.weights import OFFICIAL, check, our_names, translate
+
+GOLDEN = Golden("daformer_ebda")
+
+DECODER = {
+    r"embed_layers\.(\d)\.proj": r"embed.\1",
+    r"fuse_layer\.aspp_modules\.0\.conv": "branches.0.0",
+    r"fuse_layer\.aspp_modules\.0\.bn": "branches.0.1",
+    r"fuse_layer\.aspp_modules\.(\d)\.depthwise_conv\.conv": r"branches.\1.0.0",
+    r"fuse_layer\.aspp_modules\.(\d)\.depthwise_conv\.bn": r"branches.\1.0.1",
+    r"fuse_layer\.aspp_modules\.(\d)\.pointwise_conv\.conv": r"branches.\1.1.0",
+    r"fuse_layer\.aspp_modules\.(\d)\.pointwise_conv\.bn": r"branches.\1.1.1",
+    r"fuse_layer\.bottleneck\.conv": "fuse.0",
+    r"fuse_layer\.bottleneck\.bn": "fuse.1",
+    "conv_seg": "classify",
+}
+
+
+def generated(name: str, shape: list[int], kind: str) -> Tensor:
+    """The value of an entry of the authors' state dict (the set's README has the table)."""
+    shape = tuple(shape)
+    if kind == "count":
+        return torch.zeros(shape, dtype=torch.int64)
+    normal = GOLDEN.normal(name, shape)
+    values = {
+        "weight": lambda: normal * np.float32(np.prod(shape[1:]) ** -0.5),
+        "bias": lambda: np.float32(0.1) * normal,
+        "norm_weight": lambda: 1 + np.float32(0.1) * normal,
+        "norm_bias": lambda: np.float32(0.1) * normal,
+        "running_mean": lambda: np.float32(0.1) * normal,
+        "running_var": lambda: 1 + np.float32(0.1) * abs(normal),
+    }
+    return torch.from_numpy(values[kind]())
+
+
+def decoder_name(theirs: str) -> str:
+    module, _, parameter = theirs.removeprefix("decode_head.").rpartition(".")
+    ours = [
+        re.sub(pattern, name, module) for pattern, name in DECODER.items() if re.fullmatch(pattern, module)
+    ]
+    assert len(ours) == 1, theirs
+    return f"{ours[0]}.{parameter}"
+
+
+def authors_network(encoder: str) -> MiTDAFormer:
+    """The network with the generated weights, which reach it by the authors' names."""
+    theirs = {
+        name: generated(name, *row) for name, row in GOLDEN.json(f"daformer_mit_{encoder}.json").items()
+    }
+    # Without memory until the weights are there: B5 has 85 million.
+    with torch.device("meta"):
+        network = build(encoder)
+    style, encoder_tensors, ignored = translate(theirs, Path(encoder))
+    assert style == "official MiT"
+    check(network.encoder, encoder_tensors, Path(encoder))
+    network.encoder.load_state_dict(encoder_tensors, assign=True)
+    network.decoder.load_state_dict({decoder_name(name): theirs[name] for name in ignored}, assign=True)
+    return network.eval()
+
+
+def build(encoder: str) -> MiTDAFormer:
+    return MiTDAFormer(
+        [str(i) for i in range(19)],
+        encoder=encoder,
+        weights="scratch",
+        channels=256,
+        dilations=(1, 6, 12, 18),
+        dropout=0.1,
+        drop_path=0.1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoder", "file", "size"),
+    [("b0", "mit_b0_96x128.npz", (96, 128)), ("b5", "mit_b5_64x64.npz", (64, 64))],
+)
+@torch.no_grad()
+def test_features_and_logits_equal_the_authors(encoder, file, size):
+    network, theirs = authors_network(encoder), GOLDEN.npz(file)
+    # Recorded on normalised images, so past our normalisation.
+    features = network.encoder(torch.from_numpy(GOLDEN.normal(f"input/mit_{encoder}", (1, 3, *size))))
+    for level, ours in enumerate(features, start=1):
+        np.testing.assert_allclose(ours.numpy(), theirs[f"f{level}"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(network.decode(features).numpy(), theirs["logits"], rtol=1e-5, atol=5e-6)
+
+
+def test_groups_of_parameters_are_the_authors():
+    network = build("b0")
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = GOLDEN.json("lr.json")["groups_b0_daformer"]
+    theirs = {"encoder": "lr=6e-05,wd=0.01", "norm": "lr=6e-05,wd=0", "head": "lr=0.0006,wd=0.01"}
+    assert set(theirs.values()) == set(groups)
+    for group, key in theirs.items():
+        expected = set()
+        for name in groups[key]["names"]:
+            if name.startswith("decode_head."):
+                expected.add("decoder." + decoder_name(name))
+            else:
+                expected.update("encoder." + ours for ours in our_names(name, OFFICIAL, first=1))
+        assert {names[id(parameter)] for parameter in network.groups()[group]} == expected
+    # Their keys and values are one matrix, ours two: 8 blocks, weight and bias.
+    assert {group: len(parameters) for group, parameters in network.groups().items()} == {
+        "encoder": 116 + 16,
+        "norm": 60,
+        "head": 34,
+    }

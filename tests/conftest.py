@@ -1,0 +1,93 @@
+"""What many tests need: a small CamVid on disk, a small recipe, threads held down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from segda.recipe import Recipe, parse_recipe
+
+# Two test processes on two cores: more threads would only wait for each other.
+torch.set_num_threads(1)
+
+SIZE = (48, 64)
+"""Height, width of the small CamVid's images."""
+
+FRAMES = {
+    "train": ("0006R0_f01", "0006R0_f02", "0016E5_001", "Seq05VD_f01", "0001TP_001", "0001TP_002", "0001TP_003"),
+    "val": ("0016E5_101", "0016E5_102"),
+    "test": ("0001TP_101", "0001TP_102", "0001TP_103"),
+}
+
+RECIPE = """
+seed: 3
+steps: 4
+data:
+  source: camvid:train:day
+  target: camvid:train:dusk
+  batch: 2
+  source_augment: {resize: null, crop: [32, 32], max_class_share: 0.75, flip: 0.5}
+  target_augment: {resize: null, crop: [32, 32], max_class_share: null, flip: 0.5}
+network:
+  {name: mit_daformer, encoder: tiny, weights: scratch, channels: 8, dilations: [1, 3], dropout: 0.1, drop_path: 0.1}
+method: {name: source_only, photometric: null}
+optim:
+  {name: adamw, lr: 1e-3, head_lr_factor: 1, betas: [0.9, 0.999], weight_decay: 0.01, warmup: 2, warmup_ratio: 1e-6,
+   power: 1}
+evaluate: {data: ["camvid:test:dusk"], resize: null, how: whole, report_images: 2}
+device: cpu
+precision: "32"
+log_every: 1
+"""
+
+PHOTOMETRIC = {"jitter_prob": 0.8, "jitter_strength": 0.2, "blur_prob": 0.5, "blur_sigma": [0.15, 1.15]}
+SELF_TRAINING = {"decay": 0.9, "threshold": 0.2, "classes_of": "batch", "photometric": PHOTOMETRIC}
+ANCHOR = {"weight": 0.005, "classes": ["car", "pole"], "min_share": 0.5}
+METHOD_SETTINGS = {
+    "source_only": {"photometric": PHOTOMETRIC},
+    "dacs": SELF_TRAINING,
+    "daformer": SELF_TRAINING | {"anchor": ANCHOR},
+    "ebda": SELF_TRAINING | {"anchor": ANCHOR, "balance_weight": 0.1, "level": 0.4},
+}
+"""Settings to build each method with on the small CamVid."""
+
+
+def write_camvid(root: Path, frames: dict[str, tuple[str, ...]] = FRAMES) -> Path:
+    """Images and labels in the layout of the public release: blocks of classes, coloured by class, darker at dusk."""
+    for split, names in frames.items():
+        for name in names:
+            rng = np.random.default_rng(sum(name.encode()))
+            label = np.kron(rng.integers(0, 12, (6, 8)), np.ones((8, 8), int)).astype(np.uint8)
+            bright = 0.3 if name.startswith("0001TP") else 1.0
+            colours = np.random.default_rng(7).uniform(30, 220, (12, 3))
+            image = np.clip(bright * colours[label] + rng.normal(0, 4, (*label.shape, 3)), 0, 255).astype(np.uint8)
+            for folder, pixels in ((split, image), (f"{split}annot", label)):
+                path = root / "camvid" / folder / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.fixture
+def camvid(tmp_path: Path) -> Path:
+    """A data root with the small CamVid."""
+    return write_camvid(tmp_path / "data")
+
+
+@pytest.fixture
+def recipe(camvid: Path) -> Recipe:
+    """Four steps of source-only on the small CamVid."""
+    return small_recipe(camvid)
+
+
+def small_recipe(root: Path, method: str = "source_only", **settings) -> Recipe:
+    """The small recipe with a method of METHOD_SETTINGS."""
+    tree = yaml.safe_load(RECIPE)
+    tree["data"]["root"] = str(root)
+    tree["method"] = {"name": method, **METHOD_SETTINGS[method], **settings}
+    return parse_recipe(tree, "small recipe")

@@ -1,0 +1,61 @@
+"""Our own loss traces: a change that is not meant to move numbers must not move these.
+
+Ten steps of each recipe for drawn streets, in float32 on one thread. After a change that is meant to move them, run
+`python tests/test_traces.py` and say why under **Numbers** in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from segda.data.stream import loader
+from segda.recipe import load_recipe, shipped
+from segda.training import loop
+from segda.training.optim import lr_at, set_lr
+from segda.training.step import train_step
+
+FOLDER = Path(__file__).parent / "traces"
+RECIPES = [name for name in shipped() if name.endswith("_streets")]
+STEPS = 10
+
+
+def trace(name: str) -> dict[str, list[float]]:
+    """Every logged term over the first steps of a recipe, scaled down to two small crops a step."""
+    torch.set_num_threads(1)
+    recipe = load_recipe(name).override(
+        "data.batch=2", "data.source_augment.crop=[64, 64]", "data.target_augment.crop=[64, 64]", "optim.warmup=5",
+        "evaluate.data=[]", "device=cpu", "precision='32'",
+    )  # fmt: skip
+    training = loop.assemble(recipe, Path(), None, lambda items, title: items, lambda line: None)
+    logs: dict[str, list[float]] = {}
+    for t, batch in enumerate(loader(training.pairs, recipe.data.batch, 0, STEPS, 0, recipe.seed)):
+        set_lr(training.optimisers["student"], lr_at(t, recipe.steps, recipe.optim))
+        torch.manual_seed(loop.step_seed(recipe.seed, t))
+        log = train_step(
+            training.method, batch.to("cpu"), t, training.optimisers, training.scaler, training.precision
+        )
+        for term, value in log.items():
+            logs.setdefault(term, []).append(round(value.item(), 6))
+    return logs
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_first_steps_of_a_recipe_have_not_moved(name):
+    recorded = json.loads((FOLDER / f"{name}.json").read_text())
+    ours = trace(name)
+    assert ours.keys() == recorded.keys()
+    for term, values in recorded.items():
+        # Another processor adds in another order; ten steps amplify that, but not to the third digit.
+        assert ours[term] == pytest.approx(values, rel=1e-3, abs=1e-4), term
+
+
+if __name__ == "__main__":
+    for recipe_name in RECIPES:
+        lines = [f'"{term}": {json.dumps(values)}' for term, values in trace(recipe_name).items()]
+        (FOLDER / f"{recipe_name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        print(recipe_name, file=sys.stderr)

@@ -1,0 +1,255 @@
+"""Training end to end on a small CamVid: what a run folder holds, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from conftest import small_recipe
+
+from segda import run as runs
+from segda.commands.train import train
+from segda.errors import DataError, RecipeError, RunError, WeightsError
+from segda.methods import METHODS
+from segda.training import loop
+
+
+def quiet(line: str) -> None:
+    """Takes what a command says."""
+
+
+def weights_of(run) -> dict[str, torch.Tensor]:
+    return runs.read_tensors(run / "network.safetensors")
+
+
+def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_folder_holds_all_that_is_promised(camvid, tmp_path):
+    run = tmp_path / "run"
+    train(small_recipe(camvid, "ebda").override("evaluate.every=2"), run, say=quiet)
+    assert {path.name for path in run.iterdir()} == {
+        "recipe.yaml", "environment.json", "log.jsonl", "last.pt", "network.safetensors", "teacher.safetensors",
+        "report.html", "reports",
+    }  # fmt: skip
+    assert [path.name for path in (run / "reports").iterdir()] == ["camvid-test-dusk.json"]
+    lines = list(runs.read_log(run))
+    steps = [line for line in lines if "seconds" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert {"source", "anchor", "mix", "confident", "balance", "entropy", "lr/student/encoder"} <= steps[0].keys()
+    scores = [line for line in lines if "evaluation" in line]
+    assert [line["step"] for line in scores] == [2, 4]
+    assert {"student", "teacher"} <= scores[0].keys()
+    facts = json.loads((run / "environment.json").read_text())
+    assert facts["target_labels_read"] is False and facts["start"] and facts["packages"]["torch"]
+    network = runs.load_network(run)
+    assert network.infer(torch.rand(1, 3, 40, 50)).shape == (1, 11, 40, 50)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, tmp_path, name):
+    recipe = small_recipe(camvid, name).override("save_every=2", "evaluate.data=[]")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(recipe, whole, say=quiet)
+
+    training = loop.assemble(recipe, camvid, stopped, lambda items, title: items, quiet)
+    runs.begin(stopped, recipe)
+    # Log lines after the checkpoint: the run died between two saves.
+    loop.fit(training, stopped, quiet, lambda items, title: items, stop=2)
+    runs.append_log(stopped, {"step": 3, "source": 0.0})
+    train(recipe, stopped, resume=True, say=quiet)
+    assert same(weights_of(stopped), weights_of(whole))
+    ours, theirs = (
+        [{key: value for key, value in line.items() if key != "seconds"} for line in runs.read_log(run)]
+        for run in (stopped, whole)
+    )
+    assert ours == theirs
+
+
+def test_training_gives_the_same_numbers_when_the_target_has_no_labels(camvid, tmp_path):
+    recipe = small_recipe(camvid, "ebda").override("evaluate.data=[]")
+    train(recipe, tmp_path / "with", say=quiet)
+    deleted = 0
+    for label in (camvid / "camvid" / "trainannot").glob("0001TP*"):
+        label.unlink()
+        deleted += 1
+    assert deleted == 3
+    train(recipe, tmp_path / "without", say=quiet)
+    assert same(weights_of(tmp_path / "with"), weights_of(tmp_path / "without"))
+
+
+def test_the_numbers_do_not_depend_on_the_workers(camvid, tmp_path):
+    recipe = small_recipe(camvid, "daformer").override("evaluate.data=[]", "steps=2")
+    train(recipe, tmp_path / "none", say=quiet)
+    train(recipe.override("data.workers=1"), tmp_path / "one", say=quiet)
+    assert same(weights_of(tmp_path / "none"), weights_of(tmp_path / "one"))
+
+
+def test_check_writes_nothing_and_says_what_a_run_will_take(camvid, tmp_path):
+    said: list[str] = []
+    train(small_recipe(camvid), tmp_path / "run", check=True, say=said.append)
+    text = "\n".join(said)
+    assert "parameters: student" in text and "peak memory" in text and "4 steps: about" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_needs_resume_or_overwrite(recipe, tmp_path):
+    run = tmp_path / "run"
+    recipe = recipe.override("steps=1", "evaluate.data=[]")
+    train(recipe, run, say=quiet)
+    with pytest.raises(RunError, match="already holds a run; use --resume to go on, --overwrite"):
+        train(recipe, run, say=quiet)
+    train(recipe.override("steps=2"), run, overwrite=True, say=quiet)
+    assert [line["step"] for line in runs.read_log(run)] == [1, 2]
+    with pytest.raises(RunError, match="another recipe.*seed: 3 then, 9 now"):
+        train(recipe.override("steps=2", "seed=9"), run, resume=True, say=quiet)
+
+
+def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("dear")
+    for out in (tmp_path / "letters", tmp_path / "letters" / "dear.txt"):
+        with pytest.raises(RunError, match="is not a run of segda"):
+            train(recipe, out, say=quiet)
+    with pytest.raises(RunError, match="no checkpoint to resume"):
+        train(recipe, tmp_path / "new", resume=True, say=quiet)
+    assert (tmp_path / "letters" / "dear.txt").read_text() == "dear"
+
+
+def test_a_recipe_that_cannot_run_leaves_no_folder_behind(camvid, tmp_path):
+    recipe = small_recipe(camvid)
+    for settings, error in (
+        (["data.root=/no/such/folder"], DataError),
+        (["data.source=camvid:train:noon"], RecipeError),
+        (["data.space=cityscapes-19"], RecipeError),
+        (["network.weights=/no/such/file.pth"], WeightsError),
+    ):
+        with pytest.raises(error):
+            train(recipe.override(*settings), tmp_path / "run", say=quiet)
+        assert not (tmp_path / "run").exists()
+    anchor = {"weight": 0.1, "classes": ["car", "tram"], "min_share": 0.5}
+    with pytest.raises(RecipeError, match=r"method.anchor.classes: no class 'tram'"):
+        train(small_recipe(camvid, "daformer", anchor=anchor), tmp_path / "run", say=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(recipe, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write .*choose another folder"):
+        train(recipe, tmp_path / "file" / "run", say=quiet)
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(camvid, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    recipe = small_recipe(camvid).override("save_every=1", "evaluate.data=[]")
+    real, calls = os.fsync, []
+
+    def full(number: int) -> None:
+        calls.append(number)
+        if len(calls) > 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="No space left on device; free space"):
+        train(recipe, run, say=quiet)
+    monkeypatch.undo()
+    assert not list(run.glob(".*partial"))
+    kept = runs.load_checkpoint(run)["t"]
+    assert 1 <= kept < 4
+    train(recipe, run, resume=True, say=quiet)
+    assert runs.load_checkpoint(run)["t"] == 4
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(camvid, tmp_path):
+    run = tmp_path / "run"
+    recipe = small_recipe(camvid).override(
+        "save_every=1", "optim.lr=1e30", "optim.warmup=3", "optim.warmup_ratio=0", "steps=20"
+    )
+    with pytest.raises(RunError, match=r"step \d+: .*not finite.*the last checkpoint is kept"):
+        train(recipe, run, say=quiet)
+    kept = runs.load_checkpoint(run)
+    assert kept["t"] >= 1
+    assert all(value.isfinite().all() for value in kept["method"].values() if value.is_floating_point())
+
+
+# Checkpoints that cannot be trusted
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ("touch harm-was-done",)
+
+
+@pytest.fixture
+def finished(recipe, tmp_path):
+    run = tmp_path / "run"
+    train(recipe.override("steps=1", "evaluate.data=[]"), run, say=quiet)
+    return run
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(finished, recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"t": Harmful()}, finished / "last.pt")
+    with pytest.raises(WeightsError, match=r"last.pt is no whole checkpoint of segda and was not run"):
+        train(recipe.override("steps=1", "evaluate.data=[]"), finished, resume=True, say=quiet)
+    assert not (tmp_path / "harm-was-done").exists()
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_a_truncated_checkpoint_is_refused(finished, recipe, size):
+    whole = (finished / "last.pt").read_bytes()
+    (finished / "last.pt").write_bytes(whole[:size])
+    with pytest.raises(WeightsError, match=r"no whole checkpoint"):
+        train(recipe.override("steps=1", "evaluate.data=[]"), finished, resume=True, say=quiet)
+    weights = (finished / "network.safetensors").read_bytes()
+    (finished / "network.safetensors").write_bytes(weights[:size])
+    with pytest.raises(WeightsError, match=r"not a whole safetensors file"):
+        runs.load_network(finished)
+
+
+def test_weights_of_another_architecture_or_class_count_are_refused(finished, camvid, tmp_path):
+    for settings, what in (("network.channels=16", "is \\(16, 16"), ("network.encoder=b0", "missing")):
+        other = tmp_path / settings
+        runs.begin(other, small_recipe(camvid).override(settings))
+        shutil.copy(finished / "network.safetensors", other)
+        with pytest.raises(WeightsError, match=r"does not fit this network: .*another architecture"):
+            runs.load_network(other)
+        assert what
+    cityscapes = small_recipe(camvid).override("data.source=streets:train:day", "data.target=streets:train:night")
+    runs.begin(tmp_path / "classes", cityscapes)
+    shutil.copy(finished / "network.safetensors", tmp_path / "classes")
+    with pytest.raises(WeightsError, match=r"is \(11, .*not \(19, .*another number of classes"):
+        runs.load_network(tmp_path / "classes")
+
+
+def test_a_run_without_a_teacher_says_so(finished):
+    with pytest.raises(WeightsError, match=r"has no teacher .*it has: student"):
+        runs.load_network(finished, "teacher")
+    with pytest.raises(RunError, match=r"not a run folder"):
+        runs.load_network(finished / "reports")
+
+
+def test_a_damaged_log_is_noticed_and_a_cut_last_line_is_not(finished):
+    with (finished / "log.jsonl").open("a") as log:
+        log.write('{"step": 2, "sou')
+    assert [line["step"] for line in runs.read_log(finished)] == [1]
+    with (finished / "log.jsonl").open("a") as log:
+        log.write('\n{"step": 3}\n')
+    with pytest.raises(RunError, match=r"line 2 is not JSON"):
+        list(runs.read_log(finished))
+
+
+def test_rare_classes_are_counted_once_and_kept_beside_the_run(camvid, tmp_path):
+    recipe = small_recipe(camvid).override(
+        "data.rare_class={temperature: 0.01, min_pixels: 10, crop_ratio: 0.5, retries: 2}", "steps=1", "evaluate.data=[]"
+    )
+    train(recipe, tmp_path / "run", say=quiet)
+    assert list((tmp_path / "run").glob("class-statistics*"))
+
+
