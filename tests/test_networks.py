@@ -92,6 +92,12 @@ def test_infer_is_the_decoded_features_brought_to_image_size():
         torch.testing.assert_close(ours(image).logits, theirs)
 
 
+def test_logits_are_float32_also_when_the_network_computes_in_bfloat16():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        output = network().eval()(images(1, 3, 32, 32))
+    assert output.logits.dtype == torch.float32
+
+
 def test_an_image_without_room_for_a_cell_is_refused_with_its_size():
     with pytest.raises(DataError, match="31 x 64"):
         network().infer(images(1, 3, 31, 64))

@@ -11,9 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from segda.commands.evaluate import percent
-from segda.errors import RunError
-from segda.evaluation.metrics import Report, read_reports
+from segda.commands.evaluate import percent, reports_of
+from segda.evaluation.metrics import Report
 from segda.run import load_recipe_of
 
 Key = tuple[str, str]
@@ -93,12 +92,8 @@ def compare(runs: Sequence[Path]) -> Comparison:
     names = _names(list(folders.values()))
     found: dict[Key, dict[str, Report]] = {}
     for name, run in zip(names, folders.values(), strict=True):
-        recipe = load_recipe_of(run)
-        reports = read_reports(run)
-        if not reports:
-            data = " ".join(recipe.evaluate.data[:1]) or "NAME:SPLIT"
-            raise RunError(f"{run} has no reports; measure it first: segda evaluate {run} --data {data}")
-        for report in reports:
+        load_recipe_of(run)  # is it a run at all?
+        for report in reports_of(run):
             found.setdefault((report.protocol.data, report.protocol.weights), {})[name] = report
     return Comparison(tuple(names), found)
 

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from segda.data.datasets import DataSet, open_data
 from segda.data.labels import LABELLINGS, Space
-from segda.errors import RecipeError, WeightsError
+from segda.errors import RecipeError, RunError, WeightsError
 from segda.evaluation.inference import Settings, label_of
-from segda.evaluation.metrics import Confusion, Protocol, Report, Weights, write_reports
+from segda.evaluation.metrics import Confusion, Protocol, Report, Weights, read_reports, write_reports
 from segda.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
 from segda.networks.network import Network
 from segda.progress import Track, quietly
@@ -147,6 +147,15 @@ def evaluate_network(
         tuple(network.class_names),
         confusion.counts(),
     )
+
+
+def reports_of(run: Path) -> list[Report]:
+    """What was measured of a run; RunError with the way out when nothing was."""
+    found = read_reports(run)
+    if not found:
+        data = " ".join(load_recipe_of(run).evaluate.data[:1]) or "NAME:SPLIT"
+        raise RunError(f"{run} has no reports; measure it first: segda evaluate {run} --data {data}")
+    return found
 
 
 def tables(reports: Sequence[Report]) -> list[Table]:

@@ -1,4 +1,4 @@
-"""`segda report`: a run on one self-contained page: numbers, curves, IoU bars, and pictures of what it sees."""
+"""`segda report`: a run on one self-contained page: numbers, curves, IoU bars, pictures of what it sees."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from segda.commands.compare import best_of
-from segda.commands.evaluate import open_labelled, percent
+from segda.commands.evaluate import open_labelled, percent, reports_of
 from segda.data.labels import Space
 from segda.errors import RunError
 from segda.evaluation.inference import labels, labels_and_entropy, views
-from segda.evaluation.metrics import Report, read_reports
+from segda.evaluation.metrics import Report
 from segda.evaluation.pictures import SCALE, coloured, data_uri, entropy_picture, shrunk
 from segda.files import write_text
 from segda.hardware import DeviceName, autocast, pick_device, pick_precision
@@ -76,19 +76,21 @@ def report(
 ) -> Path:
     """Write RUN/report.html: results, curves, IoU of each class and pictures of a dozen validation images.
 
-    With --against, a source-only run stands beside it in tables, bars and pictures. The page is one file that needs
-    nothing else. Its tables come from the run's reports (segda evaluate), its pictures from the first data set
-    in the recipe's evaluate.data.
+    With --against, a source-only run stands beside it in tables, bars and pictures. The page is one file that
+    needs nothing else. Its tables come from the run's reports (segda evaluate), its pictures from the first
+    data set in the recipe's evaluate.data.
     """
     run = Path(run)
-    recipe, reports = load_recipe_of(run), _reports(run)
+    recipe, reports = load_recipe_of(run), reports_of(run)
     space = space_of(recipe)
     others: list[Report] = []
     if against is not None:
         against = Path(against)
         if space_of(load_recipe_of(against)).classes != space.classes:
-            raise RunError(f"{against} has other classes than {run}; give a run on the same data with --against")
-        others = [other for other in _reports(against) if other.protocol.weights == "student"]
+            raise RunError(
+                f"{against} has other classes than {run}; give a run on the same data with --against"
+            )
+        others = [other for other in reports_of(against) if other.protocol.weights == "student"]
         if not {other.protocol.data for other in others} & {report.protocol.data for report in reports}:
             spec = reports[0].protocol.data
             raise RunError(f"{against} was not measured on {spec}: segda evaluate {against} --data {spec}")
@@ -117,16 +119,10 @@ def report(
 
 
 def _template():
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.from_string((files("segda.commands") / "report.html").read_text(encoding="utf-8"))
-
-
-def _reports(run: Path) -> list[Report]:
-    found = read_reports(run)
-    if not found:
-        data = " ".join(load_recipe_of(run).evaluate.data[:1]) or "NAME:SPLIT"
-        raise RunError(f"{run} has no reports; measure it first: segda evaluate {run} --data {data}")
-    return found
 
 
 def _environment(run: Path) -> dict[str, Any]:
@@ -162,7 +158,9 @@ def _beside(
     return columns + [(each.protocol.weights, each) for each in reports if each.protocol.data == data]
 
 
-def _result(data: str, reports: Sequence[Report], others: Sequence[Report], against: Path | None) -> dict[str, Any]:
+def _result(
+    data: str, reports: Sequence[Report], others: Sequence[Report], against: Path | None
+) -> dict[str, Any]:
     """One data set's table and headline."""
     columns = _beside(data, reports, others, against)
     first = columns[0][1]
@@ -175,10 +173,9 @@ def _result(data: str, reports: Sequence[Report], others: Sequence[Report], agai
         {"name": name, "share": share, "cells": list(zip(map(percent, rates), best_of(rates), strict=True))}
         for name, share, rates in lines
     ]
-    known = dict(columns)
-    gain = None
-    if len(columns) > 1 and columns[0][1] in others:
-        gain = f"{100 * (known['student'].miou - columns[0][1].miou):+.1f}" if "student" in known else None
+    before = [each for _, each in columns if each in others]
+    student = [each for each in reports if (each.protocol.data, each.protocol.weights) == (data, "student")]
+    gain = f"{100 * (student[0].miou - before[0].miou):+.1f}" if before and student else None
     return {
         "data": data,
         "columns": [name for name, _ in columns],
@@ -201,7 +198,9 @@ def _bars(data: str, reports: Sequence[Report], others: Sequence[Report], agains
         middles = np.arange(len(names)) + (number - (len(columns) - 1) / 2) * thick
         axes.barh(middles, np.nan_to_num(100 * each.iou), thick * 0.9, color=colours[number])
         for middle, iou in zip(middles, each.iou, strict=True):
-            axes.text(np.nan_to_num(100 * iou) + 0.8, middle, percent(iou), va="center", fontsize=7)
+            axes.text(
+                np.nan_to_num(100 * iou) + 0.8, middle, percent(iou), va="center", fontsize=7, color=INK
+            )
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlim(0, 108)
@@ -212,7 +211,9 @@ def _bars(data: str, reports: Sequence[Report], others: Sequence[Report], agains
         for index, name in enumerate(names)
     )
     legend = [(name, colour) for (name, _), colour in zip(columns, colours, strict=False)]
-    return Chart(f"IoU of each class on {data}, in %", "", legend, f"Bars of IoU in %. {values}", _svg(figure))
+    return Chart(
+        f"IoU of each class on {data}, in %", "", legend, f"Bars of IoU in %. {values}", _svg(figure)
+    )
 
 
 def _curves(log: Sequence[dict[str, Any]]) -> list[Chart]:
@@ -232,9 +233,18 @@ def _curves(log: Sequence[dict[str, Any]]) -> list[Chart]:
             axes.plot(steps, values, color=colour, linewidth=1.3)
             last.append(f"{name} from {values[0]:.4g} to {values[-1]:.4g}")
         short = title.removeprefix("loss/")
-        legend = [(name.removeprefix("lr/"), colour) for name, colour in zip(group, _cycle(COLOURS, len(group)), strict=True)]
+        legend = [
+            (name.removeprefix("lr/"), colour)
+            for name, colour in zip(group, _cycle(COLOURS, len(group)), strict=True)
+        ]
         charts.append(
-            Chart(short, MEANING.get(short, ""), legend if len(group) > 1 else [], f"Curve over steps: {'; '.join(last)}", _svg(figure))
+            Chart(
+                short,
+                MEANING.get(short, ""),
+                legend if len(group) > 1 else [],
+                f"Curve over steps: {'; '.join(last)}",
+                _svg(figure),
+            )
         )
     return charts
 
@@ -261,7 +271,9 @@ def _scored(log: Sequence[dict[str, Any]]) -> list[Chart]:
 
 def _series(lines: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of one scalar, averaged in groups when there are more than can be seen."""
-    points = np.array([(line["step"], line[name]) for line in lines if line.get(name) is not None], np.float64)
+    points = np.array(
+        [(line["step"], line[name]) for line in lines if line.get(name) is not None], np.float64
+    )
     points = points.reshape(-1, 2)
     if len(points) > POINTS:
         points = np.array([group.mean(0) for group in np.array_split(points, POINTS)])
@@ -295,9 +307,15 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _svg(figure: Figure) -> Markup:
     """The figure as an <svg> element whose ink is the page's text colour."""
     text = io.StringIO()
-    # Text stays text: the page's font, selectable, a tenth of the size. No date: the same run gives the same page.
+    # Text stays text: the page's font, selectable, a tenth of the size. No date: the same run gives the same
+    # page.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "segda", "text.parse_math": False}):
-        figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        figure.savefig(
+            text,
+            format="svg",
+            transparent=True,
+            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+        )
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -314,7 +332,8 @@ def _panel(
         return None
     space = space_of(recipe)
     where = pick_device(device)
-    context = autocast(where, pick_precision(recipe.precision, where))
+    # Not the recipe's precision: the run may come from a machine that has another one.
+    context = autocast(where, pick_precision("auto", where))
     dataset = open_labelled(recipe.evaluate.data[0], data_root(recipe, root), space)
     network = load_network(run, "student", where)
     other = load_network(against, "student", where) if against else None
@@ -328,8 +347,10 @@ def _panel(
         if other is not None:
             before = labels(views(other, scene.image, recipe.evaluate, where, context), size)
             cells.append(_labelled(against.resolve().name, before.cpu().numpy(), truth, space))
-        label, entropy = labels_and_entropy(views(network, scene.image, recipe.evaluate, where, context), size)
-        cells.append(_labelled("adapted", label.cpu().numpy(), truth, space))
+        label, entropy = labels_and_entropy(
+            views(network, scene.image, recipe.evaluate, where, context), size
+        )
+        cells.append(_labelled("adapted" if against else "prediction", label.cpu().numpy(), truth, space))
         cells.append(_cell("entropy", entropy_picture(entropy.cpu().numpy(), len(space.classes)), "JPEG"))
         rows.append({"name": dataset.names[index], "cells": cells})
     return {"data": dataset.spec, "columns": [cell["title"] for cell in rows[0]["cells"]], "rows": rows}

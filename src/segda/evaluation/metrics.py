@@ -97,7 +97,7 @@ class Protocol:
         return f"{self.data}, {self.images} images {self.input()}; {network}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report:
     """What one network does on one data set. All rates are in [0, 1]; NaN (null in JSON) where a class has no
     pixels.

@@ -73,7 +73,9 @@ class MiTDAFormer(Network):
 
     def forward(self, image: Tensor) -> Output:
         features = self.features(image)
-        return Output({"main": Head(upsample(self.decode(features), image.shape[-2:]))}, features)
+        # In the network's own type: under autocast the decoder's is bfloat16, too coarse to interpolate in.
+        logits = self.decode(features).to(self.mean.dtype)
+        return Output({"main": Head(upsample(logits, image.shape[-2:]))}, features)
 
     def infer(self, image: Tensor) -> Tensor:
         return self(image).logits
