@@ -126,7 +126,7 @@ def test_a_recipe_that_cannot_run_leaves_no_folder_behind(camvid, tmp_path):
     for settings, error in (
         (["data.root=/no/such/folder"], DataError),
         (["data.source=camvid:train:noon"], RecipeError),
-        (["data.space=cityscapes-19"], RecipeError),
+        (["data.space=camvid-12"], RecipeError),
         (["network.weights=/no/such/file.pth"], WeightsError),
     ):
         with pytest.raises(error):
@@ -245,11 +245,13 @@ def test_a_damaged_log_is_noticed_and_a_cut_last_line_is_not(finished):
         list(runs.read_log(finished))
 
 
-def test_rare_classes_are_counted_once_and_kept_beside_the_run(camvid, tmp_path):
-    recipe = small_recipe(camvid).override(
-        "data.rare_class={temperature: 0.01, min_pixels: 10, crop_ratio: 0.5, retries: 2}", "steps=1", "evaluate.data=[]"
-    )
-    train(recipe, tmp_path / "run", say=quiet)
-    assert list((tmp_path / "run").glob("class-statistics*"))
-
-
+def test_rare_classes_are_counted_once_and_kept_beside_the_runs(camvid, tmp_path):
+    rare = "data.rare_class={temperature: 0.01, min_pixels: 10, crop_ratio: 0.5, retries: 2}"
+    recipe = small_recipe(camvid).override(rare, "steps=1", "evaluate.data=[]")
+    train(recipe, tmp_path / "runs" / "one", say=quiet)
+    (kept,) = (tmp_path / "runs" / ".segda").iterdir()
+    written = kept.stat().st_mtime_ns
+    train(recipe, tmp_path / "runs" / "two", say=quiet)
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "runs" / ".segda").iterdir()] == [written]
+    train(recipe, tmp_path / "other" / "run", check=True, say=quiet)
+    assert not (tmp_path / "other").exists()

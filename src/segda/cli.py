@@ -176,12 +176,13 @@ def compare(
 def report(
     run: RunArgument,
     against: Annotated[Path | None, typer.Option(help="A source-only run to show beside it.")] = None,
+    root: RootOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Make RUN/report.html: curves, IoU bars and pictures in one self-contained file."""
     from segda.commands.report import report as write
 
-    _say(str(write(run, against, str(device))))
+    _say(str(write(run, against, str(device), root, _track())))
 
 
 @app.command()

@@ -65,7 +65,11 @@ class Comparison:
                     Text(f"{percent(rate)}{'*' if best else ' '}", style="bold green" if best else "")
                     for rate, best in zip(rates, best_of(rates), strict=True)
                 ]
-                table.add_row(Text(f"  {name}"), *cells, end_section=name == "pixel accuracy")
+                table.add_row(
+                    Text(f"  {name}", style="bold" if name == "mIoU" else ""),
+                    *cells,
+                    end_section=name == "pixel accuracy",
+                )
         # Below the table, not as its caption, which would be folded to its width.
         return Group(table, Text("\n".join(["* the best of its row; IoU in %", *self.notes()])))
 

@@ -118,7 +118,7 @@ def evaluate_network(
     """
     if dataset.space.classes != tuple(network.class_names):
         raise RecipeError(
-            f"{dataset.spec}: its labels are read in space {dataset.space.name}, but the network has the classes "
+            f"{dataset.spec}: its labels are read in space {dataset.space.name}, the network's classes are "
             f"{', '.join(network.class_names)}; choose data with these"
         )
     confusion = Confusion(network.classes, device)

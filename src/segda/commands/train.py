@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from segda import run as runs
+from segda.commands.report import report
 from segda.evaluation.metrics import write_reports
 from segda.files import write_text
 from segda.hardware import environment, peak_memory
@@ -40,23 +41,25 @@ def train(
         return
     runs.check_folder(out, recipe, resume=resume, overwrite=overwrite)
     # Built before the folder is touched: a recipe that cannot run leaves nothing behind.
-    training = loop.assemble(recipe, root, out, track, say)
+    training = loop.assemble(recipe, root, out.parent / ".segda", track, say)
     if not resume:
         runs.begin(out, recipe)
     else:
         training.restore(runs.load_checkpoint(out), out / "last.pt")
         runs.cut_log(out, training.t)
         say(f"resumed after step {training.t}")
-    facts = environment(training.device, training.precision) | {"target_labels_read": False, "start": getattr(training.method.student, "origin", "unknown")}
+    facts = environment(training.device, training.precision)
+    # Target scenes are read without their labels, always; see data/stream.py.
+    facts |= {"start": training.method.student.origin, "target_labels_read": False}
     write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
 
     loop.fit(training, out, say, track)
 
-    from segda.commands.report import report
-
+    write_text(out / "environment.json", json.dumps(facts | {"peak_memory": peak_memory(training.device)}, indent=2) + "\n")
     scores = loop.score(training, out, say, track)
     for dataset in training.scored:
         write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
-    memory = peak_memory(training.device)
-    write_text(out / "environment.json", json.dumps(facts | {"peak_memory_bytes": memory}, indent=2) + "\n")
-    say(f"report: {report(out)}")
+    if training.scored:
+        say(f"report: {report(out, root=root, track=track)}")
+    else:
+        say(f"not scored: evaluate.data is empty; `segda evaluate {out} --data NAME:SPLIT` measures it")

@@ -60,13 +60,13 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def data_uri(pixels: np.ndarray, kind: Literal["PNG", "JPEG"]) -> str:
-    """(H, W, 3) uint8 RGB as text that can stand in an HTML page: PNG for flat colours, JPEG for photographs."""
+    """(H, W, 3) uint8 RGB as text for an HTML page: PNG for flat colours, JPEG for photographs."""
     content = base64.b64encode(_bytes(Image.fromarray(pixels), kind)).decode()
     return f"data:image/{kind.lower()};base64,{content}"
 
 
 def shrunk(pixels: np.ndarray, width: int, *, flat: bool) -> np.ndarray:
-    """(H, W, 3) RGB no wider than `width`, its shape kept. `flat`: class colours, which must not be blended."""
+    """(H, W, 3) RGB no wider than `width`, its shape kept. `flat`: class colours, never blended."""
     height = max(1, round(pixels.shape[0] * width / pixels.shape[1]))
     if pixels.shape[1] <= width:
         return pixels

@@ -1,4 +1,4 @@
-"""The contract between networks and everything else: five functions and three facts.
+"""The contract between networks and everything else: five functions and four facts.
 
     forward(image) -> Output        what is supervised in training
     infer(image) -> logits          what is used afterwards
@@ -6,7 +6,7 @@
     decode(features) -> logits      of the encoder's maps, at their own resolution
     groups() -> parameters          {"encoder": [...], "norm": [...], "head": [...]}
 
-    class_names, stride, fill
+    class_names, stride, fill, origin
 
 Images are `(B, 3, H, W)` RGB in [0, 1]; the network owns its normalisation (buffers) and its upsampling.
 Concrete networks are not subclassed: to vary one, wrap it.
@@ -25,7 +25,7 @@ from segda.scene import Box
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One supervised prediction: logits `(B, C, H, W)` at image size, its share of the loss, the box it looks at."""
+    """One supervised prediction: logits `(B, C, H, W)` at image size, its share of the loss, its box of the image."""
 
     logits: Tensor
     weight: float = 1.0
@@ -51,11 +51,13 @@ class Network(nn.Module, ABC):
     class_names: names of the C classes, in the order of the logits' channels.
     stride: pixels per cell of the deepest feature map; image sides should be multiples of it.
     fill: RGB in [0, 1] of a pixel that the network sees as zero (its normalisation's mean).
+    origin: what its weights started from, in one line for the log.
     """
 
     class_names: tuple[str, ...]
     stride: int
     fill: tuple[float, float, float]
+    origin: str
 
     @property
     def classes(self) -> int:

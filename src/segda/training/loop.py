@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from segda import run as runs
+from segda.commands.evaluate import evaluate_network, open_labelled
 from segda.data.datasets import DataSet, open_data
 from segda.data.stream import Pairs, class_statistics, loader
 from segda.errors import RunError, WeightsError
@@ -74,16 +75,16 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: 
     precision = pick_precision(recipe.precision, device)
     space = runs.space_of(recipe)
     source, target = (open_data(spec, root, space) for spec in (recipe.data.source, recipe.data.target))
-    scored = [open_data(spec, root, space) for spec in recipe.evaluate.data]
+    scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
 
     torch.manual_seed(recipe.seed)
     network: Network = build(NETWORKS, recipe.network, "network", class_names=space.classes)
-    say(getattr(network, "origin", "network: start unknown"))
+    say(network.origin)
     method: Method = build(METHODS, recipe.method, "method", student=network).to(device).train()
 
     statistics = None
     if recipe.data.rare_class is not None:
-        statistics = class_statistics(source, cache)
+        statistics = class_statistics(source, cache, track)
     pairs = Pairs(
         source, target, recipe.seed, recipe.data.source_augment, recipe.data.target_augment,
         recipe.data.rare_class, statistics, network.fill,
@@ -154,8 +155,6 @@ def save(training: Training, run: Path) -> None:
 
 def score(training: Training, run: Path, say: Say, track: Track) -> list[Report]:
     """Scores student and teacher on the recipe's data sets and logs their mIoU."""
-    from segda.commands.evaluate import evaluate_network
-
     reports = []
     for dataset in training.scored:
         line: dict[str, Any] = {"step": training.t, "evaluation": dataset.spec}
