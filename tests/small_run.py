@@ -89,10 +89,6 @@ def write_run(run: Path, *, teacher: bool = False, seed: int = 0, **evaluate) ->
                 buffer.uniform_(0.1, 1)
         runs.save_network(run, which, network, recipe.network, recipe.steps)
     for step in range(10, 50, 10):
-        runs.append_log(
-            run, {"step": step, "seconds": 0.5, "source": 2.0 / step, "lr/student/encoder": 1e-4 / step}
-        )
-    (run / "environment.json").write_text(
-        json.dumps({"python": "3.11", "device": "cpu", "start": "from scratch"})
-    )
+        runs.append_log(run, {"step": step, "seconds": 0.5, "source": 2.0 / step, "lr/student/encoder": 1e-4 / step})
+    (run / "environment.json").write_text(json.dumps({"python": "3.11", "device": "cpu", "start": "from scratch"}))
     return run

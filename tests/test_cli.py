@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import RECIPE, write_camvid
 from PIL import Image
 
+from conftest import RECIPE, write_camvid
 from segda.cli import main
 
 
@@ -75,7 +75,16 @@ def test_list_names_all_there_is(what, expected, capsys):
 
 def test_a_run_is_evaluated_compared_and_used(place, capsys, tmp_path):
     root = ["--root", place / "data"]
-    arguments = ["evaluate", place / "run", "--data", "camvid:test:dusk", "--data", "camvid:val:day", *root, "--json"]
+    arguments = [
+        "evaluate",
+        place / "run",
+        "--data",
+        "camvid:test:dusk",
+        "--data",
+        "camvid:val:day",
+        *root,
+        "--json",
+    ]
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == 0
     reports = json.loads(said(capsys)[0])
@@ -107,7 +116,16 @@ def test_check_data_writes_a_contact_sheet_and_fails_on_unusable_data(place, tmp
 
 
 def test_draw_writes_files(tmp_path, capsys):
-    arguments = ["draw", "streets:val:fog", "--count", "1", "--size", "64x128", "--out", str(tmp_path / "out")]
+    arguments = [
+        "draw",
+        "streets:val:fog",
+        "--count",
+        "1",
+        "--size",
+        "64x128",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(arguments) == 0
     assert list((tmp_path / "out").rglob("*_foggy_beta_*.png"))
 
@@ -116,8 +134,14 @@ MISTAKES = [
     (["trian"], "No such command 'trian'"),
     (["train"], "Missing argument 'RECIPE'"),
     (["train", "ebda_street"], "unknown recipe 'ebda_street'; did you mean 'ebda_streets'?"),
-    (["train", "ebda_streets", "--set", "method.treshold=1"], "no setting 'treshold'; did you mean 'threshold'?"),
-    (["train", "ebda_streets", "--set", "data.source=street:train"], "unknown data set 'street'; did you mean 'streets'?"),
+    (
+        ["train", "ebda_streets", "--set", "method.treshold=1"],
+        "no setting 'treshold'; did you mean 'threshold'?",
+    ),
+    (
+        ["train", "ebda_streets", "--set", "data.source=street:train"],
+        "unknown data set 'street'; did you mean 'streets'?",
+    ),
     (["train", "ebda_streets", "--set", "method.name=ebad"], "unknown 'ebad'; did you mean 'ebda'?"),
     (["train", "ebda_streets", "--set", "optim.lr=fast"], "optim.lr"),
     (["train", "ebda_streets", "--precision", "16", "--device", "cpu"], "--precision 16 needs cuda"),

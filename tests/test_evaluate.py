@@ -56,9 +56,7 @@ def test_a_network_that_is_always_right_scores_one(tmp_path):
     network = Painter()
     network.train()
     network.frozen.eval()
-    report = evaluate_network(
-        network, dataset, recipe_of().evaluate, torch.device("cpu"), nullcontext(), PROTOCOL
-    )
+    report = evaluate_network(network, dataset, recipe_of().evaluate, torch.device("cpu"), nullcontext(), PROTOCOL)
     assert report.miou == report.pixel_accuracy == 1
     assert report.counts.sum() == 3 * (40 * 56 - 16)  # the unlabelled corners do not count
     assert network.training and network.dropout.training and not network.frozen.training
@@ -83,17 +81,11 @@ def test_measuring_draws_no_random_number(root, run):
 def test_student_and_teacher_are_measured_and_written_with_their_protocol(root, run):
     reports = evaluate(run, [DUSK], root)
     assert [report.protocol.weights for report in reports] == ["student", "teacher"]
-    assert (
-        reports[0]
-        .protocol.sentence()
-        .startswith("camvid:test:dusk, 3 images at their size, whole, no mirroring")
-    )
+    assert reports[0].protocol.sentence().startswith("camvid:test:dusk, 3 images at their size, whole, no mirroring")
     assert reports[0].protocol.step == 40
     written = json.loads((run / "reports" / "camvid-test-dusk.json").read_text())
     assert [table["miou"] for table in written] == [report.miou for report in reports]
-    assert [report.counts.tolist() for report in read_reports(run)] == [
-        report.counts.tolist() for report in reports
-    ]
+    assert [report.counts.tolist() for report in read_reports(run)] == [report.counts.tolist() for report in reports]
 
 
 def test_the_numbers_are_those_of_a_plain_loop(root, run):
@@ -145,9 +137,7 @@ def test_labels_that_do_not_know_all_classes_are_refused(root, run):
 def test_a_label_space_other_than_the_networks_is_refused(root, run):
     dataset = open_data("streets:val")
     with pytest.raises(RecipeError, match="cityscapes-19"):
-        evaluate_network(
-            load_network(run), dataset, recipe_of().evaluate, torch.device("cpu"), nullcontext(), PROTOCOL
-        )
+        evaluate_network(load_network(run), dataset, recipe_of().evaluate, torch.device("cpu"), nullcontext(), PROTOCOL)
 
 
 def test_an_image_without_label_is_refused_before_anything_is_measured(tmp_path, run):

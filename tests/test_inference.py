@@ -108,9 +108,7 @@ def test_class_by_class_gives_the_probabilities_of_one_softmax_over_all(count):
     size = (13, 21)
     seen = [logits_of(5, 4 + k, 7 + k, seed=k) for k in range(count)]
     ours = torch.stack(list(probabilities(seen, size)))
-    full = [
-        interpolate(each, size, mode="bilinear", align_corners=False).double().softmax(1)[0] for each in seen
-    ]
+    full = [interpolate(each, size, mode="bilinear", align_corners=False).double().softmax(1)[0] for each in seen]
     theirs = sum(full) / count
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
     assert (labels(seen, size) == theirs.argmax(0)).all()
@@ -123,9 +121,7 @@ def test_extreme_logits_stay_finite():
 
 
 def test_entropy_is_ln_c_where_all_classes_are_equal_and_worked_by_hand_elsewhere():
-    seen = [
-        torch.tensor([[0.0, np.log(3.0)], [0.0, 0.0]]).view(1, 2, 1, 2).float()
-    ]  # p = 1/2, 1/2 and 3/4, 1/4
+    seen = [torch.tensor([[0.0, np.log(3.0)], [0.0, 0.0]]).view(1, 2, 1, 2).float()]  # p = 1/2, 1/2 and 3/4, 1/4
     label, entropy = labels_and_entropy(seen, (1, 2))
     np.testing.assert_allclose(entropy[0], [np.log(2), -0.75 * np.log(0.75) - 0.25 * np.log(0.25)], rtol=1e-6)
     assert label.tolist() == [[0, 0]]

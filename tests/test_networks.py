@@ -215,9 +215,7 @@ def test_bfloat16_gradients_point_where_float32_ones_do():
     assert cosine[worst] > 0.8, (worst, cosine[worst])
 
 
-@pytest.mark.parametrize(
-    ("size", "dilation"), [((12, 12), 6), ((13, 20), 6), ((7, 5), 12), ((1, 3), 2), ((9, 9), 1)]
-)
+@pytest.mark.parametrize(("size", "dilation"), [((12, 12), 6), ((13, 20), 6), ((7, 5), 12), ((1, 3), 2), ((9, 9), 1)])
 def test_a_dilated_depthwise_convolution_is_torchs(size, dilation):
     torch.manual_seed(0)
     ours = DilatedDepthwise(5, dilation).double()

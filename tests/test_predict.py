@@ -180,9 +180,7 @@ def test_a_teacher_that_the_run_has_not_is_refused(run, tmp_path):
 
 def test_the_entropy_scale_runs_from_certain_to_all_classes_equal():
     picture = entropy_picture(np.array([[0, math.log(11) / 2, math.log(11), 99]]), 11)
-    assert picture.tolist() == [
-        [SCALE[0].tolist(), SCALE[128].tolist(), SCALE[255].tolist(), SCALE[255].tolist()]
-    ]
+    assert picture.tolist() == [[SCALE[0].tolist(), SCALE[128].tolist(), SCALE[255].tolist(), SCALE[255].tolist()]]
     luminance = SCALE @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(luminance) > -0.5).all() and luminance[-1] > 4 * luminance[0]
 

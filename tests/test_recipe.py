@@ -6,8 +6,8 @@ import re
 
 import pytest
 import yaml
-from conftest import RECIPE
 
+from conftest import RECIPE
 from segda.errors import RecipeError, SegdaError
 from segda.methods import METHODS
 from segda.networks import NETWORKS
@@ -43,9 +43,17 @@ WRONG = [
     ("lr: 1e-3,", "", r"optim\.lr: missing"),
     ("how: whole", "how: hole", r"evaluate\.how: .*'whole' or 'slide'.*\(got 'hole'\)"),
     ("how: whole", "how: slide", r"evaluate: .*window and stride"),
-    ("encoder: tiny,", "encodr: tiny,", r"network mit_daformer has no setting 'encodr'; did you mean 'encoder'\?"),
+    (
+        "encoder: tiny,",
+        "encodr: tiny,",
+        r"network mit_daformer has no setting 'encodr'; did you mean 'encoder'\?",
+    ),
     ("channels: 8", "channels: wide", r"network\.channels: .*integer.*\(got 'wide'\)"),
-    ("name: source_only", "name: source_onyl", r"method\.name: unknown 'source_onyl'; did you mean 'source_only'\?"),
+    (
+        "name: source_only",
+        "name: source_onyl",
+        r"method\.name: unknown 'source_onyl'; did you mean 'source_only'\?",
+    ),
     ("photometric: null", "photometrik: null", r"has no setting 'photometrik'; did you mean 'photometric'\?"),
     (", photometric: null", "", r"method source_only needs photometric; add it"),
     ("photometric: null", "photometric: {jitter_prob: 2}", r"method\.photometric"),
@@ -96,7 +104,12 @@ def test_unknown_and_missing_recipes_are_explained(tmp_path):
 
 def test_a_class_of_ones_own_is_named_by_its_module():
     given = {"class_names": ("a", "b")}
-    spec = {"name": "segda.networks.mit_daformer:MiTDAFormer", "encoder": "tiny", "weights": "scratch", "channels": 4}
+    spec = {
+        "name": "segda.networks.mit_daformer:MiTDAFormer",
+        "encoder": "tiny",
+        "weights": "scratch",
+        "channels": 4,
+    }
     rest = {"dilations": [1], "dropout": 0.0, "drop_path": 0.0}
     assert build(NETWORKS, spec | rest, "network", **given).classes == 2
     with pytest.raises(RecipeError, match="cannot import"):

@@ -63,12 +63,7 @@ def before(tmp_path, root):
 
 def test_the_page_needs_nothing_from_outside(run, before, root):
     page = Page(report(run, before, root=root))
-    links = [
-        value
-        for _, attrs in page.tags
-        for key, value in attrs.items()
-        if key in ("src", "href", "xlink:href")
-    ]
+    links = [value for _, attrs in page.tags for key, value in attrs.items() if key in ("src", "href", "xlink:href")]
     assert links and all(link.startswith(("data:", "#")) for link in links)
     assert not page.all("script") and not page.all("link") and not page.all("iframe")
     text = (run / "report.html").read_text(encoding="utf-8")
@@ -145,9 +140,7 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path, root):
     for each in (run, other):
         evaluate(each, [DUSK], root)
     runs.append_log(run, {"step": 50, "<script>": 1.0, "lr/<b>": 0.1, 'lr/"$\\frac$': 0.1, "seconds": 1})
-    (run / "environment.json").write_text(
-        json.dumps({"<script>": ["<script>", "</style>"], "host": {"<b>": "</pre>"}})
-    )
+    (run / "environment.json").write_text(json.dumps({"<script>": ["<script>", "</style>"], "host": {"<b>": "</pre>"}}))
     page = Page(report(run, other, root=root))
     assert not page.all("script") and not page.all("b")
     assert all(attrs["src"].startswith("data:") and "onerror" not in attrs for attrs in page.all("img"))
@@ -160,9 +153,7 @@ def test_the_same_run_gives_the_same_page(run, root):
 
 
 def test_long_logs_are_averaged_in_groups():
-    lines = [{"step": step, "loss": float(step)} for step in range(1, 4 * POINTS + 1)] + [
-        {"step": 0, "loss": None}
-    ]
+    lines = [{"step": step, "loss": float(step)} for step in range(1, 4 * POINTS + 1)] + [{"step": 0, "loss": None}]
     steps, values = _series(lines, "loss")
     assert len(steps) == POINTS
     assert steps[0] == values[0] == 2.5 and values.mean() == (4 * POINTS + 1) / 2

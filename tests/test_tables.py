@@ -7,8 +7,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import METHOD_SETTINGS
 
+from conftest import METHOD_SETTINGS
 from segda.data.labels import space_named
 from segda.errors import RunError
 from segda.methods import METHODS
@@ -25,7 +25,13 @@ SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 def network() -> Network:
     torch.manual_seed(0)
-    spec = {"name": "mit_daformer", "encoder": "tiny", "weights": "scratch", "channels": 8, "dilations": [1, 3]}
+    spec = {
+        "name": "mit_daformer",
+        "encoder": "tiny",
+        "weights": "scratch",
+        "channels": 8,
+        "dilations": [1, 3],
+    }
     return build(NETWORKS, spec | {"dropout": 0.1, "drop_path": 0.1}, "network", class_names=CLASSES)
 
 
@@ -35,7 +41,9 @@ def method_named(name: str, **settings) -> Method:
 
 def batch_of(t: int) -> Batch:
     generator = torch.Generator().manual_seed(100 + t)
-    label = torch.randint(0, len(CLASSES), (2, 2, 2), generator=generator).repeat_interleave(32, 1).repeat_interleave(32, 2)
+    label = (
+        torch.randint(0, len(CLASSES), (2, 2, 2), generator=generator).repeat_interleave(32, 1).repeat_interleave(32, 2)
+    )
     label[:, :4] = IGNORE
     source = Scene(torch.rand(2, 3, 64, 64, generator=generator), label, names=("a", "b"))
     weight = torch.ones(2, 64, 64)

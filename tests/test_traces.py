@@ -36,9 +36,7 @@ def trace(name: str) -> dict[str, list[float]]:
     for t, batch in enumerate(loader(training.pairs, recipe.data.batch, 0, STEPS, 0, recipe.seed)):
         set_lr(training.optimisers["student"], lr_at(t, recipe.steps, recipe.optim))
         torch.manual_seed(loop.step_seed(recipe.seed, t))
-        log = train_step(
-            training.method, batch.to("cpu"), t, training.optimisers, training.scaler, training.precision
-        )
+        log = train_step(training.method, batch.to("cpu"), t, training.optimisers, training.scaler, training.precision)
         for term, value in log.items():
             logs.setdefault(term, []).append(round(value.item(), 6))
     return logs

@@ -9,8 +9,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import small_recipe
 
+from conftest import small_recipe
 from segda import run as runs
 from segda.commands.train import train
 from segda.errors import DataError, RecipeError, RunError, WeightsError

@@ -177,9 +177,7 @@ def test_what_transformers_saves_fills_the_encoder_and_gives_its_features(tmp_pa
     from transformers.models.segformer.modeling_segformer import SegformerForImageClassification
 
     torch.manual_seed(3)
-    config = SegformerConfig(
-        hidden_sizes=[16, 32, 64, 96], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 4, 6]
-    )
+    config = SegformerConfig(hidden_sizes=[16, 32, 64, 96], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 4, 6])
     theirs = SegformerForImageClassification(config).eval()
     theirs.save_pretrained(tmp_path)
     ours = encoder().eval()
@@ -210,17 +208,14 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(offline, tmp_path, monkeyp
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     # Nothing listens there; without this the test would ask the real hub where there is a network.
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(
-        WeightsError, match=r"nvidia/mit-b0 .* cannot be had .*give the path of a downloaded file"
-    ):
+    with pytest.raises(WeightsError, match=r"nvidia/mit-b0 .* cannot be had .*give the path of a downloaded file"):
         load_encoder_weights(encoder(), "nvidia/mit-b0")
 
 
 def test_the_network_says_where_its_encoder_comes_from(tmp_path):
     settings = {"encoder": "tiny", "channels": 8, "dilations": (1, 6), "dropout": 0.0, "drop_path": 0.0}
     assert (
-        MiTDAFormer(["road"], weights="scratch", **settings).origin
-        == "encoder tiny: random start (weights: scratch)"
+        MiTDAFormer(["road"], weights="scratch", **settings).origin == "encoder tiny: random start (weights: scratch)"
     )
     file = write(tmp_path / "mit.pth", official(encoder()))
     assert MiTDAFormer(["road"], weights=str(file), **settings).origin == (
@@ -327,13 +322,9 @@ def test_a_folder_without_weights_is_refused(tmp_path):
     refused(tmp_path, "holds none of model.safetensors")
 
 
-@pytest.mark.parametrize(
-    "where", ["missing.pth", "/no/where", "./mit", "weights/mit.safetensors", "mit_b0", "a/b/c"]
-)
+@pytest.mark.parametrize("where", ["missing.pth", "/no/where", "./mit", "weights/mit.safetensors", "mit_b0", "a/b/c"])
 def test_a_path_that_is_not_there_is_said_and_not_looked_up_on_the_hub(where, monkeypatch):
-    monkeypatch.setattr(
-        "segda.networks.weights.from_hub", lambda name: pytest.fail(f"asked the hub for {name}")
-    )
+    monkeypatch.setattr("segda.networks.weights.from_hub", lambda name: pytest.fail(f"asked the hub for {name}"))
     refused(where, f"no file or folder {re.escape(where)}")
 
 

@@ -57,9 +57,12 @@ class What(StrEnum):
     recipes = "recipes"
 
 
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes cuda, mps or cpu, the first there is.")]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where to compute; auto takes cuda, mps or cpu, the first there is.")
+]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="Type of the networks' arithmetic; auto is bf16 where the hardware has it, else 32.")
+    Precision,
+    typer.Option(help="Type of the networks' arithmetic; auto is bf16 where the hardware has it, else 32."),
 ]
 RootOption = Annotated[
     Path | None,
@@ -84,13 +87,18 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name (segda list recipes) or a YAML file.")],
     out: Annotated[Path | None, typer.Option(help="Run folder to write [default: runs/RECIPE].")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. optim.lr=1e-4. Repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. optim.lr=1e-4. Repeatable."),
     ] = None,
     root: RootOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds a run.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Build all, take a few steps on real data, say what the run will take; write nothing.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Build all, take a few steps on real data, say what the run will take; write nothing.",
+        ),
     ] = False,
     device: Annotated[Device | None, typer.Option(help="Where to compute [default: the recipe's, else auto].")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Arithmetic [default: the recipe's, else auto].")] = None,
@@ -116,10 +124,13 @@ def train(
 @app.command()
 def evaluate(
     run: RunArgument,
-    data: Annotated[list[str], typer.Option("--data", metavar="NAME:SPLIT[:CONDITION]", help="Labelled data. Repeatable.")],
+    data: Annotated[
+        list[str], typer.Option("--data", metavar="NAME:SPLIT[:CONDITION]", help="Labelled data. Repeatable.")
+    ],
     root: RootOption = None,
     weights: Annotated[
-        list[Weights] | None, typer.Option(help="Whose weights [default: student and, where there is one, teacher].")
+        list[Weights] | None,
+        typer.Option(help="Whose weights [default: student and, where there is one, teacher]."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     device: DeviceOption = Device.auto,
@@ -187,7 +198,9 @@ def report(
 
 @app.command()
 def draw(
-    spec: Annotated[str, typer.Argument(metavar="streets:SPLIT:CONDITION", help="What to draw, e.g. streets:train:fog.")],
+    spec: Annotated[
+        str, typer.Argument(metavar="streets:SPLIT:CONDITION", help="What to draw, e.g. streets:train:fog.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write; must be empty or new.")],
     count: Annotated[int, typer.Option(help="How many scenes.")] = 20,
     size: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Pixels of a scene.")] = "512x1024",
@@ -278,5 +291,3 @@ def _usage(error) -> int:
     where = f" ({error.ctx.command_path} --help)" if error.ctx else ""
     print(f"segda: {' '.join(error.format_message().split())}{where}", file=sys.stderr)
     return 2
-
-

@@ -1,7 +1,7 @@
 """Recipes: everything needed to repeat a run, as one flat YAML file and as one typed object.
 
 `load_recipe` reads a shipped name or a path, `Recipe.override` changes single keys ("optim.lr=1e-4"), `build` makes the
-network and the method from their blocks: their keyword arguments are the settings, so a recipe and Python use the same names.
+network and the method from their blocks: keyword arguments are the settings, so a recipe and Python use the same names.
 Numbers that a paper chose have no default here; plumbing (workers, log interval, precision) has.
 """
 
@@ -137,7 +137,7 @@ class Recipe(Block):
         return f"{self.method.get('name')} {self.data.source} -> {self.data.target}"
 
     def override(self, *settings: str) -> Recipe:
-        """A new recipe with "dotted.key=value" applied; the value is YAML. RecipeError for a key that does not exist."""
+        """A new recipe with "dotted.key=value" applied; the value is YAML. RecipeError for an unknown key."""
         tree = self.model_dump(mode="json", exclude_unset=True)
         for setting in settings:
             _set(tree, setting)
@@ -171,7 +171,9 @@ def load_recipe(name: str | Path) -> Recipe:
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: holds no recipe; a recipe is a mapping such as {known.get('ebda_streets', 'recipes/*.yaml')}")
+        raise RecipeError(
+            f"{path}: holds no recipe; a recipe is a mapping such as {known.get('ebda_streets', 'recipes/*.yaml')}"
+        )
     return parse_recipe(tree, str(path.name if str(name) in known else path))
 
 
@@ -190,7 +192,7 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
 
 
 def build(table: Mapping[str, type], spec: Mapping[str, Any], where: str, **given: Any) -> Any:
-    """The class that `spec` names, made with its settings and with `given` (what the program, not the recipe, knows)."""
+    """The class that `spec` names, made with its settings and with `given` (what no recipe can know)."""
     cls = _class_named(table, spec, where)
     settings = _arguments(cls, spec, where, tuple(given))
     return cls(**given, **settings)
@@ -227,7 +229,9 @@ def _arguments(cls: type, spec: Mapping[str, Any], where: str, given: tuple[str,
             raise RecipeError(f"{label} has no setting {key!r}{nearest(key, parameters)}")
     missing = [key for key, value in parameters.items() if value.default is value.empty and key not in spec]
     if missing:
-        raise RecipeError(f"{label} needs {', '.join(missing)}; add {'it' if len(missing) == 1 else 'them'} to the recipe")
+        raise RecipeError(
+            f"{label} needs {', '.join(missing)}; add {'it' if len(missing) == 1 else 'them'} to the recipe"
+        )
     settings = {}
     for key, value in spec.items():
         if key == "name":
@@ -251,7 +255,8 @@ def explain(error: ValidationError, model: Any) -> str:
     rest = f" (and {more} more)" if more and first["type"] in ("missing", "extra_forbidden") else ""
     if first["type"] == "extra_forbidden":
         owner = ".".join(str(part) for part in path[:-1])
-        return f"{owner + ': ' if owner else ''}unknown key {path[-1]!r}{nearest(path[-1], _keys_at(model, path[:-1]))}{rest}"
+        near = nearest(path[-1], _keys_at(model, path[:-1]))
+        return f"{owner + ': ' if owner else ''}unknown key {path[-1]!r}{near}{rest}"
     if first["type"] == "missing":
         return f"{'.'.join(map(str, path))}: missing; add it to the recipe{rest}"
     return f"{where}{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})"
@@ -268,7 +273,10 @@ def _keys_at(annotation: Any, path: list[Any]) -> list[str]:
     models = _models(annotation)
     for part in path:
         models = [
-            found for model in models if part in model.model_fields for found in _models(model.model_fields[part].annotation)
+            found
+            for model in models
+            if part in model.model_fields
+            for found in _models(model.model_fields[part].annotation)
         ]
     return [key for model in models for key in model.model_fields]
 
@@ -309,9 +317,9 @@ class _UniqueKeys(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, typing.Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is written twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is written twice", key_node.start_mark
+                )
             if isinstance(key, typing.Hashable):
                 seen.add(key)
         return super().construct_mapping(node, deep)
-
-

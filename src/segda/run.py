@@ -1,12 +1,12 @@
 """A run folder: what it holds, and how it is written and read without ever being half there.
 
-    recipe.yaml            the resolved recipe, itself a valid recipe
-    environment.json       versions, machine, command
-    log.jsonl              one JSON object a line: training scalars, evaluations
-    last.pt                everything that training needs to go on
-    network.safetensors    the student; teacher.safetensors the teacher, where the method has one
-    reports/*.json         evaluations, one file a data set
-    report.html            curves, tables and pictures
+recipe.yaml            the resolved recipe, itself a valid recipe
+environment.json       versions, machine, command
+log.jsonl              one JSON object a line: training scalars, evaluations
+last.pt                everything that training needs to go on
+network.safetensors    the student; teacher.safetensors the teacher, where the method has one
+reports/*.json         evaluations, one file a data set
+report.html            curves, tables and pictures
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) ->
             raise RunError(f"{out} holds no checkpoint to resume from (last.pt); train without --resume")
         changed = _differences(load_recipe_of(out).model_dump(mode="json"), recipe.model_dump(mode="json"))
         if changed:
-            raise RunError(f"{out} was begun with another recipe ({'; '.join(changed)}); change it back or use a new --out")
+            raise RunError(
+                f"{out} was begun with another recipe ({'; '.join(changed)}); change it back or use a new --out"
+            )
     elif holds_run and not overwrite:
         raise RunError(f"{out} already holds a run; use --resume to go on, --overwrite to begin anew, or another --out")
     elif not holds_run and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -125,28 +127,38 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} is no whole checkpoint of segda and was not run: {reason}; train anew with --overwrite") from error
+        raise WeightsError(
+            f"{path} is no whole checkpoint of segda and was not run: {reason}; train anew with --overwrite"
+        ) from error
 
 
 def save_network(run: Path, which: Which, network: Network, network_spec: Mapping[str, Any], step: int) -> None:
     """The network's tensors and, as metadata, what is needed to build it again."""
-    facts = {"network": json.dumps(network_spec), "class_names": json.dumps(network.class_names), "step": str(step)}
+    facts = {
+        "network": json.dumps(network_spec),
+        "class_names": json.dumps(network.class_names),
+        "step": str(step),
+    }
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with whole(run / FILES[which]) as partial:
         try:
             save_file(tensors, partial, metadata={"format": "pt", **facts})
         except SafetensorError as error:
-            raise RunError(f"cannot write {run / FILES[which]}: {error}; free space or choose another folder") from error
+            raise RunError(
+                f"cannot write {run / FILES[which]}: {error}; free space or choose another folder"
+            ) from error
 
 
 def load_network(run: str | Path, which: Which = "student", device: torch.device | str = "cpu") -> Network:
-    """The trained network of a run folder, in evaluation mode. WeightsError when the file is missing or does not fit."""
+    """The trained network of a run folder, in evaluation mode. WeightsError when its file is missing or does not fit."""
     run = Path(run)
     recipe = load_recipe_of(run)
     path = run / FILES[which]
     if not path.is_file():
         has = [name for name, file in FILES.items() if (run / file).is_file()]
-        raise WeightsError(f"{run} has no {which} ({path.name}); it has: {', '.join(has) or 'none yet: train it first'}")
+        raise WeightsError(
+            f"{run} has no {which} ({path.name}); it has: {', '.join(has) or 'none yet: train it first'}"
+        )
     # The weights come from the file: whatever the recipe started from need not be there any more.
     spec = {**recipe.network, **({"weights": "scratch"} if "weights" in recipe.network else {})}
     network = build(NETWORKS, spec, "network", class_names=space_of(recipe).classes)
@@ -164,8 +176,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def fit(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Loads all of `tensors` into all of `network`, or says in one line what does not match."""
     own = network.state_dict()
-    wrong = [f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}" for name in own
-             if name in tensors and tensors[name].shape != own[name].shape]
+    wrong = [
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
     missing = [name for name in own if name not in tensors]
     extra = [name for name in tensors if name not in own]
     if wrong or missing or extra:
@@ -193,5 +208,3 @@ def space_of(recipe: Recipe) -> Space:
 def data_root(recipe: Recipe | None, given: Path | None) -> Path:
     """--data / --root, else the recipe's data.root, else $SEGDA_DATA, else data/."""
     return given or (recipe.data.root if recipe else None) or default_root()
-
-

@@ -47,9 +47,7 @@ def test_summary_numbers_are_those_the_authors_log(ours, golden):
     assert round(ours.pixel_accuracy, 4) == theirs["aAcc"]
     for name, iou, accuracy in zip(ours.class_names, ours.iou, ours.accuracy, strict=True):
         for key, value in ((f"IoU.{name}", iou), (f"Acc.{name}", accuracy)):
-            assert (None if np.isnan(value) else round(value, 4)) == pytest.approx(theirs[key], abs=1e-12), (
-                key
-            )
+            assert (None if np.isnan(value) else round(value, 4)) == pytest.approx(theirs[key], abs=1e-12), key
 
 
 def test_logits_are_upsampled_twice_before_softmax_as_the_authors_do(golden):

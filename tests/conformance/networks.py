@@ -49,18 +49,14 @@ def generated(name: str, shape: list[int], kind: str) -> Tensor:
 
 def decoder_name(theirs: str) -> str:
     module, _, parameter = theirs.removeprefix("decode_head.").rpartition(".")
-    ours = [
-        re.sub(pattern, name, module) for pattern, name in DECODER.items() if re.fullmatch(pattern, module)
-    ]
+    ours = [re.sub(pattern, name, module) for pattern, name in DECODER.items() if re.fullmatch(pattern, module)]
     assert len(ours) == 1, theirs
     return f"{ours[0]}.{parameter}"
 
 
 def authors_network(encoder: str) -> MiTDAFormer:
     """The network with the generated weights, which reach it by the authors' names."""
-    theirs = {
-        name: generated(name, *row) for name, row in GOLDEN.json(f"daformer_mit_{encoder}.json").items()
-    }
+    theirs = {name: generated(name, *row) for name, row in GOLDEN.json(f"daformer_mit_{encoder}.json").items()}
     # Without memory until the weights are there: B5 has 85 million.
     with torch.device("meta"):
         network = build(encoder)

@@ -1,4 +1,4 @@
-"""The parts of methods against values recorded from the authors' code (golden/daformer_ebda) and against slow float64 twins."""
+"""The parts of methods against values recorded from the authors' code and against slow float64 twins."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden import Golden
 
+from golden import Golden
 from segda.networks.network import Head, Output
 from segda.parts.anchor import cell_labels, feature_distance
 from segda.parts.entropy import Level, balance, entropy
@@ -30,7 +30,9 @@ def normal(name: str, *shape: int) -> torch.Tensor:
 
 
 def close(ours: torch.Tensor, theirs: np.ndarray, tolerance: float) -> None:
-    torch.testing.assert_close(ours.float(), torch.from_numpy(np.asarray(theirs)).float(), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(
+        ours.float(), torch.from_numpy(np.asarray(theirs)).float(), rtol=tolerance, atol=tolerance
+    )
 
 
 # Entropy and its balance
@@ -179,7 +181,9 @@ def test_teacher_equals_the_authors_over_six_steps():
     def student(k: int) -> Three:
         return Three({name: normal(f"ema/student/{k}/{name}", *shape) for name, shape in shapes.items()})
 
-    teacher = Teacher(Three({name: normal(f"ema/teacher_init/{name}", *shape) for name, shape in shapes.items()}), 0.999)
+    teacher = Teacher(
+        Three({name: normal(f"ema/teacher_init/{name}", *shape) for name, shape in shapes.items()}), 0.999
+    )
     for t in range(6):
         now = student(t)
         now.seen.fill_(t + 1)
@@ -190,7 +194,10 @@ def test_teacher_equals_the_authors_over_six_steps():
 
 
 def test_teacher_decay_is_the_authors_at_every_recorded_step():
-    for steps, decay in ((GOLDEN.json("ema.json")["alpha"], 0.999), (GOLDEN.json("ema.json")["alpha_099"], 0.99)):
+    for steps, decay in (
+        (GOLDEN.json("ema.json")["alpha"], 0.999),
+        (GOLDEN.json("ema.json")["alpha_099"], 0.99),
+    ):
         for t, theirs in steps.items():
             teacher = Teacher(Three({"w": torch.ones(1, dtype=torch.float64)}), decay)
             teacher.follow(Three({"w": torch.zeros(1, dtype=torch.float64)}), int(t))
@@ -208,7 +215,11 @@ def test_feature_distance_and_its_gradient_equal_the_authors():
     assert np.array_equal(cells.numpy(), theirs["gt_rescaled"][:, 0])
     things = torch.isin(cells, torch.tensor([6, 7, 11, 12, 13, 14, 15, 16, 17, 18]))
     assert np.array_equal(things.numpy(), theirs["mask"][:, 0].astype(bool))
-    for kind, held in (("things", things), ("all", torch.ones_like(things)), ("none", torch.zeros_like(things))):
+    for kind, held in (
+        ("things", things),
+        ("all", torch.ones_like(things)),
+        ("none", torch.zeros_like(things)),
+    ):
         features = normal("fd/student", 2, 16, 4, 5).requires_grad_()
         loss = 0.005 * feature_distance(features, start, held)
         loss.backward()

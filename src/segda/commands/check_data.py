@@ -190,9 +190,7 @@ OVERLAY = 0.55  # share of the label's colour
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
-def contact_sheet(
-    data: DataSet, chosen: Sequence[int], labelled: Sequence[bool], report: DataReport
-) -> Image.Image:
+def contact_sheet(data: DataSet, chosen: Sequence[int], labelled: Sequence[bool], report: DataReport) -> Image.Image:
     """Pictures of the data set, each beside itself with its label laid over it, and what the colours mean.
 
     Ignored pixels stay as they are in the image, greyed.

@@ -29,9 +29,7 @@ class Comparison:
     def rows(self, key: Key) -> Iterator[tuple[str, list[float]]]:
         """Class or summary -> its rate in each run; NaN where a run has none."""
         measured = self.reports[key]
-        iou = {
-            run: dict(zip(report.class_names, report.iou, strict=True)) for run, report in measured.items()
-        }
+        iou = {run: dict(zip(report.class_names, report.iou, strict=True)) for run, report in measured.items()}
         for name in dict.fromkeys(name for rates in iou.values() for name in rates):
             yield name, [iou[run].get(name, np.nan) if run in iou else np.nan for run in self.runs]
         for summary in ("mIoU", "mean accuracy", "pixel accuracy"):
@@ -80,9 +78,7 @@ class Comparison:
             lines.append(_line([f"**{_plain(', '.join(key))}**", *[""] * len(self.runs)]))
             for name, rates in self.rows(key):
                 marked = zip(map(percent, rates), best_of(rates), strict=True)
-                lines.append(
-                    _line([_plain(name), *(f"**{cell}**" if best else cell for cell, best in marked)])
-                )
+                lines.append(_line([_plain(name), *(f"**{cell}**" if best else cell for cell, best in marked)]))
         return "\n".join([*lines, "", *(f"- {_plain(note)}" for note in self.notes())]) + "\n"
 
 

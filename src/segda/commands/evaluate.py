@@ -58,9 +58,7 @@ def evaluate(
                 "precision": name_of(dtype),
             }
             reports.append(
-                evaluate_network(
-                    network, dataset, recipe.evaluate, where, autocast(where, dtype), known, track
-                )
+                evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known, track)
             )
         write_reports(run, reports)
         done += reports

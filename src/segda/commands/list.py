@@ -41,8 +41,10 @@ def _methods() -> list[tuple[str, ...]]:
 
 
 def _networks() -> list[tuple[str, ...]]:
-    return [(name, _first_line(cls), f"{_settings(cls, 'class_names')} (encoders: {', '.join(ENCODERS)})")
-            for name, cls in NETWORKS.items()]
+    return [
+        (name, _first_line(cls), f"{_settings(cls, 'class_names')} (encoders: {', '.join(ENCODERS)})")
+        for name, cls in NETWORKS.items()
+    ]
 
 
 def _datasets() -> list[tuple[str, ...]]:
@@ -53,7 +55,15 @@ def _recipes() -> list[tuple[str, ...]]:
     rows = []
     for name in shipped():
         recipe = load_recipe(name)
-        rows.append((name, recipe.data.source, recipe.data.target, f"{recipe.network['name']} {recipe.network.get('encoder', '')}", f"{recipe.steps:,}"))
+        rows.append(
+            (
+                name,
+                recipe.data.source,
+                recipe.data.target,
+                f"{recipe.network['name']} {recipe.network.get('encoder', '')}",
+                f"{recipe.steps:,}",
+            )
+        )
     return rows
 
 

@@ -60,9 +60,7 @@ def predict(
     space = space_of(recipe)
     where = pick_device(device)
     context = autocast(where, pick_precision(precision, where))
-    pictures = [
-        name for name, asked in (("colour", colour), ("overlay", overlay), ("entropy", entropy)) if asked
-    ]
+    pictures = [name for name, asked in (("colour", colour), ("overlay", overlay), ("entropy", entropy)) if asked]
     planned = plan(inputs, out, pictures)
     network = load_network(run, which, where)
     for each in track(planned, "read"):
@@ -100,8 +98,7 @@ def plan(inputs: Sequence[Path], out: Path, pictures: Sequence[str]) -> list[Pla
     planned = [
         Planned(
             image,
-            {"label": out / f"{image.stem}.png"}
-            | {name: out / f"{image.stem}_{name}.png" for name in pictures},
+            {"label": out / f"{image.stem}.png"} | {name: out / f"{image.stem}_{name}.png" for name in pictures},
         )
         for image in images
     ]
@@ -148,11 +145,7 @@ def read_any(path: Path) -> Tensor:
     try:
         with Image.open(path, formats=["BMP", "WEBP"]) as picture:
             if picture.mode != "RGB":
-                raise DataError(
-                    f"{path}: pixels of kind {picture.mode}, where 8-bit RGB is needed; save it as RGB"
-                )
+                raise DataError(f"{path}: pixels of kind {picture.mode}, where 8-bit RGB is needed; save it as RGB")
             return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({' '.join(str(error).split())}); copy or save it again"
-        ) from error
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}); copy or save it again") from error

@@ -87,9 +87,7 @@ def report(
     if against is not None:
         against = Path(against)
         if space_of(load_recipe_of(against)).classes != space.classes:
-            raise RunError(
-                f"{against} has other classes than {run}; give a run on the same data with --against"
-            )
+            raise RunError(f"{against} has other classes than {run}; give a run on the same data with --against")
         others = [other for other in reports_of(against) if other.protocol.weights == "student"]
         if not {other.protocol.data for other in others} & {report.protocol.data for report in reports}:
             spec = reports[0].protocol.data
@@ -119,9 +117,7 @@ def report(
 
 
 def _template():
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string((files("segda.commands") / "report.html").read_text(encoding="utf-8"))
 
 
@@ -158,9 +154,7 @@ def _beside(
     return columns + [(each.protocol.weights, each) for each in reports if each.protocol.data == data]
 
 
-def _result(
-    data: str, reports: Sequence[Report], others: Sequence[Report], against: Path | None
-) -> dict[str, Any]:
+def _result(data: str, reports: Sequence[Report], others: Sequence[Report], against: Path | None) -> dict[str, Any]:
     """One data set's table and headline."""
     columns = _beside(data, reports, others, against)
     first = columns[0][1]
@@ -198,9 +192,7 @@ def _bars(data: str, reports: Sequence[Report], others: Sequence[Report], agains
         middles = np.arange(len(names)) + (number - (len(columns) - 1) / 2) * thick
         axes.barh(middles, np.nan_to_num(100 * each.iou), thick * 0.9, color=colours[number])
         for middle, iou in zip(middles, each.iou, strict=True):
-            axes.text(
-                np.nan_to_num(100 * iou) + 0.8, middle, percent(iou), va="center", fontsize=7, color=INK
-            )
+            axes.text(np.nan_to_num(100 * iou) + 0.8, middle, percent(iou), va="center", fontsize=7, color=INK)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlim(0, 108)
@@ -211,9 +203,7 @@ def _bars(data: str, reports: Sequence[Report], others: Sequence[Report], agains
         for index, name in enumerate(names)
     )
     legend = [(name, colour) for (name, _), colour in zip(columns, colours, strict=False)]
-    return Chart(
-        f"IoU of each class on {data}, in %", "", legend, f"Bars of IoU in %. {values}", _svg(figure)
-    )
+    return Chart(f"IoU of each class on {data}, in %", "", legend, f"Bars of IoU in %. {values}", _svg(figure))
 
 
 def _curves(log: Sequence[dict[str, Any]]) -> list[Chart]:
@@ -234,8 +224,7 @@ def _curves(log: Sequence[dict[str, Any]]) -> list[Chart]:
             last.append(f"{name} from {values[0]:.4g} to {values[-1]:.4g}")
         short = title.removeprefix("loss/")
         legend = [
-            (name.removeprefix("lr/"), colour)
-            for name, colour in zip(group, _cycle(COLOURS, len(group)), strict=True)
+            (name.removeprefix("lr/"), colour) for name, colour in zip(group, _cycle(COLOURS, len(group)), strict=True)
         ]
         charts.append(
             Chart(
@@ -271,9 +260,7 @@ def _scored(log: Sequence[dict[str, Any]]) -> list[Chart]:
 
 def _series(lines: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of one scalar, averaged in groups when there are more than can be seen."""
-    points = np.array(
-        [(line["step"], line[name]) for line in lines if line.get(name) is not None], np.float64
-    )
+    points = np.array([(line["step"], line[name]) for line in lines if line.get(name) is not None], np.float64)
     points = points.reshape(-1, 2)
     if len(points) > POINTS:
         points = np.array([group.mean(0) for group in np.array_split(points, POINTS)])
@@ -347,9 +334,7 @@ def _panel(
         if other is not None:
             before = labels(views(other, scene.image, recipe.evaluate, where, context), size)
             cells.append(_labelled(against.resolve().name, before.cpu().numpy(), truth, space))
-        label, entropy = labels_and_entropy(
-            views(network, scene.image, recipe.evaluate, where, context), size
-        )
+        label, entropy = labels_and_entropy(views(network, scene.image, recipe.evaluate, where, context), size)
         cells.append(_labelled("adapted" if against else "prediction", label.cpu().numpy(), truth, space))
         cells.append(_cell("entropy", entropy_picture(entropy.cpu().numpy(), len(space.classes)), "JPEG"))
         rows.append({"name": dataset.names[index], "cells": cells})

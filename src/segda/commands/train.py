@@ -29,8 +29,8 @@ def train(
     """Train a network by RECIPE (a shipped name or a YAML file) and write everything about it to the run folder OUT.
 
     The recipe is checked, the data sets are found and the network is built before the first image is read. At the end
-    the run is scored on the recipe's evaluate.data and report.html is made. --check stops after a few steps on real data
-    and says what the run will take.
+    the run is scored on the recipe's evaluate.data and report.html is made. --check stops after a few steps on real
+    data and says what the run will take.
     """
     out = Path(out)
     if not isinstance(recipe, Recipe):
@@ -55,7 +55,10 @@ def train(
 
     loop.fit(training, out, say, track)
 
-    write_text(out / "environment.json", json.dumps(facts | {"peak_memory": peak_memory(training.device)}, indent=2) + "\n")
+    write_text(
+        out / "environment.json",
+        json.dumps(facts | {"peak_memory": peak_memory(training.device)}, indent=2) + "\n",
+    )
     scores = loop.score(training, out, say, track)
     for dataset in training.scored:
         write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])

@@ -140,19 +140,13 @@ def parse(spec: str) -> tuple[str, str, str | None]:
     if name not in DATASETS:
         raise RecipeError(f"{spec!r}: unknown data set {name!r}{nearest(name, DATASETS)}")
     if len(rest) not in (1, 2):
-        raise RecipeError(
-            f"{spec!r}: a data set is written name:split[:condition], for example '{name}:train'"
-        )
+        raise RecipeError(f"{spec!r}: a data set is written name:split[:condition], for example '{name}:train'")
     if rest[0] not in DATASETS[name].splits:
-        raise RecipeError(
-            f"{spec!r}: {name} has no split {rest[0]!r}{nearest(rest[0], DATASETS[name].splits)}"
-        )
+        raise RecipeError(f"{spec!r}: {name} has no split {rest[0]!r}{nearest(rest[0], DATASETS[name].splits)}")
     if len(rest) == 1:
         return name, rest[0], None
     if rest[1] not in conditions_of(name):
-        raise RecipeError(
-            f"{spec!r}: {name} has no condition {rest[1]!r}{nearest(rest[1], conditions_of(name))}"
-        )
+        raise RecipeError(f"{spec!r}: {name} has no condition {rest[1]!r}{nearest(rest[1], conditions_of(name))}")
     return name, rest[0], rest[1]
 
 
@@ -183,9 +177,7 @@ def open_data(spec: str, root: Path | None = None, space: Space | None = None) -
         patterns = row.conditions[condition]
         found = [path for path in found if any(fnmatchcase(Path(path).stem, p) for p in patterns)]
         if not found:
-            raise DataError(
-                f"{spec}: no image in {folder} is of the condition {condition!r}; {_way_out(row)}"
-            )
+            raise DataError(f"{spec}: no image in {folder} is of the condition {condition!r}; {_way_out(row)}")
     names = tuple(Path(path).stem for path in found)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -206,9 +198,7 @@ def _find(spec: str, row: Row, split: str, root: Path) -> Path:
     there = next((folder for folder in usual if folder.is_dir()), None)
     if there is None:
         also = ", ".join(row.folders[1:])
-        raise DataError(
-            f"{spec}: no folder {usual[0]} (nor {also} in {root}); {_way_out(row)}, or give another root"
-        )
+        raise DataError(f"{spec}: no folder {usual[0]} (nor {also} in {root}); {_way_out(row)}, or give another root")
     looked_for = " or ".join(str(there / _pattern(template, split)) for template in row.images)
     raise DataError(f"{spec}: no images match {looked_for}; {_way_out(row)}")
 
@@ -385,9 +375,7 @@ class DataSet:
     def _refuse(self, i: int, counts: np.ndarray, table: np.ndarray) -> NoReturn:
         """DataError for a label with ids that its labelling does not name."""
         unknown = np.flatnonzero((table == UNKNOWN) & (counts > 0))
-        ids = ", ".join(f"{id} ({counts[id]} pixels)" for id in unknown[:4]) + (
-            ", ..." if len(unknown) > 4 else ""
-        )
+        ids = ", ".join(f"{id} ({counts[id]} pixels)" for id in unknown[:4]) + (", ..." if len(unknown) > 4 else "")
         path, labelling = (self.names[i], self.row.labels[0][1]) if self.row.drawn else self._label_file(i)
         raise DataError(
             f"{self.spec}: {path} has id {ids}, which labelling {labelling!r} does not name; use the data "

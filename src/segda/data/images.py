@@ -97,9 +97,7 @@ def _open(path: Path) -> tuple[bytes, Header]:
         raise DataError(f"{path}: the file is empty (0 bytes); copy or download it again")
     head = header(content)
     if head is None:
-        raise DataError(
-            f"{path}: neither a PNG nor a JPEG, or damaged at its start; copy or download it again"
-        )
+        raise DataError(f"{path}: neither a PNG nor a JPEG, or damaged at its start; copy or download it again")
     if not head.whole:
         raise DataError(f"{path}: cut off after {len(content)} bytes; copy or download it again")
     if head.height * head.width > MEGAPIXELS * 1_000_000:
@@ -133,6 +131,4 @@ def read_ids(path: Path) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as picture:
             return np.array(picture, dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
-        raise DataError(
-            f"{path}: damaged, it cannot be decoded ({error}); copy or download it again"
-        ) from None
+        raise DataError(f"{path}: damaged, it cannot be decoded ({error}); copy or download it again") from None

@@ -140,7 +140,9 @@ def shade(colour: Colour, factor: float) -> Colour:
 def vary(rng: np.random.Generator, colour: Colour, spread: float = 20) -> Colour:
     """A colour near `colour`: a common and a separate change of each channel."""
     common, *own = rng.uniform(-spread, spread, 4)
-    return tuple(min(250.0, max(5.0, channel + common + 0.5 * change)) for channel, change in zip(colour, own, strict=True))
+    return tuple(
+        min(250.0, max(5.0, channel + common + 0.5 * change)) for channel, change in zip(colour, own, strict=True)
+    )
 
 
 def pick(rng: np.random.Generator, colours: tuple[Colour, ...], spread: float = 16) -> Colour:

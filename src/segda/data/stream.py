@@ -71,9 +71,7 @@ class RareClass(BaseModel):
         return self.min_pixels if self.min_share is None else self.min_share * pixels
 
 
-def class_probabilities(
-    counts: np.ndarray, temperature: float, drawable: np.ndarray | None = None
-) -> np.ndarray:
+def class_probabilities(counts: np.ndarray, temperature: float, drawable: np.ndarray | None = None) -> np.ndarray:
     """Probability of drawing each class: softmax((1 - f) / T) with f the class's share of all counted pixels.
 
     (C,) pixels -> (C,) float64, summing to 1. Zero for a class without pixels or not `drawable` (C,) bool;
@@ -113,9 +111,7 @@ class Pairs(Dataset):
         fill: tuple[float, float, float] = IMAGENET_MEAN,
     ):
         if target_augment.max_class_share is not None:
-            raise RecipeError(
-                "data.target_augment.max_class_share: target labels are never read; set it to null there"
-            )
+            raise RecipeError("data.target_augment.max_class_share: target labels are never read; set it to null there")
         source.check_pairs()
         self.source, self.target, self.seed, self.fill = source, target, seed, fill
         self.source_augment, self.target_augment, self.rare = source_augment, target_augment, rare

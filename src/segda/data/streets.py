@@ -64,7 +64,9 @@ def draw(seed: int, index: int, condition: str, size: tuple[int, int] = (256, 51
 
 def street(rng: np.random.Generator, size: tuple[int, int]) -> Canvas:
     """Lays out one street and paints it; the numbers drawn from `rng` do not depend on `size`."""
-    canvas = Canvas(size, rng.uniform(0.82, 1.0), rng.uniform(0.44, 0.56), rng.uniform(0.4, 0.5), rng.uniform(1.35, 1.75))
+    canvas = Canvas(
+        size, rng.uniform(0.82, 1.0), rng.uniform(0.44, 0.56), rng.uniform(0.4, 0.5), rng.uniform(1.35, 1.75)
+    )
     sun, half = (-1 if rng.random() < 0.5 else 1), rng.uniform(3.3, 5.6)
     lane = (half - (2.1 if half > 4.6 else 0.0)) / 2
     start, bend = -lane + rng.uniform(-0.6, 0.6), rng.uniform(-1, 1) * 0.0013
@@ -80,7 +82,14 @@ def street(rng: np.random.Generator, size: tuple[int, int]) -> Canvas:
     def beside(t: float, z: float) -> tuple[float, float]:
         return at(t, z), z
 
-    verges = {side: (rng.uniform(1.6, 3.8), rng.uniform(1.0, 3.5) if rng.random() < 0.4 else 0.0, rng.uniform(0.0, 5.0) if rng.random() < 0.4 else 0.0) for side in (-1, 1)}
+    verges = {
+        side: (
+            rng.uniform(1.6, 3.8),
+            rng.uniform(1.0, 3.5) if rng.random() < 0.4 else 0.0,
+            rng.uniform(0.0, 5.0) if rng.random() < 0.4 else 0.0,
+        )
+        for side in (-1, 1)
+    }
     ground(canvas, rng, at, half, lane, verges, crossed)
     todo: list[tuple[float, object]] = []
 
@@ -120,7 +129,12 @@ def ground(canvas: Canvas, rng: np.random.Generator, at, half: float, lane: floa
 
     for side, (walk, strip, depth) in verges.items():
         yard_kind = YARD if yard is not grass else GRASS
-        edges = ((half, 0.18, KERB), (half + 0.18, strip, GRASS), (half + 0.18 + strip, walk, PAVEMENT), (half + 0.18 + strip + walk, depth, yard_kind))
+        edges = (
+            (half, 0.18, KERB),
+            (half + 0.18, strip, GRASS),
+            (half + 0.18 + strip, walk, PAVEMENT),
+            (half + 0.18 + strip + walk, depth, yard_kind),
+        )
         for low, wide, thing in edges:
             if wide > 0:
                 band(*sorted((side * low, side * (low + wide))), thing)
@@ -129,8 +143,25 @@ def ground(canvas: Canvas, rng: np.random.Generator, at, half: float, lane: floa
     if near < FAR:
         canvas.top(((-width, near), (width, near), (width, far), (-width, far)), 0, asphalt, ROAD)
     for _ in range(rng.integers(0, 4)):
-        t, first, long, wide = rng.uniform(-half, half - 1.2), rng.uniform(5, 40), rng.uniform(1, 8), rng.uniform(0.6, 1.6)
-        canvas.top([(at(a, b), b) for a, b in ((t, first), (min(t + wide, half), first), (min(t + wide, half), first + long), (t, first + long))], 0, shade(asphalt, rng.uniform(0.82, 1.12)))
+        t, first, long, wide = (
+            rng.uniform(-half, half - 1.2),
+            rng.uniform(5, 40),
+            rng.uniform(1, 8),
+            rng.uniform(0.6, 1.6),
+        )
+        canvas.top(
+            [
+                (at(a, b), b)
+                for a, b in (
+                    (t, first),
+                    (min(t + wide, half), first),
+                    (min(t + wide, half), first + long),
+                    (t, first + long),
+                )
+            ],
+            0,
+            shade(asphalt, rng.uniform(0.82, 1.12)),
+        )
     white = shade((232, 232, 226), rng.uniform(0.86, 1.0))
 
     def line(t: float, wide: float, starts: np.ndarray, long: float) -> None:
@@ -139,8 +170,15 @@ def ground(canvas: Canvas, rng: np.random.Generator, at, half: float, lane: floa
             some = starts[(starts >= first) & (starts < last)]
             if len(some):
                 a, b = some, some + long
-                quads = np.stack([np.stack([at(t + s * wide / 2, e), e], 1) for s, e in ((-1, a), (1, a), (1, b), (-1, b))], 1)
-                canvas.top(quads, 0, tuple(strength * w + (1 - strength) * c for w, c in zip(white, asphalt, strict=True)))
+                quads = np.stack(
+                    [np.stack([at(t + s * wide / 2, e), e], 1) for s, e in ((-1, a), (1, a), (1, b), (-1, b))],
+                    1,
+                )
+                canvas.top(
+                    quads,
+                    0,
+                    tuple(strength * w + (1 - strength) * c for w, c in zip(white, asphalt, strict=True)),
+                )
 
     solid = np.arange(NEAREST, 100, 2.0)
     style = rng.random()
@@ -157,8 +195,30 @@ def ground(canvas: Canvas, rng: np.random.Generator, at, half: float, lane: floa
     if near < FAR:
         stripes = np.arange(-half + 0.4, half - 0.5, 1.0)
         front, back = near - 4.2, near - 1.4
-        canvas.top(np.stack([np.stack([at(stripes + a, e), np.full_like(stripes, e)], 1) for a, e in ((0, front), (0.5, front), (0.5, back), (0, back))], 1), 0, white)
-        canvas.top([(at(t, e), e) for t, e in ((0.1, front - 1.2), (half - 0.2, front - 1.2), (half - 0.2, front - 0.8), (0.1, front - 0.8))], 0, white)
+        canvas.top(
+            np.stack(
+                [
+                    np.stack([at(stripes + a, e), np.full_like(stripes, e)], 1)
+                    for a, e in ((0, front), (0.5, front), (0.5, back), (0, back))
+                ],
+                1,
+            ),
+            0,
+            white,
+        )
+        canvas.top(
+            [
+                (at(t, e), e)
+                for t, e in (
+                    (0.1, front - 1.2),
+                    (half - 0.2, front - 1.2),
+                    (half - 0.2, front - 0.8),
+                    (0.1, front - 0.8),
+                )
+            ],
+            0,
+            white,
+        )
 
 
 NEAREST = 1.5
@@ -184,12 +244,21 @@ def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     white = np.linspace(250, 226, rows, dtype=np.float32)[:, None, None]
     canvas.image[:rows] = (canvas.image[:rows] * (1 - share) + white * share).astype(np.uint8)
     plane = Plane(0, FAR)
-    for name, colour, low, high in (("vegetation", (112, 130, 104), 3, 9), ("building", (150, 146, 148), 5, 22), ("vegetation", (92, 114, 80), 2, 7)):
+    for name, colour, low, high in (
+        ("vegetation", (112, 130, 104), 3, 9),
+        ("building", (150, 146, 148), 5, 22),
+        ("vegetation", (92, 114, 80), 2, 7),
+    ):
         x = np.linspace(-150, 150, 61)
         tops = rng.uniform(low, high, 61) * (rng.random(61) < 0.75)
         if name == "building":
             x, tops = np.repeat(np.linspace(-150, 150, 31), 2)[1:-1], np.repeat(tops[:30], 2)
-        canvas.paint(plane, np.concatenate([np.stack([x, tops], 1), ((150, -0.5), (-150, -0.5))]), vary(rng, colour, 10), canvas.new(name, plane))
+        canvas.paint(
+            plane,
+            np.concatenate([np.stack([x, tops], 1), ((150, -0.5), (-150, -0.5))]),
+            vary(rng, colour, 10),
+            canvas.new(name, plane),
+        )
 
 
 def row_of_houses(rng: np.random.Generator, put, at, side: int, offset: float, yard: float, crossed, sun: int) -> None:
@@ -212,21 +281,44 @@ def row_of_houses(rng: np.random.Generator, put, at, side: int, offset: float, y
         x = at(side * offset, z)
         plane = Plane(x, z, (at(side * offset, z + long) - x) / long, 1.0)
         if house:
-            put(z + long, things.building, plane, long, max(1, tall + int(rng.integers(-1, 2))), side, bright, gable)
+            put(
+                z + long,
+                things.building,
+                plane,
+                long,
+                max(1, tall + int(rng.integers(-1, 2))),
+                side,
+                bright,
+                gable,
+            )
         else:
             if rng.random() < 0.35:
                 kind = ("fence", "wall", "hedge")[rng.integers(3)]
             put(z + long, things.barrier, kind, plane, long, bright)
             for _ in range(rng.integers(1, 4)):
                 spot = z + rng.random() * long
-                put(spot + 0.1 + long, things.tree if rng.random() < 0.7 else things.bush, at(side * (offset + rng.uniform(1.5, 6)), spot), spot, sun)
+                put(
+                    spot + 0.1 + long,
+                    things.tree if rng.random() < 0.7 else things.bush,
+                    at(side * (offset + rng.uniform(1.5, 6)), spot),
+                    spot,
+                    sun,
+                )
         if yard > 1.5 and rng.random() < 0.6:
             spot = z + rng.random() * long
-            put(spot, things.bush if rng.random() < 0.6 else things.tree, at(side * (offset - 0.8), spot), max(spot, 4.0), sun)
+            put(
+                spot,
+                things.bush if rng.random() < 0.6 else things.tree,
+                at(side * (offset - 0.8), spot),
+                max(spot, 4.0),
+                sun,
+            )
         z += long + (rng.uniform(0.5, 4) if rng.random() < 0.3 else 0)
 
 
-def furniture(rng: np.random.Generator, put, at, side: int, half: float, walk: float, strip: float, crossed, sun: int) -> None:
+def furniture(
+    rng: np.random.Generator, put, at, side: int, half: float, walk: float, strip: float, crossed, sun: int
+) -> None:
     """What stands and walks on one pavement."""
     edge, inner = half + 0.5, half + 0.3 + strip
 
@@ -262,7 +354,16 @@ def furniture(rng: np.random.Generator, put, at, side: int, half: float, walk: f
         z = 6 + 16 * rng.random()
         kind = "bicycle" if rng.random() < 0.65 else "motorcycle"
         for number in range(rng.integers(1, 4)):
-            put(z + 1.2 * number, things.two_wheeler, kind, at(side * (inner + max(0.6, walk - 0.8)), z + 1.2 * number), z + 1.2 * number, rng.random() < 0.75, False, False)
+            put(
+                z + 1.2 * number,
+                things.two_wheeler,
+                kind,
+                at(side * (inner + max(0.6, walk - 0.8)), z + 1.2 * number),
+                z + 1.2 * number,
+                rng.random() < 0.75,
+                False,
+                False,
+            )
 
 
 def traffic(rng: np.random.Generator, put, at, half: float, lane: float, crossed, sun: int) -> None:
@@ -285,7 +386,16 @@ def traffic(rng: np.random.Generator, put, at, half: float, lane: float, crossed
                 put(z, things.long_vehicle, kind, at(t, z), z, slope(t, z), oncoming, lit)
                 long = {"bus": 11, "truck": 8, "train": 24}[kind]
             else:
-                put(z, things.two_wheeler, "motorcycle" if chance < 0.95 else "bicycle", at(t, z), z, False, True, oncoming)
+                put(
+                    z,
+                    things.two_wheeler,
+                    "motorcycle" if chance < 0.95 else "bicycle",
+                    at(t, z),
+                    z,
+                    False,
+                    True,
+                    oncoming,
+                )
                 long = 3
             z += long + rng.uniform(4, 26)
         if half > 4.6:
@@ -301,23 +411,59 @@ def traffic(rng: np.random.Generator, put, at, half: float, lane: float, crossed
                 z += rng.uniform(5.2, 7.5)
         if rng.random() < 0.3:
             z, t = rng.uniform(6, 22), side * (half - 0.55 - (2.1 if half > 4.6 else 0))
-            put(z, things.two_wheeler, "bicycle" if rng.random() < 0.7 else "motorcycle", at(t, z), z, False, True, oncoming)
+            put(
+                z,
+                things.two_wheeler,
+                "bicycle" if rng.random() < 0.7 else "motorcycle",
+                at(t, z),
+                z,
+                False,
+                True,
+                oncoming,
+            )
     if crossed[0] < FAR:
         for _ in range(rng.integers(0, 3)):
             z, x = rng.uniform(crossed[0] + 1, crossed[1] - 1), rng.uniform(-0.5, 0.5) * crossed[0]
             if rng.random() < 0.5:
                 put(z, things.crossing_car, x, z)
             else:
-                put(z, things.two_wheeler, "bicycle" if rng.random() < 0.65 else "motorcycle", x, z, True, True, False)
+                put(
+                    z,
+                    things.two_wheeler,
+                    "bicycle" if rng.random() < 0.65 else "motorcycle",
+                    x,
+                    z,
+                    True,
+                    True,
+                    False,
+                )
         for _ in range(rng.integers(0, 4)):
             z = crossed[0] - rng.uniform(1.6, 4.0)
             put(z, things.person, at(rng.uniform(-half, half), z), z)
     elif rng.random() < 0.35:
         z = rng.uniform(8, 20)
-        put(z, things.two_wheeler, "bicycle" if rng.random() < 0.65 else "motorcycle", at(rng.uniform(-half, half), z), z, True, True, False)
+        put(
+            z,
+            things.two_wheeler,
+            "bicycle" if rng.random() < 0.65 else "motorcycle",
+            at(rng.uniform(-half, half), z),
+            z,
+            True,
+            True,
+            False,
+        )
 
 
-ROUGH = {"road": 0.0, "building": 0.05, "wall": 0.1, "fence": 0.08, "vegetation": 0.34, "sky": 0.0, "terrain": 0.0, "sidewalk": 0.0}
+ROUGH = {
+    "road": 0.0,
+    "building": 0.05,
+    "wall": 0.1,
+    "fence": 0.08,
+    "vegetation": 0.34,
+    "sky": 0.0,
+    "terrain": 0.0,
+    "sidewalk": 0.0,
+}
 
 
 def texture(canvas: Canvas, view: weather.View, rng: np.random.Generator) -> None:
@@ -331,7 +477,12 @@ def texture(canvas: Canvas, view: weather.View, rng: np.random.Generator) -> Non
     z = (canvas.height / np.maximum(down[first:], 1e-4))[:, None]
     x = across[None] * z
     tile = weather.grain(0)
-    sample = lambda cells: cv2.remap(tile, np.ascontiguousarray((x * cells) % 511), np.ascontiguousarray(np.broadcast_to(z * cells % 511, x.shape)), cv2.INTER_LINEAR)
+    sample = lambda cells: cv2.remap(
+        tile,
+        np.ascontiguousarray((x * cells) % 511),
+        np.ascontiguousarray(np.broadcast_to(z * cells % 511, x.shape)),
+        cv2.INTER_LINEAR,
+    )
     near = np.clip(7 / z, 0, 1)
     grain = sample(23.0) * 0.045 * near + sample(1.7) * 0.035 * np.clip(25 / z, 0, 1)
     ids = canvas.ids[first:]
@@ -350,4 +501,7 @@ def texture(canvas: Canvas, view: weather.View, rng: np.random.Generator) -> Non
     cv2.multiply(canvas.image, cv2.merge([bright] * 3), dst=canvas.image, dtype=cv2.CV_8U)
 
 
-CIRCLE_X, CIRCLE_Z = np.cos(np.linspace(0, 6.283, 14)).astype(np.float32), np.sin(np.linspace(0, 6.283, 14)).astype(np.float32)
+CIRCLE_X, CIRCLE_Z = (
+    np.cos(np.linspace(0, 6.283, 14)).astype(np.float32),
+    np.sin(np.linspace(0, 6.283, 14)).astype(np.float32),
+)

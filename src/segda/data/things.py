@@ -64,17 +64,36 @@ def car(canvas: Canvas, rng: np.random.Generator, x: float, z: float, slope: flo
     body = canvas.new("car", Plane(x, z))
     if abs(x) > half:
         flank = canvas.new("car", side)
-        car_side(canvas, side, length, scale, shade(paint, shine if left else 1.5 - 0.6 * shine), flank, not oncoming)
+        car_side(
+            canvas,
+            side,
+            length,
+            scale,
+            shade(paint, shine if left else 1.5 - 0.6 * shine),
+            flank,
+            not oncoming,
+        )
     face = Plane(x, z)
     bonnet, cabin = (0.27, 0.46) if oncoming else (0.05, 0.16)
     near, far = z + bonnet * length, z + cabin * length
     deep = 0.96 * scale
     low, high = Plane(x + slope * bonnet * length, near), Plane(x + slope * cabin * length, far)
-    screen = [canvas.pixels(low, ((-half * 0.92, deep), (half * 0.92, deep))), canvas.pixels(high, ((half * 0.72, 1.46 * scale), (-half * 0.72, 1.46 * scale)))]
+    screen = [
+        canvas.pixels(low, ((-half * 0.92, deep), (half * 0.92, deep))),
+        canvas.pixels(high, ((half * 0.72, 1.46 * scale), (-half * 0.72, 1.46 * scale))),
+    ]
     canvas.fill(np.concatenate(screen), shade(paint, 0.95), body)
-    pane = [canvas.pixels(low, ((-half * 0.82, deep + 0.05), (half * 0.82, deep + 0.05))), canvas.pixels(high, ((half * 0.66, 1.4 * scale), (-half * 0.66, 1.4 * scale)))]
+    pane = [
+        canvas.pixels(low, ((-half * 0.82, deep + 0.05), (half * 0.82, deep + 0.05))),
+        canvas.pixels(high, ((half * 0.66, 1.4 * scale), (-half * 0.66, 1.4 * scale))),
+    ]
     canvas.fill(np.concatenate(pane), shade(GLASS, 1.25 if oncoming else 0.95), body)
-    canvas.top(((x - half, z), (x + half, z), (low.x + half * 0.92, near), (low.x - half * 0.92, near)), 0.94 * scale, shade(paint, 1.15), body)
+    canvas.top(
+        ((x - half, z), (x + half, z), (low.x + half * 0.92, near), (low.x - half * 0.92, near)),
+        0.94 * scale,
+        shade(paint, 1.15),
+        body,
+    )
     for wheel in (-0.8, 0.8):
         canvas.box(face, (wheel - 0.13) * half, 0.0, (wheel + 0.13) * half, 0.4, TYRE, body)
     outline = np.array([(-0.98, 0.24), (0.98, 0.24), (1, 0.5), (0.97, 0.94), (-0.97, 0.94), (-1, 0.5)], np.float32)
@@ -127,7 +146,16 @@ def box_side(canvas: Canvas, side: Plane, length: float, height: float, paint: C
             canvas.disc(side, wheel * length, 0.48, 0.24, 0.24, (140, 142, 146))
 
 
-def long_vehicle(canvas: Canvas, rng: np.random.Generator, kind: str, x: float, z: float, slope: float, oncoming: bool, shine: float):
+def long_vehicle(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    kind: str,
+    x: float,
+    z: float,
+    slope: float,
+    oncoming: bool,
+    shine: float,
+):
     """A bus, a truck or a train (tram): a box with a face, and the side that can be seen."""
     paint = pick(rng, PAINTS, 24)
     length, half, height = {"bus": (11, 1.25, 3.0), "truck": (7.5, 1.2, 3.2), "train": (24, 1.3, 3.5)}[kind]
@@ -185,7 +213,20 @@ def long_vehicle(canvas: Canvas, rng: np.random.Generator, kind: str, x: float, 
             canvas.box(face, -half * 0.45, 0.87 * tall, half * 0.45, 0.93 * tall, (240, 160, 40), sign)
         if kind == "train":
             canvas.box(face, -0.04, 0.3, 0.04, 0.8 * tall, shade(paint, 0.7))
-            canvas.paint(face.beside(0, 4), ((-0.7, height), (-0.6, height), (0.0, height + 0.8), (0.6, height), (0.7, height), (0.1, height + 0.9), (-0.1, height + 0.9)), (60, 60, 62), body)
+            canvas.paint(
+                face.beside(0, 4),
+                (
+                    (-0.7, height),
+                    (-0.6, height),
+                    (0.0, height + 0.8),
+                    (0.6, height),
+                    (0.7, height),
+                    (0.1, height + 0.9),
+                    (-0.1, height + 0.9),
+                ),
+                (60, 60, 62),
+                body,
+            )
     lamp = canvas.new(kind, face, glow)
     for sign in (-1, 1):
         inner, outer = sorted((sign * half * 0.66, sign * half * 0.94))
@@ -198,7 +239,10 @@ def long_vehicle(canvas: Canvas, rng: np.random.Generator, kind: str, x: float, 
 
 
 def head(canvas: Canvas, rng: np.random.Generator, plane: Plane, l: float, y: float, thing: int, helmet: bool):
-    skin, hair = pick(rng, SKINS, 8), pick(rng, ((50, 36, 26), (24, 20, 20), (150, 120, 70), (130, 128, 126)), 10)
+    skin, hair = (
+        pick(rng, SKINS, 8),
+        pick(rng, ((50, 36, 26), (24, 20, 20), (150, 120, 70), (130, 128, 126)), 10),
+    )
     cap = pick(rng, PAINTS) if helmet else hair
     canvas.disc(plane, l, y + 0.025, 0.105, 0.13, cap, thing)
     canvas.disc(plane, l, y - 0.03, 0.085, 0.1, skin, thing)
@@ -221,12 +265,35 @@ def person(canvas: Canvas, rng: np.random.Generator, x: float, z: float):
     for foot in (stride + 0.07, -stride - 0.03):
         limb(((foot - 0.08, 0), (foot + 0.12, 0), (foot + 0.08, 0.09), (foot - 0.08, 0.09)), (34, 28, 26))
     long_coat = 0.55 if rng.random() < 0.3 else 0.82
-    limb(((-wide * 0.85, long_coat), (wide * 0.85, long_coat), (wide * 0.7, 1.1), (wide, 1.42), (0.08, 1.5), (-0.08, 1.5), (-wide, 1.42), (-wide * 0.7, 1.1)), coat)
+    limb(
+        (
+            (-wide * 0.85, long_coat),
+            (wide * 0.85, long_coat),
+            (wide * 0.7, 1.1),
+            (wide, 1.42),
+            (0.08, 1.5),
+            (-0.08, 1.5),
+            (-wide, 1.42),
+            (-wide * 0.7, 1.1),
+        ),
+        coat,
+    )
     swing = rng.uniform(-0.15, 0.2)
     for sign in (-1, 1):
-        limb(((sign * wide * 0.75, 1.42), (sign * wide * 1.1, 1.4), (sign * (wide * 1.15 + swing * 0.3) + swing * 0.4, 0.86), (sign * wide * 0.9 + swing * 0.4, 0.86)), shade(coat, 0.78))
+        limb(
+            (
+                (sign * wide * 0.75, 1.42),
+                (sign * wide * 1.1, 1.4),
+                (sign * (wide * 1.15 + swing * 0.3) + swing * 0.4, 0.86),
+                (sign * wide * 0.9 + swing * 0.4, 0.86),
+            ),
+            shade(coat, 0.78),
+        )
     if rng.random() < 0.3:
-        limb(((wide * 0.8, 0.75), (wide + 0.28, 0.75), (wide + 0.25, 1.08), (wide * 0.9, 1.08)), pick(rng, CLOTHES))
+        limb(
+            ((wide * 0.8, 0.75), (wide + 0.28, 0.75), (wide + 0.25, 1.08), (wide * 0.9, 1.08)),
+            pick(rng, CLOTHES),
+        )
     head(canvas, rng, Plane(x, z), 0, 1.63 * unit, body, helmet=False)
 
 
@@ -238,7 +305,16 @@ def wheel(canvas: Canvas, plane: Plane, l: float, radius: float, thing: int, sol
         canvas.disc(plane, l, radius, radius * 0.14, radius * 0.14, (40, 40, 42))
 
 
-def two_wheeler(canvas: Canvas, rng: np.random.Generator, kind: str, x: float, z: float, sideways: bool, ridden: bool, oncoming: bool):
+def two_wheeler(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    kind: str,
+    x: float,
+    z: float,
+    sideways: bool,
+    ridden: bool,
+    oncoming: bool,
+):
     """A bicycle or a motorcycle, with or without its rider, from the side or from an end."""
     plane, paint = Plane(x, z), pick(rng, PAINTS, 20)
     turn = 1 if rng.random() < 0.5 else -1
@@ -254,13 +330,32 @@ def two_wheeler(canvas: Canvas, rng: np.random.Generator, kind: str, x: float, z
         wheel(canvas, plane, -0.62, radius, machine, motor)
         wheel(canvas, plane, 0.62, radius, machine, motor)
         if motor:
-            part(((-0.62, 0.3), (0.3, 0.2), (0.45, 0.5), (0.35, 0.86), (0.0, 0.9), (-0.2, 0.74), (-0.85, 0.78), (-0.7, 0.6)), paint)
+            part(
+                (
+                    (-0.62, 0.3),
+                    (0.3, 0.2),
+                    (0.45, 0.5),
+                    (0.35, 0.86),
+                    (0.0, 0.9),
+                    (-0.2, 0.74),
+                    (-0.85, 0.78),
+                    (-0.7, 0.6),
+                ),
+                paint,
+            )
             part(((-0.3, 0.2), (0.25, 0.2), (0.2, 0.48), (-0.25, 0.48)), (60, 60, 64))
             part(((-0.8, 0.74), (-0.1, 0.74), (-0.1, 0.84), (-0.75, 0.86)), (28, 26, 26))
             part(((0.3, 0.9), (0.42, 0.9), (0.66, 0.32), (0.56, 0.3)), STEEL)
             part(((0.15, 1.0), (0.4, 0.96), (0.4, 1.04), (0.15, 1.06)), (30, 30, 32))
         else:
-            for a, b in (((-0.62, 0.34), (-0.1, 0.3)), ((-0.1, 0.3), (-0.2, 0.85)), ((-0.62, 0.34), (-0.18, 0.75)), ((-0.18, 0.78), (0.42, 0.82)), ((-0.1, 0.3), (0.42, 0.78)), ((0.62, 0.34), (0.4, 1.0))):
+            for a, b in (
+                ((-0.62, 0.34), (-0.1, 0.3)),
+                ((-0.1, 0.3), (-0.2, 0.85)),
+                ((-0.62, 0.34), (-0.18, 0.75)),
+                ((-0.18, 0.78), (0.42, 0.82)),
+                ((-0.1, 0.3), (0.42, 0.78)),
+                ((0.62, 0.34), (0.4, 1.0)),
+            ):
                 across = np.array((a[1] - b[1], b[0] - a[0]), np.float32)
                 across *= 0.032 / np.hypot(*across)
                 part(np.array((a - across, b - across, b + across, a + across)), paint)
@@ -294,10 +389,25 @@ def two_wheeler(canvas: Canvas, rng: np.random.Generator, kind: str, x: float, z
         head(canvas, rng, plane, turn * 0.24, 1.6, rider, helmet=motor or rng.random() < 0.6)
     else:
         for sign in (-1, 1):
-            canvas.paint(plane, np.array(((0.04, 0.9), (0.2, 0.92), (0.24, 0.55), (0.16, 0.24), (0.07, 0.24), (0.1, 0.55))) * (sign, 1), legs, rider)
-        canvas.paint(plane, ((-0.19, 0.86), (0.19, 0.86), (0.25, 1.38), (0.1, 1.48), (-0.1, 1.48), (-0.25, 1.38)), coat, rider)
+            canvas.paint(
+                plane,
+                np.array(((0.04, 0.9), (0.2, 0.92), (0.24, 0.55), (0.16, 0.24), (0.07, 0.24), (0.1, 0.55))) * (sign, 1),
+                legs,
+                rider,
+            )
+        canvas.paint(
+            plane,
+            ((-0.19, 0.86), (0.19, 0.86), (0.25, 1.38), (0.1, 1.48), (-0.1, 1.48), (-0.25, 1.38)),
+            coat,
+            rider,
+        )
         for sign in (-1, 1):
-            canvas.paint(plane, np.array(((0.2, 1.4), (0.27, 1.34), (0.38, 1.04), (0.28, 1.02))) * (sign, 1), shade(coat, 0.8), rider)
+            canvas.paint(
+                plane,
+                np.array(((0.2, 1.4), (0.27, 1.34), (0.38, 1.04), (0.28, 1.02))) * (sign, 1),
+                shade(coat, 0.8),
+                rider,
+            )
         head(canvas, rng, plane, 0, 1.62, rider, helmet=motor or rng.random() < 0.6)
 
 
@@ -311,26 +421,75 @@ def blob(rng: np.random.Generator, count: int, rough: float) -> np.ndarray:
     return np.stack([np.cos(angle) * radius, np.sin(angle) * radius], 1).astype(np.float32)
 
 
-def foliage(canvas: Canvas, rng: np.random.Generator, plane: Plane, l: float, y: float, rx: float, ry: float, green: Colour, thing: int, sun: int):
+def foliage(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    plane: Plane,
+    l: float,
+    y: float,
+    rx: float,
+    ry: float,
+    green: Colour,
+    thing: int,
+    sun: int,
+):
     """A crown: a wavy outline, darker below, with lighter tufts towards the sun; leaves come from the texture later."""
     canvas.paint(plane, blob(rng, 26, 0.16) * (rx, ry) + (l, y), shade(green, 0.72), thing)
     spots = rng.uniform(-0.55, 0.55, (7, 2))
     sizes = rng.uniform(0.2, 0.42, 7)
     for (a, b), part in zip(spots[np.argsort(spots[:, 1])], sizes, strict=True):
         light = 0.95 + 0.35 * b + 0.12 * sun * a
-        canvas.paint(plane, CIRCLE * (rx * part, ry * part) + (l + a * rx + 0.08 * sun * rx, y + b * ry + 0.06 * ry), shade(green, light))
+        canvas.paint(
+            plane,
+            CIRCLE * (rx * part, ry * part) + (l + a * rx + 0.08 * sun * rx, y + b * ry + 0.06 * ry),
+            shade(green, light),
+        )
 
 
 def tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float, sun: int):
-    plane, green = Plane(x, z), pick(rng, ((74, 104, 44), (92, 120, 52), (58, 88, 48), (120, 126, 50), (150, 112, 44)), 14)
+    plane, green = (
+        Plane(x, z),
+        pick(rng, ((74, 104, 44), (92, 120, 52), (58, 88, 48), (120, 126, 50), (150, 112, 44)), 14),
+    )
     thing = canvas.new("vegetation", plane)
     trunk, radius = rng.uniform(1.6, 2.8), rng.uniform(1.3, 2.6)
     tall = radius * rng.uniform(0.95, 1.5)
     canvas.spots.append((x + sun * -0.6, z, radius * 0.9, radius * 0.7))
-    canvas.paint(plane, ((-0.16, 0), (0.16, 0), (0.1, trunk + 0.6), (-0.1, trunk + 0.6)), vary(rng, (78, 62, 48), 10), thing)
+    canvas.paint(
+        plane,
+        ((-0.16, 0), (0.16, 0), (0.1, trunk + 0.6), (-0.1, trunk + 0.6)),
+        vary(rng, (78, 62, 48), 10),
+        thing,
+    )
     if rng.random() < 0.15:
-        canvas.paint(plane, np.array(((-1, 0), (1, 0), (0.55, 0.4), (0.7, 0.38), (0.3, 0.75), (0.4, 0.73), (0, 1.2), (-0.4, 0.73), (-0.3, 0.75), (-0.7, 0.38), (-0.55, 0.4))) * (radius * 0.8, tall * 2.2) + (0, trunk * 0.5), shade(green, 0.65), thing)
-        canvas.paint(plane, np.array(((0, 0.05), (sun * 0.6, 0.05), (sun * 0.2, 0.7), (0, 1.1))) * (radius * 0.8, tall * 2.2) + (0, trunk * 0.5), shade(green, 0.85))
+        canvas.paint(
+            plane,
+            np.array(
+                (
+                    (-1, 0),
+                    (1, 0),
+                    (0.55, 0.4),
+                    (0.7, 0.38),
+                    (0.3, 0.75),
+                    (0.4, 0.73),
+                    (0, 1.2),
+                    (-0.4, 0.73),
+                    (-0.3, 0.75),
+                    (-0.7, 0.38),
+                    (-0.55, 0.4),
+                )
+            )
+            * (radius * 0.8, tall * 2.2)
+            + (0, trunk * 0.5),
+            shade(green, 0.65),
+            thing,
+        )
+        canvas.paint(
+            plane,
+            np.array(((0, 0.05), (sun * 0.6, 0.05), (sun * 0.2, 0.7), (0, 1.1))) * (radius * 0.8, tall * 2.2)
+            + (0, trunk * 0.5),
+            shade(green, 0.85),
+        )
     else:
         foliage(canvas, rng, plane, 0, trunk + tall * 0.8, radius, tall, green, thing, sun)
 
@@ -339,7 +498,18 @@ def bush(canvas: Canvas, rng: np.random.Generator, x: float, z: float, sun: int)
     plane, green = Plane(x, z), pick(rng, ((70, 100, 46), (90, 116, 56), (60, 84, 50)), 14)
     radius = rng.uniform(0.5, 1.1)
     canvas.spots.append((x, z, radius, radius * 0.6))
-    foliage(canvas, rng, plane, 0, radius * 0.55, radius, radius * 0.75, green, canvas.new("vegetation", plane), sun)
+    foliage(
+        canvas,
+        rng,
+        plane,
+        0,
+        radius * 0.55,
+        radius,
+        radius * 0.75,
+        green,
+        canvas.new("vegetation", plane),
+        sun,
+    )
 
 
 def post(canvas: Canvas, plane: Plane, top: float, colour: Colour, thick: float = 0.07) -> int:
@@ -356,7 +526,17 @@ def street_lamp(canvas: Canvas, rng: np.random.Generator, x: float, z: float, si
     reach = -side * rng.uniform(1.2, 2.0)
     canvas.paint(plane, ((0, tall - 0.14), (reach, tall + 0.16), (reach, tall + 0.28), (0, tall)), colour, pole)
     lamp = canvas.new("pole", plane, LAMP)
-    canvas.paint(plane, ((reach * 0.8, tall + 0.08), (reach * 1.25, tall + 0.12), (reach * 1.25, tall + 0.26), (reach * 0.8, tall + 0.24)), (206, 204, 190), lamp)
+    canvas.paint(
+        plane,
+        (
+            (reach * 0.8, tall + 0.08),
+            (reach * 1.25, tall + 0.12),
+            (reach * 1.25, tall + 0.26),
+            (reach * 0.8, tall + 0.24),
+        ),
+        (206, 204, 190),
+        lamp,
+    )
     canvas.lamps.append((x + reach, tall, z))
     canvas.spots.append((x, z, 0.25, 0.2))
 
@@ -366,7 +546,9 @@ def traffic_light(canvas: Canvas, rng: np.random.Generator, x: float, z: float, 
     post(canvas, plane, tall, vary(rng, (90, 92, 94), 16))
     case = canvas.new("traffic light", plane)
     canvas.box(plane, -0.2, tall - 0.15, 0.2, tall + 0.95, (26, 30, 28), case)
-    for place, (on, off) in enumerate((((70, 255, 130), (20, 60, 36)), ((255, 190, 40), (70, 56, 20)), ((255, 44, 30), (70, 22, 20)))):
+    for place, (on, off) in enumerate(
+        (((70, 255, 130), (20, 60, 36)), ((255, 190, 40), (70, 56, 20)), ((255, 44, 30), (70, 22, 20)))
+    ):
         shining = place == state
         thing = canvas.new("traffic light", plane, on) if shining else None
         canvas.disc(plane, 0, tall + 0.06 + 0.34 * place, 0.13, 0.13, on if shining else off, thing)
@@ -376,7 +558,11 @@ def traffic_light(canvas: Canvas, rng: np.random.Generator, x: float, z: float, 
 def traffic_sign(canvas: Canvas, rng: np.random.Generator, x: float, z: float):
     plane, tall, size = Plane(x, z), rng.uniform(2.1, 2.9), rng.uniform(0.34, 0.46)
     post(canvas, plane, tall + 0.1, vary(rng, (150, 152, 154), 14), 0.045)
-    sign, red, blue = canvas.new("traffic sign", plane), vary(rng, (196, 26, 30), 12), vary(rng, (24, 74, 168), 14)
+    sign, red, blue = (
+        canvas.new("traffic sign", plane),
+        vary(rng, (196, 26, 30), 12),
+        vary(rng, (24, 74, 168), 14),
+    )
     kind = rng.integers(6)
     if kind == 0:
         canvas.disc(plane, 0, tall, size, size, red, sign)
@@ -390,13 +576,28 @@ def traffic_sign(canvas: Canvas, rng: np.random.Generator, x: float, z: float):
         canvas.box(plane, -size, tall - size, size, tall + size, blue, sign)
         canvas.box(plane, -size * 0.45, tall - size * 0.6, size * 0.45, tall + size * 0.6, (240, 242, 244))
     elif kind == 3:
-        canvas.paint(plane, np.array([(np.cos(a), np.sin(a)) for a in np.pi / 8 + np.arange(8) * np.pi / 4]) * size + (0, tall), red, sign)
+        canvas.paint(
+            plane,
+            np.array([(np.cos(a), np.sin(a)) for a in np.pi / 8 + np.arange(8) * np.pi / 4]) * size + (0, tall),
+            red,
+            sign,
+        )
         canvas.box(plane, -size * 0.7, tall - size * 0.2, size * 0.7, tall + size * 0.2, (244, 240, 240))
     elif kind == 4:
         canvas.disc(plane, 0, tall, size, size, blue, sign)
-        canvas.paint(plane, np.array(((-0.2, -0.6), (0.2, -0.6), (0.2, 0.1), (0.5, 0.1), (0, 0.7), (-0.5, 0.1), (-0.2, 0.1))) * size + (0, tall), (240, 242, 246))
+        canvas.paint(
+            plane,
+            np.array(((-0.2, -0.6), (0.2, -0.6), (0.2, 0.1), (0.5, 0.1), (0, 0.7), (-0.5, 0.1), (-0.2, 0.1))) * size
+            + (0, tall),
+            (240, 242, 246),
+        )
     else:
-        canvas.paint(plane, np.array(((-1, 0), (0, -1), (1, 0), (0, 1))) * size * 1.1 + (0, tall), (244, 244, 240), sign)
+        canvas.paint(
+            plane,
+            np.array(((-1, 0), (0, -1), (1, 0), (0, 1))) * size * 1.1 + (0, tall),
+            (244, 244, 240),
+            sign,
+        )
         canvas.paint(plane, np.array(((-1, 0), (0, -1), (1, 0), (0, 1))) * size * 0.78 + (0, tall), (236, 180, 30))
     canvas.spots.append((x, z, 0.22, 0.18))
 
@@ -405,13 +606,19 @@ def barrier(canvas: Canvas, rng: np.random.Generator, kind: str, plane: Plane, l
     """A wall, a fence or a hedge along the street; a fence's label is its whole panel, so the panel is painted."""
     thing = canvas.new({"hedge": "vegetation"}.get(kind, kind), plane)
     if kind == "wall":
-        tall, colour = rng.uniform(1.2, 2.6), shade(pick(rng, ((150, 140, 128), (168, 104, 84), (170, 170, 166), (120, 116, 112)), 14), sun)
+        tall, colour = (
+            rng.uniform(1.2, 2.6),
+            shade(pick(rng, ((150, 140, 128), (168, 104, 84), (170, 170, 166), (120, 116, 112)), 14), sun),
+        )
         canvas.box(plane, 0, 0, length, tall, colour, thing)
         canvas.box(plane, 0, tall - 0.14, length, tall + 0.04, shade(colour, 1.2), thing)
         for course in np.arange(0.3, tall - 0.2, 0.3):
             canvas.box(plane, 0, course - 0.015, length, course + 0.015, shade(colour, 0.8))
     elif kind == "fence":
-        tall, colour = rng.uniform(0.9, 1.8), shade(pick(rng, ((126, 96, 66), (70, 74, 78), (196, 194, 186), (60, 90, 66)), 12), sun)
+        tall, colour = (
+            rng.uniform(0.9, 1.8),
+            shade(pick(rng, ((126, 96, 66), (70, 74, 78), (196, 194, 186), (60, 90, 66)), 12), sun),
+        )
         canvas.box(plane, 0, 0, length, tall, shade(colour, 0.55), thing)
         step = 0.3
         starts = np.arange(0, length - step * 0.5, step)
@@ -428,7 +635,17 @@ def barrier(canvas: Canvas, rng: np.random.Generator, kind: str, plane: Plane, l
         canvas.paint(plane, np.concatenate([((0, tall * 0.75), (length, tall * 0.75)), ridge]), shade(green, 1.1))
 
 
-def openings(canvas: Canvas, rng: np.random.Generator, plane: Plane, length: float, floors: int, storey: float, first: float, colour: Colour, lit_share: float):
+def openings(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    plane: Plane,
+    length: float,
+    floors: int,
+    storey: float,
+    first: float,
+    colour: Colour,
+    lit_share: float,
+):
     """Windows in rows and columns, some of them lit at night; one stroke for all frames and one for all panes."""
     pitch, wide, tall = rng.uniform(1.8, 3.2), rng.uniform(0.8, 1.4), rng.uniform(0.5, 0.68) * storey
     columns = max(1, int(length / pitch))
@@ -450,10 +667,23 @@ def openings(canvas: Canvas, rng: np.random.Generator, plane: Plane, length: flo
     canvas.fill(canvas.pixels(plane, upper), shade(glass, 1.35))
     canvas.fill(canvas.pixels(plane, corner + quad * (wide + 0.3, 0.1) + (-0.15, -0.2)), shade(colour, 0.7))
     if lit.any():
-        canvas.fill(canvas.pixels(plane, pane[lit]), shade(glass, 1.1), canvas.new("building", plane, shade(vary(rng, WINDOW, 25), rng.uniform(0.55, 0.95))))
+        canvas.fill(
+            canvas.pixels(plane, pane[lit]),
+            shade(glass, 1.1),
+            canvas.new("building", plane, shade(vary(rng, WINDOW, 25), rng.uniform(0.55, 0.95))),
+        )
 
 
-def building(canvas: Canvas, rng: np.random.Generator, front: Plane, length: float, floors: int, outward: int, sun: float, gable: float):
+def building(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    front: Plane,
+    length: float,
+    floors: int,
+    outward: int,
+    sun: float,
+    gable: float,
+):
     """A house: the front along the street, the end wall towards the camera, a roof; `outward` is -1 on the left."""
     colour, storey = pick(rng, FACADES, 18), rng.uniform(2.8, 3.4)
     ground = rng.uniform(3.0, 3.8)
@@ -468,12 +698,26 @@ def building(canvas: Canvas, rng: np.random.Generator, front: Plane, length: flo
         rise = rng.uniform(1.8, 3.4)
         ridge = front.x + outward * wide / 2
         back = Plane(ridge + front.dx * length, front.z + front.dz * length)
-        slope = np.concatenate([canvas.pixels(front, ((0, tall), (length, tall))), canvas.pixels(back, ((0, tall + rise),)), canvas.pixels(Plane(ridge, front.z), ((0, tall + rise),))])
+        slope = np.concatenate(
+            [
+                canvas.pixels(front, ((0, tall), (length, tall))),
+                canvas.pixels(back, ((0, tall + rise),)),
+                canvas.pixels(Plane(ridge, front.z), ((0, tall + rise),)),
+            ]
+        )
         canvas.fill(slope, shade(roof, sun * 1.05), thing)
         canvas.paint(end, ((0, tall), (outward * wide, tall), (outward * wide / 2, tall + rise)), end_colour, end_thing)
         if rng.random() < 0.5:
             chimney = Plane(ridge, front.z + 0.35 * length)
-            canvas.box(chimney, -0.45, tall + rise - 0.7, 0.45, tall + rise + 0.9, shade(colour, 0.7), canvas.new("building", chimney))
+            canvas.box(
+                chimney,
+                -0.45,
+                tall + rise - 0.7,
+                0.45,
+                tall + rise + 0.9,
+                shade(colour, 0.7),
+                canvas.new("building", chimney),
+            )
     canvas.box(end, 0, 0, outward * wide, tall, end_colour, end_thing)
     canvas.box(front, 0, 0, length, tall, front_colour, thing)
     canvas.box(front, 0, tall - 0.35, length, tall, shade(front_colour, 0.78 if rng.random() < 0.5 else 1.2))
@@ -484,7 +728,15 @@ def building(canvas: Canvas, rng: np.random.Generator, front: Plane, length: flo
     if floors > 1:
         openings(canvas, rng, front, length, floors - 1, storey, start, front_colour, lit_share)
     if shop:
-        canvas.box(front, 0.4, 0.5, length - 0.4, ground - 0.9, (50, 58, 66), canvas.new("building", front, shade(WINDOW, rng.uniform(0.2, 0.8))))
+        canvas.box(
+            front,
+            0.4,
+            0.5,
+            length - 0.4,
+            ground - 0.9,
+            (50, 58, 66),
+            canvas.new("building", front, shade(WINDOW, rng.uniform(0.2, 0.8))),
+        )
         canvas.box(front, 0.2, ground - 0.85, length - 0.2, ground - 0.25, pick(rng, PAINTS, 20))
         for bar in np.linspace(0.4, length - 0.4, max(2, int(length / 2.5))):
             canvas.box(front, bar - 0.08, 0.4, bar + 0.08, ground - 0.8, shade(front_colour, 0.8))
@@ -492,6 +744,23 @@ def building(canvas: Canvas, rng: np.random.Generator, front: Plane, length: flo
         openings(canvas, rng, front, length, 1, ground * 0.85, 0.35, front_colour, lit_share)
     door = rng.uniform(0.15, 0.8) * length
     canvas.box(front, door - 0.65, 0, door + 0.65, 2.35, shade(front_colour, 1.25))
-    canvas.box(front, door - 0.5, 0, door + 0.5, 2.2, pick(rng, ((84, 52, 36), (50, 66, 60), (60, 64, 84), (120, 40, 36)), 12))
+    canvas.box(
+        front,
+        door - 0.5,
+        0,
+        door + 0.5,
+        2.2,
+        pick(rng, ((84, 52, 36), (50, 66, 60), (60, 64, 84), (120, 40, 36)), 12),
+    )
     if floors > 1 and canvas.pixel_size(end) > 5:
-        openings(canvas, rng, Plane(end.x, end.z, float(outward), 0.0), wide, floors - 1, storey, start, end_colour, lit_share)
+        openings(
+            canvas,
+            rng,
+            Plane(end.x, end.z, float(outward), 0.0),
+            wide,
+            floors - 1,
+            storey,
+            start,
+            end_colour,
+            lit_share,
+        )

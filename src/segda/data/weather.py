@@ -108,10 +108,16 @@ def lit(view: View, rng: np.random.Generator, ambient: np.ndarray) -> np.ndarray
             toward = bz - z
             far = (x - bx) ** 2 + toward**2 + 4 * np.maximum(y - by, 0) ** 2
             beams += np.where(toward > 0, 5.0 / (6.0 + far), 0)
-    spread = np.exp(-((across[None, ::step] / 0.34) ** 2)) * np.exp(-np.square(np.maximum(-down[::step, None], 0) / 0.06))
+    spread = np.exp(-((across[None, ::step] / 0.34) ** 2)) * np.exp(
+        -np.square(np.maximum(-down[::step, None], 0) / 0.06)
+    )
     own = spread * 0.75 * np.minimum(1, 14.0 / np.maximum(z, 1)) ** 1.3
     warm, cold = np.array([1.0, 0.8, 0.5], np.float32), np.array([1.0, 0.97, 0.88], np.float32)
-    light = ambient + lamps[..., None] * warm * rng.uniform(0.8, 1.3) + (own * rng.uniform(0.7, 1.1) + beams)[..., None] * cold
+    light = (
+        ambient
+        + lamps[..., None] * warm * rng.uniform(0.8, 1.3)
+        + (own * rng.uniform(0.7, 1.1) + beams)[..., None] * cold
+    )
     return cv2.resize(light.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
@@ -126,7 +132,9 @@ def overcast(view: View, rng: np.random.Generator, grey: float, strength: float)
     return pale
 
 
-def streaks(size: tuple[int, int], rng: np.random.Generator, count: int, long: float, slant: float, thick: int) -> np.ndarray:
+def streaks(
+    size: tuple[int, int], rng: np.random.Generator, count: int, long: float, slant: float, thick: int
+) -> np.ndarray:
     """(H, W) uint8 with `count` short parallel lines of `long` image heights."""
     height, width = size
     layer = np.zeros(size, np.uint8)

@@ -41,9 +41,7 @@ class Confusion:
         """Counts two equally shaped maps of train ids; labels in 0..255, predictions in 0..C-1, any integer
         types.
         """
-        assert label.shape == prediction.shape, (
-            f"label {tuple(label.shape)}, prediction {tuple(prediction.shape)}"
-        )
+        assert label.shape == prediction.shape, f"label {tuple(label.shape)}, prediction {tuple(prediction.shape)}"
         # int32: half the memory traffic of int64, and 256 C fits.
         pair = (label.to(self.rows.device, torch.int32) * self.classes).add_(prediction.to(self.rows.device))
         self.rows += torch.bincount(pair.flatten(), minlength=len(self.rows))

@@ -22,7 +22,13 @@ from segda.scene import Batch
 
 class DACS(Method):
     def __init__(
-        self, student: Network, *, decay: float, threshold: float, classes_of: ClassesOf, photometric: Photometric
+        self,
+        student: Network,
+        *,
+        decay: float,
+        threshold: float,
+        classes_of: ClassesOf,
+        photometric: Photometric,
     ):
         super().__init__()
         self.student = student

@@ -70,9 +70,7 @@ class DilatedDepthwise(nn.Conv2d):
     """
 
     def __init__(self, channels: int, dilation: int):
-        super().__init__(
-            channels, channels, 3, padding=dilation, dilation=dilation, groups=channels, bias=False
-        )
+        super().__init__(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels, bias=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         (step, _), (batch, channels, height, width) = self.dilation, pixels.shape

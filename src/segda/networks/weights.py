@@ -129,13 +129,10 @@ def find(where: str) -> Path:
         raise WeightsError(f"{where}: the folder holds none of {', '.join(IN_FOLDER)}; name the file itself")
     if path.is_file():
         return path
-    looks_local = (
-        path.is_absolute() or where.startswith((".", "~")) or path.suffix in (*PICKLES, ".safetensors")
-    )
+    looks_local = path.is_absolute() or where.startswith((".", "~")) or path.suffix in (*PICKLES, ".safetensors")
     if looks_local or not HUB_NAME.fullmatch(where):
         raise WeightsError(
-            f"network.weights: no file or folder {where}; "
-            "give one, a hub name such as nvidia/mit-b0, or 'scratch'"
+            f"network.weights: no file or folder {where}; give one, a hub name such as nvidia/mit-b0, or 'scratch'"
         )
     return from_hub(where)
 
@@ -181,9 +178,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
                 f"{file}: not a readable safetensors file ({first_line(error)}); fetch or copy it again"
             ) from error
     if file.suffix not in PICKLES:
-        raise WeightsError(
-            f"{file}: not a kind of file that holds weights; known: .safetensors, {', '.join(PICKLES)}"
-        )
+        raise WeightsError(f"{file}: not a kind of file that holds weights; known: .safetensors, {', '.join(PICKLES)}")
     try:
         with warnings.catch_warnings():
             # Of pickles that torch did not write. They are read or refused like the others.
@@ -266,19 +261,12 @@ def check(encoder: MiT, tensors: Mapping[str, Tensor], file: Path) -> None:
         if names:
             size = size_of(tensors)
             advice = (
-                f"it is a MiT-{size.upper()} file: set network.encoder: {size}"
-                if size
-                else "is it the right file?"
+                f"it is a MiT-{size.upper()} file: set network.encoder: {size}" if size else "is it the right file?"
             )
             raise WeightsError(
-                f"{file}: does not fit encoder {encoder.name}: "
-                f"{len(names)} tensors {what}: {few(names)}; {advice}"
+                f"{file}: does not fit encoder {encoder.name}: {len(names)} tensors {what}: {few(names)}; {advice}"
             )
-    broken = [
-        name
-        for name, tensor in tensors.items()
-        if not tensor.is_floating_point() or not tensor.isfinite().all()
-    ]
+    broken = [name for name, tensor in tensors.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
     if broken:
         raise WeightsError(
             f"{file}: {len(broken)} tensors are not finite numbers: {few(broken)}; fetch or copy it again"
@@ -288,16 +276,12 @@ def check(encoder: MiT, tensors: Mapping[str, Tensor], file: Path) -> None:
 def size_of(tensors: Mapping[str, Tensor]) -> str:
     """The encoder row that has these tensors' blocks and channels, or ''."""
     blocks = {
-        tuple(map(int, found))
-        for name in tensors
-        for found in re.findall(r"stages\.(\d+)\.blocks\.(\d+)\.", name)
+        tuple(map(int, found)) for name in tensors for found in re.findall(r"stages\.(\d+)\.blocks\.(\d+)\.", name)
     }
     depths = tuple(sum(stage == s for stage, _ in blocks) for s in range(4))
     norms = [tensors.get(f"stages.{s}.layer_norm.weight") for s in range(4)]
     channels = tuple(0 if norm is None else norm.numel() for norm in norms)
-    return next(
-        (name for name, row in ENCODERS.items() if (row.depths, row.channels) == (depths, channels)), ""
-    )
+    return next((name for name, row in ENCODERS.items() if (row.depths, row.channels) == (depths, channels)), "")
 
 
 def few(names) -> str:

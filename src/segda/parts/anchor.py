@@ -1,4 +1,4 @@
-"""The anchor: keep the features of chosen classes near the student's own start (DAFormer's feature distance, sec. 3.3)."""
+"""The anchor: chosen classes' features stay near the student's own start (DAFormer's feature distance, sec. 3.3)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def cell_labels(label: Tensor, cells: Sequence[int], min_share: float, classes: 
 def feature_distance(features: Tensor, start: Tensor, held: Tensor) -> Tensor:
     """mean over the held cells of || features - start ||_2 over channels; (B, D, h, w) twice, held (B, h, w) bool.
 
-    0 without a held cell, where the authors' mean of nothing is NaN (with gradient 0). The gradient of the norm at 0 is 0.
+    0 without a held cell, where the authors' mean of nothing is NaN (with gradient 0). The norm's gradient at 0 is 0.
     """
     distance = (features.float() - start.float()).norm(dim=1)
     return torch.where(held, distance, 0).sum() / held.sum().clamp(min=1)

@@ -11,7 +11,7 @@ from segda.errors import RecipeError
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """H = -sum_c p_c ln p_c with p = softmax(logits), in nats: 0 where the network is certain, ln C where it knows nothing.
+    """H = -sum_c p_c ln p_c with p = softmax(logits), in nats: 0 where the network is certain, ln C if it knows nothing.
 
     (B, C, H, W) -> (B, H, W) float32. 0 ln 0 = 0, also in the gradient, since ln p comes from log_softmax.
     """
@@ -54,7 +54,9 @@ class Level(nn.Module):
             needed = ["level_statistic", "level_momentum"] + ["level_quantile"] * (statistic == "quantile")
             missing = [key for key in needed if given[key] is None]
             if missing:
-                raise RecipeError(f"method.level: auto needs {', '.join(missing)} (authors: momentum 0.9999, quantile 0.75)")
+                raise RecipeError(
+                    f"method.level: auto needs {', '.join(missing)} (authors: momentum 0.9999, quantile 0.75)"
+                )
             if statistic == "mean" and quantile is not None:
                 raise RecipeError("method.level_quantile has no effect with level_statistic: mean; remove it")
             if not 0 <= momentum < 1 or (self.quantile is not None and not 0 < self.quantile <= 1):

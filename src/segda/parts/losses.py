@@ -32,8 +32,7 @@ def cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None, *
 def supervised(output: Output, scene: Scene, *, over: Over) -> Tensor:
     """Every head's cross entropy with the label inside its box, weighted by the head's share of the loss."""
     losses = [
-        head.weight
-        * cross_entropy(head.logits, crop(scene.label, head.box), crop(scene.weight, head.box), over=over)
+        head.weight * cross_entropy(head.logits, crop(scene.label, head.box), crop(scene.weight, head.box), over=over)
         for head in output.heads.values()
     ]
     return sum(losses[1:], start=losses[0])

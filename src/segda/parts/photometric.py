@@ -1,7 +1,7 @@
 """Colour jitter and Gaussian blur of image batches in [0, 1], with the distributions of DACS and DAFormer.
 
 The operations are those of kornia 0.5.8 `ColorJitter`, which the authors used; later versions of kornia changed the
-meaning of brightness and contrast. Hue, saturation and value follow from the hexagonal model with S = delta / (V + 1e-6).
+meaning of brightness and contrast. Hue, saturation and value are of the hexagonal model, S = delta / (V + 1e-6).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def colour_jitter(image: Tensor, brightness: float, contrast: float, saturation:
 
 
 def rgb_to_hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(3, H, W) RGB in [0, 1] -> H in [0, 2 pi), S and V in [0, 1], each (H, W). The first of equal maxima decides H."""
+    """(3, H, W) RGB in [0, 1] -> H in [0, 2 pi), S and V in [0, 1], each (H, W). The first of equal maxima decides."""
     value, winner = image.max(0)
     delta = value - image.min(0).values
     saturation = delta / (value + 1e-6)
@@ -98,7 +98,7 @@ def kernel_size(side: int) -> int:
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
-    """(3, H, W) -> the same, convolved along each axis with a normalised Gaussian cut at `kernel_size`, reflected edges."""
+    """(3, H, W) -> the same, convolved along each axis with a normalised Gaussian cut at `kernel_size`, edges reflected."""
     result = image[None]
     for axis in (2, 3):
         size = max(1, kernel_size(image.shape[axis - 1]))

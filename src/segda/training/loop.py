@@ -115,7 +115,12 @@ def fit(training: Training, run: Path, say: Say, track: Track, stop: int | None 
         # Dropout draws from torch's generator: giving it an address makes step t the same after any resume.
         torch.manual_seed(step_seed(recipe.seed, training.t))
         terms = train_step(
-            method, batch.to(training.device), training.t, training.optimisers, training.scaler, training.precision
+            method,
+            batch.to(training.device),
+            training.t,
+            training.optimisers,
+            training.scaler,
+            training.precision,
         )
         sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
         training.t += 1
@@ -176,7 +181,10 @@ def score(training: Training, run: Path, say: Say, track: Track) -> list[Report]
             line[which] = report.miou
             reports.append(report)
         runs.append_log(run, line)
-        say(f"step {training.t}  {dataset.spec}  " + "  ".join(f"{which} {line[which]:.1%}" for which in training.networks()))
+        say(
+            f"step {training.t}  {dataset.spec}  "
+            + "  ".join(f"{which} {line[which]:.1%}" for which in training.networks())
+        )
     return reports
 
 
@@ -196,19 +204,27 @@ def trial(training: Training, say: Say) -> None:
         for optimiser in training.optimisers.values():
             set_lr(optimiser, lr_at(t, training.recipe.steps, training.recipe.optim))
         terms = train_step(
-            training.method, batch.to(training.device), t, training.optimisers, training.scaler, training.precision
+            training.method,
+            batch.to(training.device),
+            t,
+            training.optimisers,
+            training.scaler,
+            training.precision,
         )
         times.append(time.monotonic() - begin)
         begin = time.monotonic()
     count = {
-        name: sum(parameter.numel() for group in getattr(training.method, name).groups().values() for parameter in group)
+        name: sum(
+            parameter.numel() for group in getattr(training.method, name).groups().values() for parameter in group
+        )
         for name in training.method.players
     }
     say("  ".join(f"{name} {float(term):.4f}" for name, term in terms.items()))
     say("parameters: " + ", ".join(f"{name} {number:,}" for name, number in count.items()))
     say(f"peak memory: {peak_memory(training.device) / 2**30:.2f} GiB on {training.device}, {training.precision}")
     # The first step also warms caches up.
-    say(f"seconds a step: {min(times[1:]):.2f}; {training.recipe.steps} steps: about {_clock(min(times[1:]) * training.recipe.steps)}")
+    total = _clock(min(times[1:]) * training.recipe.steps)
+    say(f"seconds a step: {min(times[1:]):.2f}; {training.recipe.steps} steps: about {total}")
 
 
 def _clock(seconds: float) -> str:

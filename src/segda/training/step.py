@@ -36,7 +36,9 @@ def train_step(
         if terms is None:
             break
         if not torch.is_grad_enabled():
-            raise AssertionError(f"{type(method).__name__} yielded inside torch.no_grad(): close the block before the yield")
+            raise AssertionError(
+                f"{type(method).__name__} yielded inside torch.no_grad(): close the block before the yield"
+            )
         log |= {name: term.detach() for name, term in terms.items()}
         scaler.scale(torch.stack([term for term in terms.values() if term.requires_grad]).sum()).backward()
         del terms  # with it goes the graph, before the next forward pass
