@@ -16,8 +16,6 @@ import torch
 from segda.data.stream import loader
 from segda.recipe import load_recipe, shipped
 from segda.training import loop
-from segda.training.optim import lr_at, set_lr
-from segda.training.step import train_step
 
 FOLDER = Path(__file__).parent / "traces"
 RECIPES = [name for name in shipped() if name.endswith("_streets")]
@@ -33,10 +31,8 @@ def trace(name: str) -> dict[str, list[float]]:
     )  # fmt: skip
     training = loop.assemble(recipe, Path(), None, lambda items, title: items, lambda line: None)
     logs: dict[str, list[float]] = {}
-    for t, batch in enumerate(loader(training.pairs, recipe.data.batch, 0, STEPS, 0, recipe.seed)):
-        set_lr(training.optimisers["student"], lr_at(t, recipe.steps, recipe.optim))
-        torch.manual_seed(loop.step_seed(recipe.seed, t))
-        log = train_step(training.method, batch.to("cpu"), t, training.optimisers, training.scaler, training.precision)
+    for batch in loader(training.pairs, recipe.data.batch, 0, STEPS, 0, recipe.seed):
+        log = training.step(batch)
         for term, value in log.items():
             logs.setdefault(term, []).append(round(value.item(), 6))
     return logs

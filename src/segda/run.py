@@ -150,7 +150,7 @@ def save_network(run: Path, which: Which, network: Network, network_spec: Mappin
 
 
 def load_network(run: str | Path, which: Which = "student", device: torch.device | str = "cpu") -> Network:
-    """The trained network of a run folder, in evaluation mode. WeightsError when its file is missing or does not fit."""
+    """The trained network of a run folder, in evaluation mode. WeightsError when it is missing or does not fit."""
     run = Path(run)
     recipe = load_recipe_of(run)
     path = run / FILES[which]

@@ -11,7 +11,7 @@ from segda.errors import RecipeError
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """H = -sum_c p_c ln p_c with p = softmax(logits), in nats: 0 where the network is certain, ln C if it knows nothing.
+    """H = -sum_c p_c ln p_c with p = softmax(logits), in nats: 0 when the network is certain, ln C if it is at a loss.
 
     (B, C, H, W) -> (B, H, W) float32. 0 ln 0 = 0, also in the gradient, since ln p comes from log_softmax.
     """

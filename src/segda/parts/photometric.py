@@ -98,7 +98,7 @@ def kernel_size(side: int) -> int:
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
-    """(3, H, W) -> the same, convolved along each axis with a normalised Gaussian cut at `kernel_size`, edges reflected."""
+    """(3, H, W) -> the same, convolved along both axes with a Gaussian cut at `kernel_size`, edges reflected."""
     result = image[None]
     for axis in (2, 3):
         size = max(1, kernel_size(image.shape[axis - 1]))

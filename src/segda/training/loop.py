@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from segda import run as runs
 from segda.commands.evaluate import evaluate_network, open_labelled
@@ -23,6 +26,7 @@ from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.progress import Track
 from segda.recipe import Recipe, build
+from segda.scene import Batch
 from segda.training.optim import lr_at, optimisers, set_lr
 from segda.training.step import train_step
 
@@ -47,6 +51,24 @@ class Training:
         """What a run saves and scores: the student, and the teacher where the method has one."""
         teacher = getattr(self.method, "teacher", None)
         return {"student": self.method.student} | ({} if teacher is None else {"teacher": teacher.network})
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """The optimisation step that is due, and on to the next; returns its terms, detached."""
+        for optimiser in self.optimisers.values():
+            set_lr(optimiser, lr_at(self.t, self.recipe.steps, self.recipe.optim))
+        # Dropout draws from torch's generator: giving it an address makes step t the same after any resume.
+        torch.manual_seed(step_seed(self.recipe.seed, self.t))
+        terms = train_step(self.method, batch.to(self.device), self.t, self.optimisers, self.scaler, self.precision)
+        self.t += 1
+        return terms
+
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each player's parameter groups in the last step."""
+        return {
+            f"lr/{player}/{group['name']}": group["lr"]
+            for player, optimiser in self.optimisers.items()
+            for group in optimiser.param_groups
+        }
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs. Data and random draws are functions of seed and step: they have no state."""
@@ -103,33 +125,19 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: 
 
 def fit(training: Training, run: Path, say: Say, track: Track, stop: int | None = None) -> None:
     """Steps from `training.t` to the recipe's end (or to `stop`), writing log, checkpoints and scores into `run`."""
-    recipe, method = training.recipe, training.method
+    recipe = training.recipe
     last = recipe.steps if stop is None else min(stop, recipe.steps)
     sums: dict[str, torch.Tensor] = {}
     begin, since = time.monotonic(), training.t
     for batch in loader(training.pairs, recipe.data.batch, training.t, last, recipe.data.workers, recipe.seed):
-        rates = {}
-        for player, optimiser in training.optimisers.items():
-            set_lr(optimiser, lr_at(training.t, recipe.steps, recipe.optim))
-            rates |= {f"lr/{player}/{group['name']}": group["lr"] for group in optimiser.param_groups}
-        # Dropout draws from torch's generator: giving it an address makes step t the same after any resume.
-        torch.manual_seed(step_seed(recipe.seed, training.t))
-        terms = train_step(
-            method,
-            batch.to(training.device),
-            training.t,
-            training.optimisers,
-            training.scaler,
-            training.precision,
-        )
+        terms = training.step(batch)
         sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
-        training.t += 1
 
         if training.t % recipe.log_every == 0 or training.t == last:
             count = training.t - since
             means = {name: float(total) / count for name, total in sums.items()}
             seconds = (time.monotonic() - begin) / count
-            line = {"step": training.t, "seconds": round(seconds, 4), **means, **rates}
+            line = {"step": training.t, "seconds": round(seconds, 4), **means, **training.rates()}
             runs.append_log(run, line)
             left = seconds * (recipe.steps - training.t)
             values = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
@@ -190,41 +198,24 @@ def score(training: Training, run: Path, say: Say, track: Track) -> list[Report]
 
 def step_seed(seed: int, t: int) -> int:
     """A different seed of torch's generator for each step of each run, 63 bits."""
-    import numpy as np
-
     return int(np.random.SeedSequence([seed, t]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def trial(training: Training, say: Say) -> None:
-    """`--check`: one step on real data, then parameters, memory, seconds a step and the estimated total."""
-    begin = time.monotonic()
-    steps = 3
-    times = []
-    for t, batch in enumerate(loader(training.pairs, training.recipe.data.batch, 0, steps, 0, training.recipe.seed)):
-        for optimiser in training.optimisers.values():
-            set_lr(optimiser, lr_at(t, training.recipe.steps, training.recipe.optim))
-        terms = train_step(
-            training.method,
-            batch.to(training.device),
-            t,
-            training.optimisers,
-            training.scaler,
-            training.precision,
-        )
-        times.append(time.monotonic() - begin)
-        begin = time.monotonic()
-    count = {
-        name: sum(
-            parameter.numel() for group in getattr(training.method, name).groups().values() for parameter in group
-        )
-        for name in training.method.players
-    }
+    """`--check`: three steps on real data, then parameters, memory, seconds a step and the estimated total."""
+    recipe = training.recipe
+    marks = [time.monotonic()]
+    for batch in loader(training.pairs, recipe.data.batch, 0, min(3, recipe.steps), 0, recipe.seed):
+        terms = training.step(batch)
+        marks.append(time.monotonic())
     say("  ".join(f"{name} {float(term):.4f}" for name, term in terms.items()))
-    say("parameters: " + ", ".join(f"{name} {number:,}" for name, number in count.items()))
+    for player in training.method.players:
+        groups = getattr(training.method, player).groups().values()
+        say(f"parameters: {player} {sum(parameter.numel() for group in groups for parameter in group):,}")
     say(f"peak memory: {peak_memory(training.device) / 2**30:.2f} GiB on {training.device}, {training.precision}")
-    # The first step also warms caches up.
-    total = _clock(min(times[1:]) * training.recipe.steps)
-    say(f"seconds a step: {min(times[1:]):.2f}; {training.recipe.steps} steps: about {total}")
+    # The quickest, since the first step also warms caches up.
+    seconds = min(after - before for before, after in pairwise(marks))
+    say(f"seconds a step: {seconds:.2f}; {recipe.steps} steps: about {_clock(seconds * recipe.steps)}")
 
 
 def _clock(seconds: float) -> str:
