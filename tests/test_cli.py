@@ -109,8 +109,9 @@ def test_check_data_writes_a_contact_sheet_and_fails_on_unusable_data(place, tmp
     root = write_camvid(tmp_path / "data")
     arguments = ["check-data", "camvid:train", "--root", str(root), "--out", str(tmp_path / "sheets")]
     assert main(arguments) == 0
-    sheets = list((tmp_path / "sheets").glob("*.png"))
-    assert len(sheets) == 1 and Image.open(sheets[0]).size[0] > 100
+    (sheet,) = (tmp_path / "sheets").glob("*.png")
+    with Image.open(sheet) as picture:
+        assert picture.size[0] > 100
     next((root / "camvid" / "train").iterdir()).write_bytes(b"")
     assert main(arguments) == 1
 

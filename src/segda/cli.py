@@ -84,7 +84,9 @@ _debug = False
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name (segda list recipes) or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name (segda list recipes) or a YAML file.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Run folder to write [default: runs/RECIPE].")] = None,
     settings: Annotated[
         list[str] | None,
@@ -146,7 +148,7 @@ def evaluate(
         print(json_format.dumps([report.to_json() for report in reports], indent=1))
     else:
         for table in tables(reports):
-            Console().print(table)
+            _show(table)
 
 
 @app.command()
@@ -180,7 +182,7 @@ def compare(
     if markdown:
         print(comparison.markdown())
     else:
-        Console().print(comparison.table())
+        _show(comparison.table())
 
 
 @app.command()
@@ -212,7 +214,7 @@ def draw(
     height, cross, width = size.partition("x")
     if not (cross and height.isdigit() and width.isdigit()):
         raise RecipeError(f"--size {size}: write HEIGHTxWIDTH in pixels, for example 512x1024")
-    written = draw_files(spec, count, out, (int(height), int(width)), progress=_track())
+    written = draw_files(spec, count, out, (int(height), int(width)), _track())
     _say(f"{len(written)} files in {out}")
 
 
@@ -230,8 +232,8 @@ def check_data(
     from segda.commands.check_data import render
     from segda.run import data_root
 
-    found = look(spec, data_root(None, root), out=out or Path("check-data"), progress=_track())
-    Console().print(render(found))
+    found = look(spec, data_root(None, root), out=out or Path("check-data"), track=_track())
+    _show(render(found))
     if not found.usable:
         raise typer.Exit(1)
 
@@ -241,7 +243,15 @@ def list_(what: Annotated[What, typer.Argument(help="What to list.")]) -> None:
     """Name the methods, networks, data sets or shipped recipes there are."""
     from segda.commands.list import listing
 
-    Console().print(listing(str(what)))
+    _show(listing(str(what)))
+
+
+def _show(renderable) -> None:
+    """Prints a table; into a file or a pipe as wide as it likes, so that no word is broken."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(renderable)
 
 
 def _say(line: str) -> None:
@@ -254,29 +264,32 @@ def _track():
     return shown
 
 
+UsageError = typer.BadParameter.__mro__[1]
+"""Typer's own base class of all mistakes in a command line; it gives it no public name."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code; our errors are one line on standard error."""
-    import click
-
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
     except SegdaError as error:
         return _failed(error, 2)
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
-    except click.UsageError as error:
+    except typer.Exit as exit_:
+        code = exit_.exit_code
+    except UsageError as error:
         return _usage(error)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        print("interrupted; a run goes on with --resume", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         traceback.print_exc()
         return _failed(error, 1)
+    if code == 130:
+        print("segda: interrupted; a run goes on with --resume", file=sys.stderr)
+    return code if isinstance(code, int) else 0
 
 
 def _failed(error: Exception, code: int) -> int:
@@ -289,5 +302,6 @@ def _failed(error: Exception, code: int) -> int:
 
 def _usage(error) -> int:
     where = f" ({error.ctx.command_path} --help)" if error.ctx else ""
-    print(f"segda: {' '.join(error.format_message().split())}{where}", file=sys.stderr)
+    message = " ".join(error.format_message().split()).replace("Value error, ", "")
+    print(f"segda: {message}{where}", file=sys.stderr)
     return 2

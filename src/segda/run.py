@@ -41,7 +41,7 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) ->
     if resume:
         if not (out / "last.pt").exists():
             raise RunError(f"{out} holds no checkpoint to resume from (last.pt); train without --resume")
-        changed = _differences(load_recipe_of(out).model_dump(mode="json"), recipe.model_dump(mode="json"))
+        changed = _differences(_without_root(load_recipe_of(out)), _without_root(recipe))
         if changed:
             raise RunError(
                 f"{out} was begun with another recipe ({'; '.join(changed)}); change it back or use a new --out"
@@ -63,6 +63,13 @@ def begin(out: Path, recipe: Recipe) -> None:
     except OSError as error:
         raise cannot_write(out, error) from error
     write_text(out / "recipe.yaml", recipe.to_yaml())
+
+
+def _without_root(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's values, but for where the data lie: they may have moved."""
+    tree = recipe.model_dump(mode="json")
+    tree["data"].pop("root")
+    return tree
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:

@@ -6,8 +6,9 @@ import inspect
 from typing import Literal
 
 from rich.table import Table
+from rich.text import Text
 
-from segda.data.datasets import DATASETS
+from segda.data.datasets import DATASETS, conditions_of
 from segda.methods import METHODS
 from segda.networks import NETWORKS
 from segda.networks.encoders import ENCODERS
@@ -20,9 +21,10 @@ def listing(what: What) -> Table:
     """One row for each method, network, data set or shipped recipe, with what can be set of it."""
     table = Table(box=None, pad_edge=False)
     for title in TITLES[what]:
-        table.add_column(title, overflow="fold")
+        table.add_column(Text(title), overflow="fold")
     for row in ROWS[what]():
-        table.add_row(*row)
+        # As plain text: rich would take [x] for a style and :train: for a picture.
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -48,7 +50,7 @@ def _networks() -> list[tuple[str, ...]]:
 
 
 def _datasets() -> list[tuple[str, ...]]:
-    return [(name, ", ".join(row.splits), ", ".join(row.conditions), row.space) for name, row in DATASETS.items()]
+    return [(name, ", ".join(row.splits), ", ".join(conditions_of(name)), row.space) for name, row in DATASETS.items()]
 
 
 def _recipes() -> list[tuple[str, ...]]:

@@ -35,7 +35,9 @@ def train(
     out = Path(out)
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    root = runs.data_root(recipe, root)
+    root = runs.data_root(recipe, root).absolute()
+    # Whoever reads the run folder later finds the data without being told again.
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
     if check:
         loop.trial(loop.assemble(recipe, root, None, track, say), say)
         return
@@ -63,6 +65,6 @@ def train(
     for dataset in training.scored:
         write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
     if training.scored:
-        say(f"report: {report(out, root=root, track=track)}")
+        say(f"report: {report(out, track=track)}")
     else:
         say(f"not scored: evaluate.data is empty; `segda evaluate {out} --data NAME:SPLIT` measures it")

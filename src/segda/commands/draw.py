@@ -1,0 +1,92 @@
+"""`segda draw`: drawn street scenes as files in the layout of Cityscapes and of its foggy and rainy versions.
+
+leftImg8bit/SPLIT/drawnburg/drawnburg_000000_000007_leftImg8bit.png            day, night, snow
+leftImg8bit_foggy/SPLIT/drawnburg/..._leftImg8bit_foggy_beta_0.01.png
+leftImg8bit_rain/SPLIT/drawnburg/..._leftImg8bit_rain_alpha_0.02_beta_0.01_dropsize_0.005_pattern_1.png
+gtFine/SPLIT/drawnburg/..._gtFine_labelIds.png, ..._gtFine_labelTrainIds.png
+depth/SPLIT/drawnburg/..._depth_cm.png            16 bit, centimetres, 65535 for all that is farther than 655 m
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from segda.data import streets
+from segda.data.datasets import parse
+from segda.data.labels import LABELLINGS, space_named
+from segda.errors import RecipeError, RunError
+from segda.files import cannot_write, whole
+from segda.progress import Track, quietly
+
+CITY = "drawnburg"
+SMALLEST = 32
+"""Pixels: on a smaller side nothing can be recognised."""
+
+FOG_BETA = {"fog": "0.01", "fog-0.005": "0.005", "fog-0.01": "0.01", "fog-0.02": "0.02"}
+RAIN_STRENGTH = "alpha_0.02_beta_0.01_dropsize_0.005"
+"""The middle one of Rain Cityscapes' three strengths; the drawn rain's haze is of that order."""
+RAIN_PATTERNS = 12
+
+
+def draw_files(
+    spec: str, count: int, out: Path, size: tuple[int, int] = (512, 1024), track: Track = quietly
+) -> list[Path]:
+    """Write the first `count` scenes of streets:SPLIT[:CONDITION] below the folder `out`; returns the files, in order.
+
+    size: (height, width). RecipeError for a spec, count or size that cannot be; RunError when `out` is not empty or
+    cannot be written. A file is written whole or not at all.
+    """
+    name, split, condition = parse(spec)
+    if name != "streets":
+        raise RecipeError(f"{spec}: only streets is drawn; {name} is read from files. Write streets:{split}")
+    if min(size) < SMALLEST:
+        raise RecipeError(f"--size {size[0]}x{size[1]}: each side needs at least {SMALLEST} pixels")
+    seed, most = streets.SPLITS[split]
+    if not 1 <= count <= most:
+        raise RecipeError(f"--count {count}: streets:{split} has 1 to {most} scenes")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} exists and is not an empty folder; choose another --out")
+    condition = condition or "day"
+    written: list[Path] = []
+    for index in track(range(count), f"drawing {spec}"):
+        drawn = streets.draw(seed, index, condition, size)
+        for path, image in _files(out, split, condition, index, drawn):
+            with whole(path) as partial:
+                try:
+                    image.save(partial, format="PNG")
+                except OSError as error:
+                    raise cannot_write(path, error) from error
+            written.append(path)
+    return written
+
+
+def _files(out: Path, split: str, condition: str, index: int, drawn: streets.Drawn) -> list[tuple[Path, Image.Image]]:
+    """Every file of one scene with its pixels."""
+    stem = f"{CITY}_000000_{index:06d}"
+    folder, suffix = "leftImg8bit", "leftImg8bit"
+    if condition in FOG_BETA:
+        folder, suffix = "leftImg8bit_foggy", f"leftImg8bit_foggy_beta_{FOG_BETA[condition]}"
+    elif condition == "rain":
+        pattern = index % RAIN_PATTERNS + 1
+        folder, suffix = "leftImg8bit_rain", f"leftImg8bit_rain_{RAIN_STRENGTH}_pattern_{pattern}"
+    centimetres = np.clip(np.rint(drawn.depth * 100), 0, 65535).astype(np.uint16)
+    return [
+        (out / folder / split / CITY / f"{stem}_{suffix}.png", Image.fromarray(drawn.image)),
+        (out / "gtFine" / split / CITY / f"{stem}_gtFine_labelIds.png", Image.fromarray(label_ids(drawn.label))),
+        (out / "gtFine" / split / CITY / f"{stem}_gtFine_labelTrainIds.png", Image.fromarray(drawn.label)),
+        (out / "depth" / split / CITY / f"{stem}_depth_cm.png", Image.fromarray(centimetres)),
+    ]
+
+
+def label_ids(label: np.ndarray) -> np.ndarray:
+    """(H, W) train ids -> Cityscapes' raw ids; IGNORE becomes 0 (unlabeled)."""
+    classes = space_named("cityscapes-19").classes
+    table = np.zeros(256, np.uint8)
+    for raw, name in LABELLINGS["cityscapes"].items():
+        if name in classes:
+            table[classes.index(name)] = raw
+    return cv2.LUT(label, table)

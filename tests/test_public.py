@@ -1,0 +1,82 @@
+"""What `import segda` offers, and what it costs and needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import segda
+
+PUBLIC = [
+    "Batch",
+    "DATASETS",
+    "DataError",
+    "IGNORE",
+    "METHODS",
+    "NETWORKS",
+    "Recipe",
+    "RecipeError",
+    "RunError",
+    "SPACES",
+    "Scene",
+    "SegdaError",
+    "WeightsError",
+    "build",
+    "compare",
+    "evaluate",
+    "load_network",
+    "load_recipe",
+    "open_data",
+    "predict",
+    "report",
+    "train",
+]
+"""Whoever changes this list changes what others rely on: say so in CHANGELOG.md."""
+
+WITHOUT_TORCHVISION = """
+import importlib, pkgutil, sys, warnings
+
+# Not to be found, and an error to import, whether it is installed or not.
+sys.modules["torchvision"] = None
+warnings.simplefilter("error")
+import segda
+names = [module.name for module in pkgutil.walk_packages(segda.__path__, "segda.")]
+for name in names:
+    if name != "segda.__main__":
+        importlib.import_module(name)
+network = segda.NETWORKS["mit_daformer"](
+    ["a", "b"], encoder="tiny", weights="scratch", channels=8, dilations=[1], dropout=0.0, drop_path=0.0
+)
+assert sys.modules["torchvision"] is None
+print(len(names))
+"""
+
+
+def test_the_public_names_are_these():
+    assert sorted(segda.__all__) == PUBLIC
+    assert dir(segda) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_leads_to_something_of_that_name(name):
+    found = getattr(segda, name)
+    assert getattr(found, "__name__", name) == name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'segda' has no attribute 'trian'"):
+        _ = segda.trian
+
+
+def test_importing_segda_imports_neither_torch_nor_numpy():
+    code = "import sys, segda; print(sorted({'torch', 'numpy', 'transformers', 'cv2'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_module_and_the_network_work_without_torchvision():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCHVISION], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 30

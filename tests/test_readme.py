@@ -1,0 +1,158 @@
+"""The documents: what they tell a reader to type works, what they point at exists, what they quote is so."""
+
+from __future__ import annotations
+
+import glob
+import inspect
+import re
+import shlex
+import textwrap
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+import segda
+from conftest import write_camvid
+from segda.cli import app, main
+from segda.data import datasets, streets
+from segda.methods.ebda import EBDA
+from segda.recipe import shipped
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+TINY = [
+    "--set",
+    "steps=2",
+    "--set",
+    "data.batch=1",
+    "--set",
+    "network.encoder=tiny",
+    "--set",
+    "evaluate.report_images=1",
+]
+SHORTER = {"train": TINY, "draw": ["--count", "2", "--size", "64x128"]}
+"""What is put after a command of the README, so that it takes a second."""
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return [text for found, text in FENCE.findall(document.read_text(encoding="utf-8")) if found == language]
+
+
+def commands(document: Path) -> list[list[str]]:
+    """The words of each `segda ...` line in the document's sh blocks; comments are left out."""
+    lines = "\n".join(blocks(document, "sh")).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line[1:] for line in words if line and line[0] == "segda"]
+
+
+def plain(document: Path) -> str:
+    """The document without its code."""
+    return FENCE.sub("", document.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A current folder with a small CamVid in data/, and few and small drawn streets."""
+    write_camvid(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEGDA_DATA", raising=False)
+    monkeypatch.setattr(datasets, "STREETS_SIZE", (64, 128))
+    for split, (seed, _) in list(streets.SPLITS.items()):
+        monkeypatch.setitem(streets.SPLITS, split, (seed, 2))
+    datasets._drawn.cache_clear()
+    yield tmp_path
+    datasets._drawn.cache_clear()
+
+
+def test_the_commands_of_the_readme_work_in_their_order(here, capsys):
+    assert len(commands(README)) > 10
+    for words in commands(README):
+        words = [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
+        arguments = [*words, *SHORTER.get(words[0], [])]
+        assert main(arguments) == 0, f"segda {' '.join(arguments)}: {capsys.readouterr().err}"
+    for left in ("runs/ebda/report.html", "runs/ebda_camvid/reports/camvid-test-dusk.json", "predictions", "drawn"):
+        assert (here / left).exists(), left
+
+
+def test_the_python_of_the_readme_works(here, capsys):
+    programs = [block for block in blocks(README, "python") if "import segda" in block]
+    assert len(programs) == 1
+    program = programs[0].replace('"steps=100"', '"steps=2", "data.batch=1", "evaluate.report_images=1"')
+    assert program != programs[0]
+    names: dict = {}
+    exec(compile(program, "README.md", "exec"), names)
+    assert names["label"].shape == (1, 64, 128)
+    assert "streets:test:night, 2 images" in capsys.readouterr().out
+
+
+def test_the_readme_shows_ebdas_step_as_it_stands():
+    shown = [block for block in blocks(README, "python") if block.startswith("def step")]
+    assert shown == [textwrap.dedent(inspect.getsource(EBDA.step))]
+
+
+def test_every_recipe_in_the_readme_is_shipped_and_every_shipped_one_is_there():
+    table = {
+        name for row in plain(README).splitlines() if row.startswith("|") for name in re.findall(r"`(\w+_\w+)`", row)
+    }
+    assert table == set(shipped())
+
+
+def test_every_method_and_data_set_is_documented():
+    files = set(re.findall(r"methods/(\w+)\.py", plain(README)))
+    assert files == set(segda.METHODS)
+    headings = re.findall(r"^## `([\w-]+)`", (ROOT / "docs" / "DATA.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(headings) == sorted(segda.DATASETS)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_and_picture_leads_somewhere(document):
+    for target in LINK.findall(plain(document)):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        led = (document.parent / path).resolve() if path else document
+        assert led.exists(), f"{document.name}: {target}"
+        assert led.is_relative_to(ROOT), f"{document.name}: {target} is outside the repository"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", led.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_line_is_understood(document):
+    group = typer.main.get_command(app)
+    spans = re.findall(r"`(segda [a-z][a-z-]* [^`]+)`", plain(document))
+    lines = commands(document) + [shlex.split(span)[1:] for span in spans]
+    for words in lines:
+        context = group.make_context("segda", list(words))
+        name, command, rest = group.resolve_command(context, [*words])
+        # Raises what a user would see for an unknown option, a wrong choice or a missing argument.
+        command.make_context(name, rest, parent=context, resilient_parsing="--help" in words)
+
+
+def test_every_test_named_as_holding_a_row_exists():
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "FIDELITY.md").read_text(encoding="utf-8")))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
+
+
+def test_every_dependency_is_explained():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    needed = {re.match(r"[\w-]+", requirement).group() for requirement in asked}
+    rows = (ROOT / "docs" / "DEPENDENCIES.md").read_text(encoding="utf-8").splitlines()
+    explained = {name for row in rows if row.startswith("|") for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
+    assert explained == needed
+
+
+def test_the_changelog_begins_each_version_with_numbers():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[.*\n+(.*)$", text, re.MULTILINE)
+    assert versions and all(first == "### Numbers" for first in versions)
