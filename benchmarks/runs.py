@@ -14,7 +14,7 @@ from segda.run import load_recipe_of, read_log
 
 
 def main(runs: list[Path]) -> None:
-    print("| run | seed | steps | seconds a step: median (min to max of log lines) | peak memory | precision, threads |")
+    print("| run | seed | steps | seconds a step: median (min to max) | peak memory | precision, threads |")
     print("|---|---|---|---|---|---|")
     machines = set()
     for run in runs:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import glob
 import inspect
+import json
 import re
 import shlex
 import textwrap
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 import segda
 from conftest import write_camvid
 from segda.cli import app, main
-from segda.data import datasets, streets
+from segda.data import datasets, labels, streets
 from segda.methods.ebda import EBDA
 from segda.recipe import shipped
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+README, ADDING = ROOT / "README.md", ROOT / "docs" / "ADDING.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -134,6 +137,43 @@ def test_every_command_line_is_understood(document):
         name, command, rest = group.resolve_command(context, [*words])
         # Raises what a user would see for an unknown option, a wrong choice or a missing argument.
         command.make_context(name, rest, parent=context, resilient_parsing="--help" in words)
+
+
+def test_the_method_and_the_network_in_adding_train(here, monkeypatch, capsys):
+    method, network = (block for block in blocks(ADDING, "python") if "class Mine" in block)
+    imports = (
+        "from collections.abc import Sequence\n"
+        "from torch import Tensor, nn\n"
+        "from torch.nn.functional import interpolate\n"
+        "from segda.networks.network import Head, Network, Output\n"
+    )
+    (here / "my_method.py").write_text(method)
+    (here / "my_network.py").write_text(imports + network)
+    monkeypatch.syspath_prepend(here)
+    arguments = ["train", "source_only_streets", "--out", "runs/mine", "--set", "steps=2", "--set", "evaluate.data=[]"]
+    arguments += ["--set", "method={name: 'my_method:Mine', entropy_weight: 0.001}"]
+    arguments += ["--set", "network={name: 'my_network:Mine', channels: 8}"]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert {"source", "entropy"} <= json.loads((here / "runs/mine/log.jsonl").read_text().splitlines()[-1]).keys()
+
+
+def test_the_data_set_in_adding_is_read(here, monkeypatch):
+    row, names = (block for block in blocks(ADDING, "python") if '"harbour"' in block)
+    space, labelling = (part for part in re.split(r"^# .*\n", names, flags=re.MULTILINE) if part)
+    (made,) = eval(f"({space})", {"Space": labels.Space})
+    monkeypatch.setitem(labels.SPACES, made.name, made)
+    monkeypatch.setitem(labels.LABELLINGS, "harbour", eval(f"{{{labelling}}}")["harbour"])
+    monkeypatch.setitem(datasets.DATASETS, "harbour", eval(f"{{{row}}}", {"Row": datasets.Row})["harbour"])
+    for path, pixels in (
+        ("images/train/storm_1.png", np.zeros((2, 5, 3), np.uint8)),
+        ("images/train/calm_1.png", np.zeros((2, 5, 3), np.uint8)),
+        ("labels/train/storm_1_ids.png", np.array([[0, 1, 2, 3, 4], [255, 1, 1, 1, 1]], np.uint8)),
+    ):
+        (here / "data/harbour" / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(here / "data/harbour" / path)
+    scene = segda.open_data("harbour:train:storm").read(0, label=True)
+    assert scene.label.tolist() == [[255, 0, 1, 2, 3], [255, 0, 0, 0, 0]]
+    assert len(segda.open_data("harbour:train")) == 2
 
 
 def test_every_test_named_as_holding_a_row_exists():
