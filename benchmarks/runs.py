@@ -1,6 +1,6 @@
 """What runs cost: seconds a step, memory, machine, as a Markdown table.
 
-    python benchmarks/runs.py RUN...
+python benchmarks/runs.py RUN...
 """
 
 from __future__ import annotations

@@ -51,6 +51,16 @@ def test_a_run_folder_holds_all_that_is_promised(camvid, tmp_path):
     assert network.infer(torch.rand(1, 3, 40, 50)).shape == (1, 11, 40, 50)
 
 
+def test_log_lines_are_means_of_their_steps_also_across_an_evaluation(camvid, tmp_path):
+    recipe = small_recipe(camvid).override("evaluate.every=3")
+    train(recipe, tmp_path / "each", say=quiet)
+    train(recipe.override("log_every=2"), tmp_path / "pairs", say=quiet)
+    each, pairs = (
+        [line["source"] for line in runs.read_log(tmp_path / run) if "source" in line] for run in ("each", "pairs")
+    )
+    assert pairs == pytest.approx([(each[0] + each[1]) / 2, (each[2] + each[3]) / 2])
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, tmp_path, name):
     recipe = small_recipe(camvid, name).override("save_every=2", "evaluate.data=[]")

@@ -26,7 +26,7 @@ from segda.run import FILES, data_root, load_network, load_recipe_of, space_of, 
 
 
 def evaluate(
-    run: Path,
+    run: Path | str,
     data: Sequence[str],
     root: Path | None = None,
     which: Sequence[Weights] = ("student", "teacher"),
@@ -41,6 +41,7 @@ def evaluate(
     (evaluate.*); labels are compared at their own size. The reports go to RUN/reports/, one JSON file a data
     set.
     """
+    run = Path(run)
     recipe = load_recipe_of(run)
     where = pick_device(device)
     dtype = pick_precision(precision, where)

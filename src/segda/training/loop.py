@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -149,8 +150,9 @@ def fit(training: Training, run: Path, say: Say, track: Track, stop: int | None 
         if training.t % recipe.save_every == 0 or training.t == last or scoring:
             save(training, run)
         if scoring:
+            paused = time.monotonic()
             score(training, run, say, track)
-            begin, since = time.monotonic(), training.t
+            begin += time.monotonic() - paused
 
 
 def save(training: Training, run: Path) -> None:
@@ -159,7 +161,8 @@ def save(training: Training, run: Path) -> None:
         # A level that has seen nothing is NaN on purpose.
         if value.is_floating_point() and not value.isfinite().all() and name != "level.value":
             raise RunError(
-                f"step {training.t}: {name} is not finite; the last checkpoint is kept: lower optim.lr, then --resume"
+                f"step {training.t}: {name} is not finite; the last checkpoint is kept; train again with a lower "
+                "optim.lr, a longer optim.warmup or --precision 32"
             )
     runs.save_checkpoint(run, training.state())
     for which, network in training.networks().items():
@@ -168,31 +171,23 @@ def save(training: Training, run: Path) -> None:
 
 def score(training: Training, run: Path, say: Say, track: Track) -> list[Report]:
     """Scores student and teacher on the recipe's data sets and logs their mIoU."""
+    precision = str(training.precision).removeprefix("torch.")
     reports = []
     for dataset in training.scored:
-        line: dict[str, Any] = {"step": training.t, "evaluation": dataset.spec}
+        mious: dict[str, float] = {}
         for which, network in training.networks().items():
+            known = {"weights": which, "step": training.t, "recipe": training.recipe.name, "precision": precision}
+            casting = autocast(training.device, training.precision)
             report = evaluate_network(
-                network,
-                dataset,
-                training.recipe.evaluate,
-                training.device,
-                autocast(training.device, training.precision),
-                {
-                    "weights": which,
-                    "step": training.t,
-                    "recipe": training.recipe.name,
-                    "precision": str(training.precision).removeprefix("torch."),
-                },
-                track,
+                network, dataset, training.recipe.evaluate, training.device, casting, known, track
             )
-            line[which] = report.miou
+            mious[which] = report.miou
             reports.append(report)
-        runs.append_log(run, line)
-        say(
-            f"step {training.t}  {dataset.spec}  "
-            + "  ".join(f"{which} {line[which]:.1%}" for which in training.networks())
-        )
+        # JSON has no NaN: null where no class of the network is labelled.
+        known = {which: None if math.isnan(miou) else miou for which, miou in mious.items()}
+        runs.append_log(run, {"step": training.t, "evaluation": dataset.spec, **known})
+        values = "  ".join(f"{which} {miou:.1%}" for which, miou in mious.items())
+        say(f"step {training.t}  {dataset.spec}  {values}")
     return reports
 
 

@@ -56,6 +56,6 @@ def refuse_infinite(log: Mapping[str, Tensor], batch: Batch, t: int) -> None:
         names = ", ".join(name for name, fine in zip(log, finite.tolist(), strict=True) if not fine)
         files = ", ".join((*batch.source.names, *batch.target.names))
         raise RunError(
-            f"step {t}: {names} is not finite for {files}; the last checkpoint is kept: lower optim.lr, lengthen "
-            "optim.warmup or use --precision 32, then --resume"
+            f"step {t}: {names} is not finite for {files}; the last checkpoint is kept; train again "
+            "with a lower optim.lr, a longer optim.warmup or --precision 32"
         )
