@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segda.data import weather
 from segda.data.labels import space_named
-from segda.data.streets import CONDITIONS, SPLITS, draw
+from segda.data.streets import CONDITIONS, FOG, SPLITS, WEATHERS, draw
+from segda.drawing import weather
+from segda.drawing.pinhole import SKY_DEPTH, Canvas, Plane
 from segda.errors import RecipeError
 
 CLASSES = space_named("cityscapes-19").classes
@@ -70,6 +71,62 @@ def test_fog_is_the_transmittance_formula_in_float64():
             theirs[y, x, c] = float(clear[y, x, c]) * through + air[c] * (1 - through)
         assert np.abs(weather.fog(clear, depth, beta, air) - theirs).max() <= 0.51
     assert np.array_equal(weather.fog(clear, np.zeros((4, 5)), 0.02, air), clear)
+
+
+@pytest.mark.parametrize("condition", FOG)
+def test_a_foggy_scene_is_the_day_scene_behind_its_fog(condition):
+    day, foggy = draw(2, 5, "day", SIZE), draw(2, 5, condition, SIZE)
+    through = np.exp(-FOG[condition] * day.depth.astype(np.float64))[..., None]
+    theirs = day.image * through + weather.airlight(2, 5).astype(np.float64) * (1 - through)
+    assert np.abs(foggy.image - theirs).max() <= 0.51
+
+
+def test_every_condition_is_either_fog_or_a_weather_of_its_own():
+    assert set(CONDITIONS) == set(FOG) | set(WEATHERS) and not set(FOG) & set(WEATHERS)
+
+
+def test_depth_of_ground_and_planes_is_where_a_ray_meets_them():
+    size, focal, centre, horizon, height = (60, 120), 0.9, 0.48, 0.4, 1.5
+    canvas = Canvas(size, focal, centre, horizon, height)
+    flat, wall = canvas.new("road", Plane(0, 1)), Plane(2.0, 4.0, 0.1, 1.0)
+    canvas.ids[:] = canvas.new("sky", Plane(0, SKY_DEPTH))
+    canvas.top(((-50, 1), (50, 1), (50, 400), (-50, 400)), 0, (90, 90, 90), flat)
+    side = canvas.new("building", wall)
+    canvas.box(wall, 0, 0, 20, 6, (200, 0, 0), side)
+    face = canvas.new("car", Plane(-2.0, 8.0))
+    canvas.box(Plane(-2.0, 8.0), -1, 0, 1, 1.5, (0, 0, 200), face)
+    ours, seen = canvas.depth(1), set()
+    for v, u in np.ndindex(*size):
+        ray = np.array([(u + 0.5 - centre * 120) / (focal * 120), -(v + 0.5 - horizon * 60) / (focal * 120), 1.0])
+        thing = canvas.ids[v, u]
+        if thing == flat and ray[1] < -0.02:  # point = ray * depth, its y = -height
+            theirs = -height / ray[1]
+        elif thing == side:  # (2, 4) + t (0.1, 1) = depth (ray_x, 1)
+            theirs = np.linalg.solve([[ray[0], -0.1], [1.0, -1.0]], [2.0, 4.0])[0]
+        elif thing == face:
+            theirs = 8.0
+        else:
+            continue
+        seen.add(int(thing))
+        assert ours[v, u] == pytest.approx(theirs, rel=1e-4)
+    assert seen == {flat, side, face}
+
+
+def test_a_label_is_where_its_colour_is_to_a_pixel():
+    canvas = Canvas((80, 160), 0.9, 0.5, 0.4, 1.5)
+    canvas.new("road", Plane(0, 1))
+    plane = Plane(0.3, 6.0)
+    thing = canvas.new("car", plane)
+    canvas.disc(plane, 0.1, 1.0, 0.9, 0.7, (255, 255, 255), thing)
+    coloured, labelled = canvas.image[..., 0] > 127, canvas.ids == thing
+    grown = np.zeros_like(labelled)
+    for dv, du in np.ndindex(3, 3):
+        grown |= np.roll(labelled, (dv - 1, du - 1), (0, 1))
+    shrunk = np.ones_like(labelled)
+    for dv, du in np.ndindex(3, 3):
+        shrunk &= np.roll(labelled, (dv - 1, du - 1), (0, 1))
+    assert labelled.sum() > 200
+    assert not (coloured & ~grown).any() and not (shrunk & ~coloured).any()
 
 
 def test_fog_thickens_with_beta_and_night_is_dark_and_snow_bright():

@@ -26,7 +26,6 @@ CITY = "drawnburg"
 SMALLEST = 32
 """Pixels: on a smaller side nothing can be recognised."""
 
-FOG_BETA = {"fog": "0.01", "fog-0.005": "0.005", "fog-0.01": "0.01", "fog-0.02": "0.02"}
 RAIN_STRENGTH = "alpha_0.02_beta_0.01_dropsize_0.005"
 """The middle one of Rain Cityscapes' three strengths; the drawn rain's haze is of that order."""
 RAIN_PATTERNS = 12
@@ -68,8 +67,8 @@ def _files(out: Path, split: str, condition: str, index: int, drawn: streets.Dra
     """Every file of one scene with its pixels."""
     stem = f"{CITY}_000000_{index:06d}"
     folder, suffix = "leftImg8bit", "leftImg8bit"
-    if condition in FOG_BETA:
-        folder, suffix = "leftImg8bit_foggy", f"leftImg8bit_foggy_beta_{FOG_BETA[condition]}"
+    if condition in streets.FOG:
+        folder, suffix = "leftImg8bit_foggy", f"leftImg8bit_foggy_beta_{streets.FOG[condition]:g}"
     elif condition == "rain":
         pattern = index % RAIN_PATTERNS + 1
         folder, suffix = "leftImg8bit_rain", f"leftImg8bit_rain_{RAIN_STRENGTH}_pattern_{pattern}"

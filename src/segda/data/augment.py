@@ -4,8 +4,7 @@ The steps are functions of their own, so that a sampler which looks for a crop w
 decodes and resizes once and then only moves the crop. Every draw is from the `rng` given.
 
 Labels are resized by OpenCV's INTER_NEAREST, which the recorded pipeline of the authors equals to the pixel
-(INTER_NEAREST_EXACT differs from it on 3-4 % of the pixels). Padding is at the bottom and right, with the
-colour that
+(INTER_NEAREST_EXACT differs from it on 3-4 % of the pixels). Padding is at the bottom and right, with the colour that
 the network sees as zero and with IGNORE, after the flip: the authors pad their normalised images with 0.
 """
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from segda.errors import DataError
 from segda.scene import IGNORE, Box, Scene, crop
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -28,13 +28,11 @@ REDRAWS = 10
 
 
 class Augment(BaseModel):
-    """How a scene becomes a training crop. The four settings that papers choose have no default, but may be
-    null.
+    """How a scene becomes a training crop. The four settings that papers choose have no default, but may be null.
 
     resize: (width, height) of the box that the image is scaled into, keeping its shape; null leaves its size.
     crop: (height, width) cut out at random; null takes all.
-    max_class_share: a crop is drawn again while one class has this share of its labelled pixels or more, or
-        all.
+    max_class_share: a crop is drawn again while one class has this share of its labelled pixels or more, or all.
     flip: probability of mirroring left and right.
     ignore_top, ignore_bottom: rows of the crop that get weight 0.
     """
@@ -69,10 +67,11 @@ def augment(
 def fit(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
     """(height, width) of an image scaled into a box given as (width, height), keeping its shape.
 
-    The longer side of the image goes with the longer side of the box. Rounded half up.
+    The longer side of the image goes with the longer side of the box. Rounded half up, but to no less than 1.
     """
     scale = min(max(box) / max(size), min(box) / min(size))
-    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+    height, width = (max(1, int(side * scale + 0.5)) for side in size)
+    return height, width
 
 
 def resize(scene: Scene, box: tuple[int, int] | None) -> Scene:
@@ -93,8 +92,7 @@ def resize(scene: Scene, box: tuple[int, int] | None) -> Scene:
 def draw_box(scene: Scene, settings: Augment, rng: np.random.Generator) -> Box:
     """A place for the crop, uniform over all places inside the image; smaller than the crop if the image is.
 
-    With `max_class_share` and a label, drawn again up to REDRAWS times (see Augment); the last draw is not
-    looked at.
+    With `max_class_share` and a label, drawn again up to REDRAWS times (see Augment); the last draw is not looked at.
     """
     size = tuple(scene.image.shape[1:])
     height, width = (min(a, b) for a, b in zip(settings.crop or size, size, strict=True))
@@ -141,6 +139,8 @@ def cut(
             label = padded
     weight = None
     if settings.ignore_top or settings.ignore_bottom:
+        if settings.ignore_top + settings.ignore_bottom >= height:
+            raise DataError(f"{scene.names[0]}: ignore_top and ignore_bottom leave no row of its {height}; lower them")
         weight = torch.ones(height, width)
         weight[: settings.ignore_top] = 0
         weight[height - settings.ignore_bottom :] = 0

@@ -1,11 +1,10 @@
 """Data sets: one row each in DATASETS, one reader for all of them.
 
-A data set is written `name:split[:condition]`, for example `camvid:train:day`, and looked for in
-`<root>/<folder>`, where the folder is one of its row's usual names; the root itself may be that folder. To
-add a data set, add a row, and a labelling in data/labels.py if its ids are new.
+A data set is written `name:split[:condition]`, for example `camvid:train:day`, and looked for in `<root>/<folder>`,
+where the folder is one of its row's usual names; the root itself may be that folder. To add a data set, add a row, and
+a labelling in data/labels.py if its ids are new.
 
-Label files are only opened by `DataSet.read(i, label=True)` and the censuses: a target's ground truth stays
-unseen.
+Label files are only opened by `DataSet.read(i, label=True)` and the censuses: a target's ground truth stays unseen.
 """
 
 from __future__ import annotations
@@ -37,10 +36,8 @@ RAIN = {alpha: (f"*_alpha_{alpha}_*",) for alpha in ("0.01", "0.02", "0.03")}
 class Row:
     """One data set.
 
-    images: path templates; fields other than {split} stand for any part of one path component, `*` for what
-        may vary.
-    labels: (path template with the same fields, labelling of its ids); the first that exists is the image's
-        label.
+    images: path templates; fields other than {split} stand for any part of one path component, `*` for what may vary.
+    labels: (path template with the same fields, labelling of its ids); the first that exists is the image's label.
     conditions: name -> patterns of the image's stem; none given means all images.
     shared_labels: the labels are those of a larger set, so that a label without an image is no fault.
     drawn: made by data/streets.py instead of read; its conditions are listed there.
@@ -151,11 +148,10 @@ def parse(spec: str) -> tuple[str, str, str | None]:
 
 
 def open_data(spec: str, root: Path | None = None, space: Space | None = None) -> DataSet:
-    """The data set `name:split[:condition]` under `root`, its labels in `space` (default: the data set's
-    own).
+    """The data set `name:split[:condition]` under `root`, its labels in `space` (default: the data set's own).
 
-    Lists the image files and opens none. RecipeError for an unknown part of the spec or a space that shares
-    no class with the labels; DataError for a missing folder or an empty split.
+    Lists the image files and opens none. RecipeError for an unknown part of the spec or a space that shares no class
+    with the labels; DataError for a missing folder or an empty split.
     """
     name, split, condition = parse(spec)
     row = DATASETS[name]
@@ -228,10 +224,10 @@ def _fields(path: str, templates: tuple[str, ...], split: str) -> dict[str, str]
 
 
 @lru_cache(maxsize=STREETS_KEPT)
-def _drawn(seed: int, index: int, condition: str) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(seed: int, index: int, condition: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     from segda.data import streets
 
-    scene = streets.draw(seed, index, condition, STREETS_SIZE)
+    scene = streets.draw(seed, index, condition, size)
     return scene.image, scene.label
 
 
@@ -274,10 +270,6 @@ class DataSet:
     def labelled(self, i: int) -> bool:
         return self.row.drawn or self.label_path(i).is_file()
 
-    def unlabelled_images(self) -> list[Path]:
-        """Images without a label file."""
-        return [self.image_path(i) for i in range(len(self)) if not self.labelled(i)]
-
     def labels_without_image(self) -> list[Path]:
         """Label files of this split, in whatever condition, whose image is missing."""
         if self.row.drawn or self.row.shared_labels:
@@ -293,12 +285,10 @@ class DataSet:
 
     def check_pairs(self) -> None:
         """DataError unless each image has its label and each label its image. Opens no file."""
-        if self.row.drawn:
-            return
-        if missing := self.unlabelled_images():
-            label = self.label_path(self.images.index(missing[0].relative_to(self.folder).as_posix()))
+        if missing := [i for i in range(len(self)) if not self.labelled(i)]:
+            first, label = self.image_path(missing[0]), self.label_path(missing[0])
             raise DataError(
-                f"{self.spec}: {len(missing)} of {len(self)} images have no label, first {missing[0]} "
+                f"{self.spec}: {len(missing)} of {len(self)} images have no label, first {first} "
                 f"(looked for {label}); restore the label files or remove these images"
             )
         if spare := self.labels_without_image():
@@ -310,9 +300,8 @@ class DataSet:
     def read(self, i: int, label: bool = False) -> Scene:
         """Scene i: image (3, H, W) uint8 and, only if asked for, label (H, W) uint8 train ids.
 
-        The image may be a view of (H, W, 3) memory and of a cache: do not write to it. Without `label`, no
-        label file is opened or even looked for. DataError, naming the file, for what cannot be read or does
-        not fit together.
+        The image may be a view of (H, W, 3) memory and of a cache: do not write to it. Without `label`, no label file
+        is opened or even looked for. DataError, naming the file, for what cannot be read or does not fit together.
         """
         if self.row.drawn:
             image = torch.from_numpy(self._draw(i)[0]).permute(2, 0, 1)
@@ -331,8 +320,9 @@ class DataSet:
         return Scene(image, torch.from_numpy(known), names=(self.names[i],))
 
     def label_ids(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) uint8 ids as they stand in the label file of image i, and (256,) uint8 what ids mean in it:
-        train ids, IGNORE, or UNKNOWN for an id that the labelling does not name.
+        """(H, W) uint8 ids as they stand in the label file of image i, and (256,) uint8 what ids mean in it.
+
+        That is train ids, IGNORE, or UNKNOWN for an id that the labelling does not name.
         """
         if self.row.drawn:
             return self._draw(i)[1], _table(self.space.name, self.row.labels[0][1])
@@ -356,9 +346,11 @@ class DataSet:
     def label_marks(self) -> Iterator[str]:
         """A line for each label that changes when its file (or, for drawn scenes, the drawing) does."""
         if self.row.drawn:
+            from segda import drawing
             from segda.data import streets
 
-            code = hashlib.sha256(Path(streets.__file__).read_bytes()).hexdigest()
+            files = (Path(streets.__file__), *sorted(Path(drawing.__path__[0]).glob("*.py")))
+            code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
             yield f"{self.spec} {self.condition} {streets.SPLITS[self.split]} {STREETS_SIZE} {code}"
             return
         for i in range(len(self)):
@@ -370,7 +362,7 @@ class DataSet:
     def _draw(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         from segda.data import streets
 
-        return _drawn(streets.SPLITS[self.split][0], i, self.condition)
+        return _drawn(streets.SPLITS[self.split][0], i, self.condition, STREETS_SIZE)
 
     def _refuse(self, i: int, counts: np.ndarray, table: np.ndarray) -> NoReturn:
         """DataError for a label with ids that its labelling does not name."""
@@ -378,11 +370,11 @@ class DataSet:
         ids = ", ".join(f"{id} ({counts[id]} pixels)" for id in unknown[:4]) + (", ..." if len(unknown) > 4 else "")
         path, labelling = (self.names[i], self.row.labels[0][1]) if self.row.drawn else self._label_file(i)
         raise DataError(
-            f"{self.spec}: {path} has id {ids}, which labelling {labelling!r} does not name; use the data "
-            "set's official id files, or name the id in data/labels.py"
+            f"{self.spec}: {path} has id {ids}, which labelling {labelling!r} does not name; use the data set's "
+            "official id files, or name the id in data/labels.py"
         )
 
 
 @lru_cache
 def _table(space: str, labelling: str) -> np.ndarray:
-    return space_named(space).lookup(LABELLINGS[labelling], strict=True)
+    return space_named(space).lookup(LABELLINGS[labelling])

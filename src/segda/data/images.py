@@ -1,12 +1,10 @@
 """Image and label files: decoding them, and refusing what is not what it should be, with the way out.
 
-Decoders are lenient: a cut-off JPEG comes back grey below the cut, 16 bits become 8, an alpha channel
-    vanishes. Here the header is read first (a few bytes, no decoding), so that all of it is said before
-    anything is decoded.
+Decoders are lenient: a cut-off JPEG comes back grey below the cut, 16 bits become 8, an alpha channel vanishes. Here
+the header is read first (a few bytes, no decoding), so that all of it is said before anything is decoded.
 
-An image is an 8-bit RGB PNG or JPEG; pixels are taken as stored, without turning them by the camera's
-orientation tag, since labels are not turned either. A label is an 8-bit greyscale or a palette PNG, whose
-indices are the ids.
+An image is an 8-bit RGB PNG or JPEG; pixels are taken as stored, without turning them by the camera's orientation tag,
+since labels are not turned either. A label is an 8-bit greyscale PNG, or a palette PNG whose indices are the ids.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ MEGAPIXELS = 80
 """Larger pictures are refused: a few kilobytes of PNG can unpack to any size."""
 
 PNG_KINDS = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
-JPEG_KINDS = {1: "greyscale", 3: "RGB", 4: "CMYK"}
+JPEG_KINDS = {1: "greyscale JPEG", 3: "RGB", 4: "CMYK"}
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the markers that carry the frame's size
 JPEG_BARE = frozenset(range(0xD0, 0xD9)) | {0x01}  # the markers without a length
 
@@ -112,7 +110,7 @@ def read_image(path: Path) -> Tensor:
     """(3, H, W) uint8 RGB, a view of (H, W, 3) memory. DataError, naming the file, unless it is 8-bit RGB."""
     content, head = _open(path)
     if (head.bits, head.kind) != (8, "RGB"):
-        what = f"{path}: a {head.bits}-bit {head.kind} image, where 8-bit RGB is needed"
+        what = f"{path}: {head.kind} with {head.bits} bits a channel, where 8-bit RGB is needed"
         raise DataError(f"{what}; save it as 8-bit RGB, without an alpha channel")
     bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is None:
@@ -123,10 +121,11 @@ def read_image(path: Path) -> Tensor:
 def read_ids(path: Path) -> np.ndarray:
     """(H, W) uint8 ids of a label file: grey values of a greyscale PNG, indices of a palette PNG."""
     content, head = _open(path)
-    # Greyscale of 1, 2 or 4 bits is refused with the rest: Pillow would stretch its ids to 0..255.
+    # Greyscale of 1, 2 or 4 bits is refused with the rest: Pillow would stretch its ids to 0..255. So is JPEG: it keeps
+    # no id exactly.
     if head.kind != "palette" and (head.bits, head.kind) != (8, "greyscale"):
-        what = f"{path}: a {head.bits}-bit {head.kind} image, where a label is 8-bit greyscale or a palette"
-        raise DataError(f"{what} of ids; use the data set's id files, not its colour pictures")
+        what = f"{path}: {head.kind} with {head.bits} bits a channel, where a label is a PNG of ids, 8-bit greyscale"
+        raise DataError(f"{what} or palette; use the data set's id files, not its colour pictures")
     try:
         with Image.open(io.BytesIO(content)) as picture:
             return np.array(picture, dtype=np.uint8)

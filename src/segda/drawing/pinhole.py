@@ -1,11 +1,13 @@
 """A painter with a pinhole camera: polygons in metres become an image, and the ids of what each pixel shows.
 
-The camera stands at the origin, `height` above a flat ground, and looks along z; x is to the right, y is up from the ground:
+The camera stands at the origin, `height` above a flat ground, and looks along z; x is to the right, y is up from the
+ground:
 
     u = centre + focal x / z,    v = horizon + focal (height - y) / z        (pixels, to the right and down)
 
-Everything is painted from far to near. Beside the image, every silhouette goes into `ids`, without smoothing; an id is a row
-(class, plane, light), so that exact labels, depth and what glows at night are read from one buffer after the last stroke.
+Everything is painted from far to near. Beside the image, every silhouette goes into `ids`, without smoothing; an id is
+a row (class, plane, light), so that exact labels, depth and what glows at night are read from one buffer after the last
+stroke.
 """
 
 from __future__ import annotations
@@ -16,13 +18,12 @@ import cv2
 import numpy as np
 
 from segda.data.labels import SPACES
+from segda.drawing.paints import Colour
 
 CLASSES = {name: index for index, name in enumerate(SPACES["cityscapes-19"].classes)}
 NEAR, SKY_DEPTH = 0.6, 1000.0
 SUBPIXEL = 4
 """Polygon corners are given to OpenCV in sixteenths of a pixel."""
-
-Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,10 @@ class Plane:
 
 
 class Canvas:
-    """What has been painted so far; `lamps` and `beams` are sources of light (x, y, z), `spots` shadows on the ground."""
+    """What has been painted so far.
+
+    lamps, beams: sources of light (x, y, z). spots: shadows on the ground.
+    """
 
     def __init__(self, size: tuple[int, int], focal: float, centre: float, horizon: float, height: float):
         self.size = size
@@ -51,7 +55,7 @@ class Canvas:
         self.rows: list[tuple[int, float, float, float, Colour]] = []
         self.spots: list[tuple[float, float, float, float]] = []
         self.lamps: list[tuple[float, float, float]] = []
-        self.road = (0.0, 0.0, 0.0)
+        self.road = (0.0, 0.0, 0.0)  # see `street`: start, bend and half the distance of the lanes
         self.beams: list[tuple[float, float, float]] = []
 
     def new(self, name: str, plane: Plane, light: Colour = (0, 0, 0)) -> int:
@@ -63,7 +67,8 @@ class Canvas:
     def pixels(self, plane: Plane, points) -> np.ndarray:
         """(..., 2) local metres -> (..., 2) int32 sixteenths of a pixel."""
         points = np.asarray(points, np.float32)
-        depth = np.maximum(plane.z + plane.dz * points[..., 0], NEAR)
+        # Most planes face the camera: one depth for all corners.
+        depth = np.maximum(plane.z + plane.dz * points[..., 0], NEAR) if plane.dz else max(plane.z, NEAR)
         pixels = np.empty_like(points)
         pixels[..., 0] = self.centre + self.focal * (plane.x + plane.dx * points[..., 0]) / depth
         pixels[..., 1] = self.horizon + self.focal * (self.height - points[..., 1]) / depth
@@ -116,8 +121,11 @@ class Canvas:
         return np.array([row[4] for row in self.rows], np.float32)[self.ids]
 
     def depth(self, grounds: int) -> np.ndarray:
-        """(H, W) float32 metres along z. Ids below `grounds` lie on the ground, where depth = height / row ray; a plane's
-        depth is (z dx - x dz) / (dx - s dz) for the column ray s; the sky's is SKY_DEPTH."""
+        """(H, W) float32 metres along z.
+
+        Ids below `grounds` lie on the ground, where depth = height / row ray; a plane's depth is
+        (z dx - x dz) / (dx - s dz) for the column ray s; the sky's is SKY_DEPTH.
+        """
         across, down = self.rays()
         table = np.array([row[1:4] for row in self.rows], np.float32)
         times, dx, dz = (np.ascontiguousarray(column)[self.ids] for column in table.T)
@@ -132,26 +140,10 @@ ANGLES = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1).astype(np.float32)
 
 
-def shade(colour: Colour, factor: float) -> Colour:
-    """A colour `factor` times as bright."""
-    return tuple(min(255.0, max(0.0, channel * factor)) for channel in colour)
+class View:
+    """A painted street with what the weather needs to know of each pixel."""
 
-
-def vary(rng: np.random.Generator, colour: Colour, spread: float = 20) -> Colour:
-    """A colour near `colour`: a common and a separate change of each channel."""
-    common, *own = rng.uniform(-spread, spread, 4)
-    return tuple(
-        min(250.0, max(5.0, channel + common + 0.5 * change)) for channel, change in zip(colour, own, strict=True)
-    )
-
-
-def pick(rng: np.random.Generator, colours: tuple[Colour, ...], spread: float = 16) -> Colour:
-    """One of the colours, varied."""
-    return vary(rng, colours[rng.integers(len(colours))], spread)
-
-
-def value_noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> np.ndarray:
-    """(H, W) float32 in about [-1, 1]: random numbers on a grid `cells` wide, smoothly enlarged to `size`."""
-    rows = max(2, round(cells * size[0] / size[1]))
-    coarse = rng.uniform(-1, 1, (rows, cells)).astype(np.float32)
-    return cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC if cells < size[1] else cv2.INTER_AREA)
+    def __init__(self, canvas: Canvas, grounds: int):
+        self.canvas = canvas
+        self.label, self.depth = canvas.label(), canvas.depth(grounds)
+        self.ground = canvas.ids < grounds

@@ -1,0 +1,64 @@
+"""Validation images beside two runs' predictions, as one picture for a document.
+
+    python benchmarks/picture.py SOURCE_ONLY_RUN ADAPTED_RUN OUT.png [IMAGES]
+
+The images are spread evenly over the first data set of the adapted run's recipe, which is read where the run found it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from segda.commands.evaluate import open_labelled
+from segda.evaluation.inference import label_of
+from segda.evaluation.pictures import coloured, shrunk
+from segda.hardware import autocast, pick_device, pick_precision
+from segda.run import data_root, load_network, load_recipe_of, space_of
+
+WIDTH = 320
+"""Pixels of one image in the picture."""
+
+
+def main(source_only: Path, adapted: Path, out: Path, count: int) -> None:
+    recipe = load_recipe_of(adapted)
+    space, device = space_of(recipe), pick_device("auto")
+    precision = pick_precision("auto", device)
+    dataset = open_labelled(recipe.evaluate.data[0], data_root(recipe, None), space)
+    networks = {
+        load_recipe_of(run).method["name"].replace("_", " "): load_network(run, "student", device)
+        for run in (source_only, adapted)
+    }
+    titles = [dataset.spec, "ground truth", *networks]
+    figure = Figure(figsize=(3.2 * len(titles), 2.45 * count + 0.5), dpi=100, layout="constrained")
+    cells = figure.subplots(count, len(titles), squeeze=False)
+    for row, index in zip(cells, np.linspace(0, len(dataset) - 1, count).round().astype(int), strict=True):
+        scene = dataset.read(int(index), label=True)
+        labels = [scene.label] + [
+            label_of(network, scene.image, recipe.evaluate, device, autocast(device, precision)).cpu()
+            for network in networks.values()
+        ]
+        pictures = [scene.image.permute(1, 2, 0).numpy()] + [coloured(label.numpy(), space) for label in labels]
+        for cell, picture in zip(row, pictures, strict=True):
+            cell.imshow(shrunk(picture, WIDTH, flat=cell is not row[0]), interpolation="nearest")
+            cell.set_axis_off()
+        for cell, label in zip(row[2:], labels[1:], strict=True):
+            asked = scene.label < len(space.classes)
+            right = (label[asked].to(torch.uint8) == scene.label[asked]).float().mean()
+            cell.set_title(f"{right:.0%} of pixels right", fontsize=9)
+    for cell, title in zip(cells[0], titles, strict=True):
+        cell.set_title(f"{title}\n{cell.get_title()}".strip(), fontsize=11)
+    patches = [Patch(color=np.array(colour) / 255, label=name) for name, colour in space.colours.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=11, fontsize=8, frameon=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(out)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:4]), int(sys.argv[4]) if len(sys.argv) > 4 else 3)
