@@ -1,8 +1,6 @@
-"""`segda check-data`: is this data set whole, and what is in it: counts, sizes, class shares, faults, a sheet
-to look at.
+"""`segda check-data`: is this data set whole, and what is in it: counts, sizes, class shares, faults, a picture.
 
-Every file is read; faults are collected, not stopped at. A data set without any label file is usable as a
-target only.
+Every file is read; faults are collected, not stopped at. A data set without any label file is usable as a target only.
 """
 
 from __future__ import annotations
@@ -33,11 +31,12 @@ LISTED = 20
 
 @dataclass
 class DataReport:
-    """What check_data found. `faults`: kind -> one line for each, all of them; `sizes`: (width, height) ->
-    images.
+    """What check_data found.
 
-    census: (C + 1,) pixels of each class over all readable labels, the ignored ones last; seen: images with
-        the class.
+    faults: kind -> one line for each, all of them.
+    sizes: (width, height) -> images.
+    census: (C + 1,) pixels of each class over all readable labels, the ignored ones last.
+    seen: (C + 1,) images with the class.
     """
 
     spec: str
@@ -71,8 +70,7 @@ def check_data(
     out: Path | None = None,
     track: Track = quietly,
 ) -> DataReport:
-    """Read every file of `name:split[:condition]` and report on it; with `out`, draw a contact sheet into
-    that folder.
+    """Read every file of `name:split[:condition]` and report on it; with `out`, draw a contact sheet into that folder.
 
     RecipeError or DataError only if there is nothing to read: unknown name, missing folder, empty split.
     """
@@ -193,7 +191,7 @@ INK, PAPER = (20, 20, 20), (255, 255, 255)
 def contact_sheet(data: DataSet, chosen: Sequence[int], labelled: Sequence[bool], report: DataReport) -> Image.Image:
     """Pictures of the data set, each beside itself with its label laid over it, and what the colours mean.
 
-    Ignored pixels stay as they are in the image, greyed.
+    Ignored pixels are hatched.
     """
     tiles = [_tile(data, i, known) for i, known in zip(chosen, labelled, strict=True)]
     rows = [tiles[k : k + PAIRS_A_ROW] for k in range(0, len(tiles), PAIRS_A_ROW)]
@@ -226,20 +224,25 @@ def contact_sheet(data: DataSet, chosen: Sequence[int], labelled: Sequence[bool]
 def _legend(space: Space, report: DataReport) -> list[tuple[tuple[int, int, int], str]]:
     """Colour and text of each class that is there, commonest first."""
     total = max(int(report.census.sum()), 1)
-    order = sorted(zip(space.colours.items(), report.census, strict=False), key=lambda entry: -entry[1])
-    return [(colour, f"{name}  {100 * n / total:.2f} %") for (name, colour), n in order if n]
+    order = sorted(zip(space.colours.items(), report.census[:-1], strict=True), key=lambda entry: -entry[1])
+    entries = [(colour, f"{name}  {100 * n / total:.2f} %") for (name, colour), n in order if n]
+    ignored = report.census[-1]
+    return [*entries, (PAPER, f"hatched: ignored  {100 * ignored / total:.2f} %")] if ignored else entries
 
 
 def _tile(data: DataSet, i: int, labelled: bool) -> tuple[str, np.ndarray]:
-    """Name, and (h, 2 TILE, 3) uint8: the image, and the image under its label."""
+    """Name, and (h, 2 TILE, 3) uint8: the image, and the image under its label; h is 2 TILE at most."""
     scene = data.read(i, label=labelled)
     pixels = np.ascontiguousarray(scene.image.permute(1, 2, 0).numpy())
-    size = (TILE, max(1, round(pixels.shape[0] * TILE / pixels.shape[1])))
+    size = (TILE, min(2 * TILE, max(1, round(pixels.shape[0] * TILE / pixels.shape[1]))))
     image = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     if scene.label is None:
         return data.names[i], np.concatenate([image, np.full_like(image, 235)], 1)
     label = cv2.resize(scene.label.numpy(), size, interpolation=cv2.INTER_NEAREST_EXACT)
     known = (label < len(data.space.classes))[..., None]
     grey = image.mean(2, keepdims=True)
-    over = np.where(known, OVERLAY * data.space.palette()[label] + (1 - OVERLAY) * grey, 0.5 * grey + 100)
+    # Hatched, because every plain grey or black is the colour of some class in some space.
+    stripes = 255.0 * (np.add.outer(np.arange(size[1]), np.arange(size[0])) % 8 < 4)[..., None]
+    colour = np.where(known, data.space.palette()[label], stripes)
+    over = OVERLAY * colour + (1 - OVERLAY) * grey
     return data.names[i], np.concatenate([image, over.round().astype(np.uint8)], 1)

@@ -59,7 +59,7 @@ def _png_header(content: bytes) -> Header:
         length, name = struct.unpack_from(">I4s", content, at)
         at += 12 + length
         if name == b"IEND":
-            whole = at <= len(content)
+            whole = True
             break
     return Header(height, width, bits, PNG_KINDS.get(colour, f"colour type {colour}"), whole)
 

