@@ -1,5 +1,5 @@
 """The data pipeline against recorded outputs of EB_DA / DAFormer (mmsegmentation 0.16): see
-golden/daformer_ebda/README.md.
+golden/README.md.
 """
 
 import numpy as np
