@@ -15,9 +15,6 @@ from segda.recipe import Recipe, parse_recipe
 # Two test processes on two cores: more threads would only wait for each other.
 torch.set_num_threads(1)
 
-SIZE = (48, 64)
-"""Height, width of the small CamVid's images."""
-
 FRAMES = {
     "train": (
         "0006R0_f01",
@@ -66,7 +63,9 @@ METHOD_SETTINGS = {
 
 
 def write_camvid(root: Path, frames: dict[str, tuple[str, ...]] = FRAMES) -> Path:
-    """Images and labels in the layout of the public release: blocks of classes, coloured by class, darker at dusk."""
+    """Images and labels, 48 x 64, in the layout of the public release: blocks of classes, coloured by class, darker at
+    dusk.
+    """
     for split, names in frames.items():
         for name in names:
             rng = np.random.default_rng(sum(name.encode()))

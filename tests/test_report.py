@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import write_camvid
 from segda import run as runs
 from segda.commands.evaluate import evaluate
 from segda.commands.report import POINTS, _series, report
 from segda.errors import DataError, RunError
 from segda.evaluation.metrics import read_reports
-from small_run import DUSK, SPACE, write_camvid, write_run
+from small_run import DUSK, SPACE, write_run
 
 
 class Page(HTMLParser):
@@ -40,14 +41,15 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return write_camvid(tmp_path_factory.mktemp("data"), count=5)
+    frames = tuple(f"0001TP_{index}" for index in range(101, 106))
+    return write_camvid(tmp_path_factory.mktemp("data"), {"test": frames})
 
 
 @pytest.fixture
 def run(tmp_path, root):
     """A run with teacher, scored twice in training and once after it."""
     run = write_run(tmp_path / "ebda", teacher=True, report_images=3)
-    for step in (20, 40):
+    for step in (2, 4):
         runs.append_log(run, {"step": step, "evaluation": DUSK, "student": 0.4, "teacher": None})
     (run / "environment.json").write_text(json.dumps({"device": "cpu", "target_labels_read": False}))
     evaluate(run, [DUSK], root)
@@ -72,7 +74,7 @@ def test_the_page_needs_nothing_from_outside(run, before, root):
 
 def test_it_says_what_was_run_and_that_no_target_label_was_read(run, root):
     page = Page(report(run, root=root))
-    for said in ("source_only: camvid:train:day → camvid:train:dusk", "40 of 40 steps", "seed 0", DUSK):
+    for said in ("source_only: camvid:train:day → camvid:train:dusk", "4 of 4 steps", "seed 3", DUSK):
         assert said in page.text
     assert "No target label was read in training." in page.text
 
@@ -98,12 +100,12 @@ def test_each_picture_row_has_image_truth_both_predictions_and_entropy(run, befo
     page = Page(report(run, before, root=root))
     alts = [attrs["alt"] for attrs in page.all("img")]
     # Three of five images, spread evenly: the first, the middle one, the last.
-    assert [alt.split(":")[0] for alt in alts[::5]] == ["0001TP_000000", "0001TP_000002", "0001TP_000004"]
+    assert [alt.split(":")[0] for alt in alts[::5]] == ["0001TP_101", "0001TP_103", "0001TP_105"]
     kinds = [alt.split(": ")[1].split(",")[0] for alt in alts[:5]]
     assert kinds == ["image", "truth", "plain", "adapted", "entropy"]
     with Image.open(io.BytesIO(base64.b64decode(page.all("img")[1]["src"].partition(",")[2]))) as truth:
         ours = np.array(truth.convert("RGB"))
-    with Image.open(root / "camvid" / "testannot" / "0001TP_000000.png") as label:
+    with Image.open(root / "camvid" / "testannot" / "0001TP_101.png") as label:
         assert (ours == SPACE.palette()[np.where(np.array(label) == 11, 255, np.array(label))]).all()
 
 
@@ -139,7 +141,7 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path, root):
     run, other = write_run(tmp_path / "<img src=x onerror=alert(1)>"), write_run(tmp_path / evil, seed=3)
     for each in (run, other):
         evaluate(each, [DUSK], root)
-    runs.append_log(run, {"step": 50, "<script>": 1.0, "lr/<b>": 0.1, 'lr/"$\\frac$': 0.1, "seconds": 1})
+    runs.append_log(run, {"step": 5, "<script>": 1.0, "lr/<b>": 0.1, 'lr/"$\\frac$': 0.1, "seconds": 1})
     (run / "environment.json").write_text(json.dumps({"<script>": ["<script>", "</style>"], "host": {"<b>": "</pre>"}}))
     page = Page(report(run, other, root=root))
     assert not page.all("script") and not page.all("b")

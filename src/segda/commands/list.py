@@ -50,7 +50,10 @@ def _networks() -> list[tuple[str, ...]]:
 
 
 def _datasets() -> list[tuple[str, ...]]:
-    return [(name, ", ".join(row.splits), ", ".join(conditions_of(name)), row.space) for name, row in DATASETS.items()]
+    return [
+        (name, row.doc, ", ".join(row.splits), ", ".join(conditions_of(name)), row.space)
+        for name, row in DATASETS.items()
+    ]
 
 
 def _recipes() -> list[tuple[str, ...]]:
@@ -72,7 +75,7 @@ def _recipes() -> list[tuple[str, ...]]:
 TITLES: dict[What, tuple[str, ...]] = {
     "methods": ("method", "what it is", "settings ([optional])"),
     "networks": ("network", "what it is", "settings ([optional])"),
-    "datasets": ("data set", "splits", "conditions", "label space"),
+    "datasets": ("data set", "what it is", "splits", "conditions", "label space"),
     "recipes": ("recipe", "source", "target", "network", "steps"),
 }
 ROWS = {"methods": _methods, "networks": _networks, "datasets": _datasets, "recipes": _recipes}
