@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from segda.data.stream import loader
+from segda.progress import quietly
 from segda.recipe import load_recipe, shipped
 from segda.training import loop
 
@@ -29,7 +30,7 @@ def trace(name: str) -> dict[str, list[float]]:
         "data.batch=2", "data.source_augment.crop=[64, 64]", "data.target_augment.crop=[64, 64]", "optim.warmup=5",
         "evaluate.data=[]", "device=cpu", "precision='32'",
     )  # fmt: skip
-    training = loop.assemble(recipe, Path(), None, lambda items, title: items, lambda line: None)
+    training = loop.assemble(recipe, Path(), None, quietly, lambda line: None)
     logs: dict[str, list[float]] = {}
     for batch in loader(training.pairs, recipe.data.batch, 0, STEPS, 0, recipe.seed):
         log = training.step(batch)

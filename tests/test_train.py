@@ -15,6 +15,7 @@ from segda import run as runs
 from segda.commands.train import train
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.methods import METHODS
+from segda.progress import quietly
 from segda.training import loop
 
 
@@ -67,10 +68,10 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, t
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(recipe, whole, say=quiet)
 
-    training = loop.assemble(recipe, camvid, stopped, lambda items, title: items, quiet)
+    training = loop.assemble(recipe, camvid, stopped, quietly, quiet)
     runs.begin(stopped, recipe)
     # Log lines after the checkpoint: the run died between two saves.
-    loop.fit(training, stopped, quiet, lambda items, title: items, stop=2)
+    loop.fit(training, stopped, quiet, quietly, stop=2)
     runs.append_log(stopped, {"step": 3, "source": 0.0})
     train(recipe, stopped, resume=True, say=quiet)
     assert same(weights_of(stopped), weights_of(whole))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -17,8 +17,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-Track = Callable[[Sequence[Any], str], Iterable[Any]]
-"""Goes through a sequence and shows how far it is, under a title."""
+
+class Track(Protocol):
+    """Goes through a sequence and shows how far it is, under a title.
+
+    lines: also where there is no terminal, as plain lines; False for work that says how far it is by itself.
+    """
+
+    def __call__(self, items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[Any]: ...
+
 
 QUIET_SECONDS = 2.0
 """Nothing is shown of what takes less."""
@@ -27,15 +34,17 @@ LINE_SECONDS = 20.0
 """Time between two plain lines."""
 
 
-def quietly(items: Sequence[Any], title: str) -> Iterable[Any]:
+def quietly(items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[Any]:
     """Shows nothing."""
     return items
 
 
-def shown(items: Sequence[Any], title: str) -> Iterator[Any]:
+def shown(items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[Any]:
     """Shows on standard error, if it takes longer than two seconds."""
     console = Console(stderr=True)
-    yield from _bar(items, title, console) if console.is_terminal else _lines(items, title)
+    if console.is_terminal:
+        return _bar(items, title, console)
+    return _lines(items, title) if lines else items
 
 
 def _bar(items: Sequence[Any], title: str, console: Console) -> Iterator[Any]:

@@ -130,7 +130,8 @@ def fit(training: Training, run: Path, say: Say, track: Track, stop: int | None 
     last = recipe.steps if stop is None else min(stop, recipe.steps)
     sums: dict[str, torch.Tensor] = {}
     begin, since = time.monotonic(), training.t
-    for batch in loader(training.pairs, recipe.data.batch, training.t, last, recipe.data.workers, recipe.seed):
+    batches = loader(training.pairs, recipe.data.batch, training.t, last, recipe.data.workers, recipe.seed)
+    for batch, _ in zip(batches, track(range(training.t, last), "training", lines=False), strict=True):
         terms = training.step(batch)
         sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
 
