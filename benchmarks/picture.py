@@ -1,8 +1,8 @@
-"""Validation images beside two runs' predictions, as one picture for a document.
+"""Validation images beside the students' predictions of several runs, as one picture for a document.
 
-    python benchmarks/picture.py SOURCE_ONLY_RUN ADAPTED_RUN OUT.png [IMAGES]
+    python benchmarks/picture.py OUT.png IMAGES RUN...
 
-The images are spread evenly over the first data set of the adapted run's recipe, which is read where the run found it.
+IMAGES of the first data set of the last run's recipe, evenly spread. A column is titled by its run folder's name.
 """
 
 from __future__ import annotations
@@ -26,15 +26,12 @@ WIDTH = 320
 """Pixels of one image in the picture."""
 
 
-def main(source_only: Path, adapted: Path, out: Path, count: int) -> None:
-    recipe = load_recipe_of(adapted)
+def main(out: Path, count: int, runs: list[Path]) -> None:
+    recipe = load_recipe_of(runs[-1])
     space, device = space_of(recipe), pick_device("auto")
     precision = pick_precision("auto", device)
     dataset = open_labelled(recipe.evaluate.data[0], data_root(recipe, None), space)
-    networks = {
-        load_recipe_of(run).method["name"].replace("_", " "): load_network(run, "student", device)
-        for run in (source_only, adapted)
-    }
+    networks = {run.name: load_network(run, "student", device) for run in runs}
     titles = [dataset.spec, "ground truth", *networks]
     figure = Figure(figsize=(3.2 * len(titles), 2.45 * count + 0.5), dpi=100, layout="constrained")
     cells = figure.subplots(count, len(titles), squeeze=False)
@@ -61,4 +58,4 @@ def main(source_only: Path, adapted: Path, out: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), int(sys.argv[4]) if len(sys.argv) > 4 else 3)
+    main(Path(sys.argv[1]), int(sys.argv[2]), [Path(run) for run in sys.argv[3:]])
