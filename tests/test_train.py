@@ -14,6 +14,7 @@ from conftest import small_recipe
 from segda import run as runs
 from segda.commands.train import train
 from segda.errors import DataError, RecipeError, RunError, WeightsError
+from segda.hardware import leave_cores
 from segda.methods import METHODS
 from segda.progress import quietly
 from segda.training import loop
@@ -99,6 +100,22 @@ def test_the_numbers_do_not_depend_on_the_workers(camvid, tmp_path):
     train(recipe, tmp_path / "none", say=quiet)
     train(recipe.override("data.workers=1"), tmp_path / "one", say=quiet)
     assert same(weights_of(tmp_path / "none"), weights_of(tmp_path / "one"))
+
+
+def test_loader_processes_get_cores_of_their_own(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    try:
+        for workers, threads in ((1, 3), (3, 1), (9, 1)):
+            leave_cores(workers)
+            assert torch.get_num_threads() == threads
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        torch.set_num_threads(2)
+        leave_cores(3)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_check_writes_nothing_and_says_what_a_run_will_take(camvid, tmp_path):

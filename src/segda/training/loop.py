@@ -20,7 +20,7 @@ from segda.data.datasets import DataSet, open_data
 from segda.data.stream import Pairs, class_statistics, loader
 from segda.errors import RunError, WeightsError
 from segda.evaluation.metrics import Report
-from segda.hardware import autocast, peak_memory, pick_device, pick_precision
+from segda.hardware import autocast, leave_cores, peak_memory, pick_device, pick_precision
 from segda.methods import METHODS
 from segda.methods.method import Method
 from segda.networks import NETWORKS
@@ -96,6 +96,7 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: 
     """Builds the whole run from a recipe, the cheap checks first. Class statistics are cached in the folder `cache`."""
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
+    leave_cores(recipe.data.workers)
     space = runs.space_of(recipe)
     source, target = (open_data(spec, root, space) for spec in (recipe.data.source, recipe.data.target))
     scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
