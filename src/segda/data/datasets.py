@@ -113,8 +113,10 @@ DATASETS: dict[str, Row] = {
 }
 
 STREETS_SIZE = (256, 512)
-STREETS_KEPT = 600
-"""Drawn scenes kept in memory by each process: drawing one takes far longer than reading a file."""
+STREETS_KEPT = 1100
+"""Drawn scenes kept in memory by each process, half a megabyte each: all of two domains' training scenes and some.
+Drawing one takes far longer than reading a file.
+"""
 
 
 def default_root() -> Path:
