@@ -1,4 +1,4 @@
-# make demo   train, compare and report on drawn streets, from nothing (about five minutes on two cores)
+# make demo   train, compare and report on drawn streets, from nothing (three to five minutes on two cores)
 # make test   run all tests, from nothing
 # make lint   format and lint
 #

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from segda.scene import Scene
@@ -24,4 +23,5 @@ def confident_fraction(logits: Tensor, target: Scene, threshold: float) -> Scene
 
 def confidence(pseudo: Scene) -> Tensor:
     """The largest pixel weight of a pseudo-labelled scene: its confident share, for the log."""
-    return torch.zeros(()) if pseudo.weight is None else pseudo.weight.max()
+    assert pseudo.weight is not None
+    return pseudo.weight.max()
