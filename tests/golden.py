@@ -36,6 +36,11 @@ class Golden:
         draws = np.random.Generator(np.random.Philox(key=key)).standard_normal(shape)
         return np.asarray(draws, np.float32)
 
+    def integers(self, name: str, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Uniform int64 in low .. high - 1, the same wherever the name is the same."""
+        key = zlib.crc32(name.encode()) + self.offset
+        return np.random.Generator(np.random.Philox(key=key)).integers(low, high, size=shape)
+
     def _path(self, name: str) -> Path:
         # The recorded sets as published keep arrays in values/ and model lists in models/.
         places = [self.folder / name, self.folder / "values" / name, self.folder / "models" / name]

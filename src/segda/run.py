@@ -5,6 +5,7 @@ environment.json       versions, machine, command
 log.jsonl              one JSON object a line: training scalars, evaluations
 last.pt                everything that training needs to go on
 network.safetensors    the student; teacher.safetensors the teacher, where the method has one
+snapshots/             the student every `keep_every` steps, as network-0002000.safetensors
 reports/*.json         evaluations, one file a data set
 report.html            curves, tables and pictures
 """
@@ -57,8 +58,9 @@ def begin(out: Path, recipe: Recipe) -> None:
     try:
         for name in ("recipe.yaml", "log.jsonl", "last.pt", "report.html", *FILES.values()):
             (out / name).unlink(missing_ok=True)
-        if (out / "reports").exists():
-            shutil.rmtree(out / "reports")
+        for name in ("reports", "snapshots"):
+            if (out / name).exists():
+                shutil.rmtree(out / name)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(out, error) from error
@@ -139,28 +141,45 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
         ) from error
 
 
-def save_network(run: Path, which: Which, network: Network, network_spec: Mapping[str, Any], step: int) -> None:
-    """The network's tensors and, as metadata, what is needed to build it again."""
+def save_network(path: Path, network: Network, network_spec: Mapping[str, Any], step: int | None) -> None:
+    """The network's tensors and, as metadata, what is needed to build it again; step: None where nobody knows it."""
     facts = {
         "network": json.dumps(network_spec),
         "class_names": json.dumps(network.class_names),
-        "step": str(step),
+        **({} if step is None else {"step": str(step)}),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with whole(run / FILES[which]) as partial:
+    with whole(path) as partial:
         try:
             save_file(tensors, partial, metadata={"format": "pt", **facts})
         except SafetensorError as error:
-            raise RunError(
-                f"cannot write {run / FILES[which]}: {error}; free space or choose another folder"
-            ) from error
+            raise RunError(f"cannot write {path}: {error}; free space or choose another folder") from error
 
 
-def load_network(run: str | Path, which: Which = "student", device: torch.device | str = "cpu") -> Network:
-    """The trained network of a run folder, in evaluation mode. WeightsError when it is missing or does not fit."""
+def snapshot_path(run: Path, step: int) -> Path:
+    return run / "snapshots" / f"network-{step:07d}.safetensors"
+
+
+def snapshots(run: Path) -> dict[int, Path]:
+    """Step -> file of each snapshot of a run's student, the earliest first."""
+    found = (run / "snapshots").glob("network-*.safetensors")
+    return {int(path.stem.removeprefix("network-")): path for path in sorted(found)}
+
+
+def load_network(
+    run: str | Path, which: Which = "student", device: torch.device | str = "cpu", step: int | None = None
+) -> Network:
+    """The trained network of a run folder, in evaluation mode: the last, or the student's snapshot after `step`.
+
+    WeightsError when it is missing or does not fit.
+    """
     run = Path(run)
     recipe = load_recipe_of(run)
-    path = run / FILES[which]
+    path = run / FILES[which] if step is None else snapshot_path(run, step)
+    if not path.is_file() and step is not None:
+        raise WeightsError(
+            f"{run} has no snapshot of step {step}; it has: {', '.join(map(str, snapshots(run))) or 'none'}"
+        )
     if not path.is_file():
         has = [name for name, file in FILES.items() if (run / file).is_file()]
         raise WeightsError(
@@ -199,12 +218,13 @@ def fit(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
     network.load_state_dict(dict(tensors))
 
 
-def step_of(run: Path, which: Which = "student") -> int:
-    """The training step at which a run's network was saved."""
+def step_of(run: Path, which: Which = "student") -> int | None:
+    """The training step at which a run's network was saved; None for one that was trained elsewhere."""
     from safetensors import safe_open
 
     with safe_open(run / FILES[which], "pt") as file:
-        return int((file.metadata() or {}).get("step", 0))
+        step = (file.metadata() or {}).get("step")
+    return None if step is None else int(step)
 
 
 def space_of(recipe: Recipe) -> Space:

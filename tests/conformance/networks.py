@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,22 +9,12 @@ from torch import Tensor
 
 from golden import Golden
 from segda.networks import MiTDAFormer
-from segda.networks.weights import OFFICIAL, check, our_names, translate
+from segda.networks.checkpoints import LAYOUTS
+from segda.networks.names import to_ours
 
 GOLDEN = Golden("daformer_ebda")
 
-DECODER = {
-    r"embed_layers\.(\d)\.proj": r"embed.\1",
-    r"fuse_layer\.aspp_modules\.0\.conv": "branches.0.0",
-    r"fuse_layer\.aspp_modules\.0\.bn": "branches.0.1",
-    r"fuse_layer\.aspp_modules\.(\d)\.depthwise_conv\.conv": r"branches.\1.0.0",
-    r"fuse_layer\.aspp_modules\.(\d)\.depthwise_conv\.bn": r"branches.\1.0.1",
-    r"fuse_layer\.aspp_modules\.(\d)\.pointwise_conv\.conv": r"branches.\1.1.0",
-    r"fuse_layer\.aspp_modules\.(\d)\.pointwise_conv\.bn": r"branches.\1.1.1",
-    r"fuse_layer\.bottleneck\.conv": "fuse.0",
-    r"fuse_layer\.bottleneck\.bn": "fuse.1",
-    "conv_seg": "classify",
-}
+NAMES = LAYOUTS["daformer"]
 
 
 def generated(name: str, shape: list[int], kind: str) -> Tensor:
@@ -47,24 +34,15 @@ def generated(name: str, shape: list[int], kind: str) -> Tensor:
     return torch.from_numpy(values[kind]())
 
 
-def decoder_name(theirs: str) -> str:
-    module, _, parameter = theirs.removeprefix("decode_head.").rpartition(".")
-    ours = [re.sub(pattern, name, module) for pattern, name in DECODER.items() if re.fullmatch(pattern, module)]
-    assert len(ours) == 1, theirs
-    return f"{ours[0]}.{parameter}"
-
-
 def authors_network(encoder: str) -> MiTDAFormer:
     """The network with the generated weights, which reach it by the authors' names."""
     theirs = {name: generated(name, *row) for name, row in GOLDEN.json(f"daformer_mit_{encoder}.json").items()}
     # Without memory until the weights are there: B5 has 85 million.
     with torch.device("meta"):
         network = build(encoder)
-    style, encoder_tensors, ignored = translate(theirs, Path(encoder))
-    assert style == "official MiT"
-    check(network.encoder, encoder_tensors, Path(encoder))
-    network.encoder.load_state_dict(encoder_tensors, assign=True)
-    network.decoder.load_state_dict({decoder_name(name): theirs[name] for name in ignored}, assign=True)
+    found, unknown = to_ours(theirs, NAMES.ours, GOLDEN.folder)
+    loaded = network.load_state_dict(found, assign=True, strict=False)
+    assert (unknown, loaded.unexpected_keys, loaded.missing_keys) == ([], [], ["mean", "deviation"])
     return network.eval()
 
 
@@ -101,12 +79,7 @@ def test_groups_of_parameters_are_the_authors():
     theirs = {"encoder": "lr=6e-05,wd=0.01", "norm": "lr=6e-05,wd=0", "head": "lr=0.0006,wd=0.01"}
     assert set(theirs.values()) == set(groups)
     for group, key in theirs.items():
-        expected = set()
-        for name in groups[key]["names"]:
-            if name.startswith("decode_head."):
-                expected.add("decoder." + decoder_name(name))
-            else:
-                expected.update("encoder." + ours for ours in our_names(name, OFFICIAL, first=1))
+        expected = {ours for name in groups[key]["names"] for ours in NAMES.ours(name)}
         assert {names[id(parameter)] for parameter in network.groups()[group]} == expected
     # Their keys and values are one matrix, ours two: 8 blocks, weight and bias.
     assert {group: len(parameters) for group, parameters in network.groups().items()} == {

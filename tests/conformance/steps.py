@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from conformance.networks import GOLDEN, decoder_name, generated
+from conformance.networks import GOLDEN, NAMES, generated
 from segda.data.labels import space_named
 from segda.methods import METHODS
 from segda.networks import MiTDAFormer
-from segda.networks.weights import OFFICIAL, our_names, translate
+from segda.networks.names import to_ours
 from segda.recipe import build
 from segda.scene import Batch, Scene
 from segda.training.step import train_step
@@ -28,12 +28,9 @@ def authors_network(prefix: str, multiply: float) -> MiTDAFormer:
     )
     theirs = {name: generated(prefix + name, *row) for name, row in GOLDEN.json("daformer_mit_b0.json").items()}
     theirs["decode_head.conv_seg.weight"] *= multiply
-    _, encoder, rest = translate(theirs, GOLDEN.folder)
-    network.encoder.load_state_dict(encoder)
-    network.decoder.load_state_dict({decoder_name(name): theirs[name] for name in rest})
+    found, _ = to_ours(theirs, NAMES.ours, GOLDEN.folder)
     # Recorded on normalised images.
-    network.mean.zero_()
-    network.deviation.fill_(1)
+    network.load_state_dict(found | {"mean": torch.zeros(3, 1, 1), "deviation": torch.ones(3, 1, 1)})
     return network
 
 
@@ -70,10 +67,8 @@ def batch_of(t: int, recorded: dict) -> Batch:
 
 
 def our_name(theirs: str) -> str | None:
-    if theirs.startswith("decode_head."):
-        return "decoder." + decoder_name(theirs)
-    names = our_names(theirs, OFFICIAL, first=1)
-    return "encoder." + names[0] if len(names) == 1 else None  # keys and values are one matrix with them
+    names = NAMES.ours(theirs)
+    return names[0] if len(names) == 1 else None  # keys and values are one matrix with them
 
 
 @pytest.mark.parametrize("name", ["daformer", "ebda"])

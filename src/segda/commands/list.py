@@ -10,8 +10,7 @@ from rich.text import Text
 
 from segda.data.datasets import DATASETS, conditions_of
 from segda.methods import METHODS
-from segda.networks import NETWORKS
-from segda.networks.encoders import ENCODERS
+from segda.networks import ENCODERS_OF, NETWORKS
 from segda.recipe import load_recipe, shipped
 
 What = Literal["methods", "networks", "datasets", "recipes"]
@@ -44,7 +43,7 @@ def _methods() -> list[tuple[str, ...]]:
 
 def _networks() -> list[tuple[str, ...]]:
     return [
-        (name, _first_line(cls), f"{_settings(cls, 'class_names')} (encoders: {', '.join(ENCODERS)})")
+        (name, _first_line(cls), f"{_settings(cls, 'class_names')} (encoders: {', '.join(ENCODERS_OF[name])})")
         for name, cls in NETWORKS.items()
     ]
 

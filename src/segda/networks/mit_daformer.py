@@ -50,6 +50,8 @@ class MiTDAFormer(Network):
                 raise RecipeError(f"network.{key}: {rate} is not in [0, 1)")
         self.class_names = tuple(class_names)
         self.fill = MEAN
+        self.heads = ("main",)
+        self.align_corners = False
         self.encoder = MiT(encoder, drop_path=drop_path)
         self.stride = self.encoder.stride
         self.decoder = SepASPP(
@@ -79,6 +81,10 @@ class MiTDAFormer(Network):
 
     def infer(self, image: Tensor) -> Tensor:
         return self(image).logits
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """At the image's size already: mmsegmentation upsamples twice, to the input's size and then to the label's."""
+        return self.infer(image)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """encoder: all but its layer norms; norm: those; head: the whole decoder, batch norm included."""

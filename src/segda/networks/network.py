@@ -1,12 +1,13 @@
-"""The contract between networks and everything else: five functions and four facts.
+"""The contract between networks and everything else: six functions and six facts.
 
     forward(image) -> Output        what is supervised in training
-    infer(image) -> logits          what is used afterwards
+    infer(image) -> logits          what is used afterwards, at the image's size
+    coarse(image) -> logits         the same before its last upsampling; evaluation brings them to a label's size
     features(image) -> levels       the encoder's maps, finest first
     decode(features) -> logits      of the encoder's maps, at their own resolution
-    groups() -> parameters          {"encoder": [...], "norm": [...], "head": [...]}
+    groups() -> parameters          by name: "head" for what is no encoder, any other names for parts of the encoder
 
-    class_names, stride, fill, origin
+    class_names, stride, fill, origin, heads, align_corners
 
 Images are `(B, 3, H, W)` RGB in [0, 1]; the network owns its normalisation (buffers) and its upsampling.
 Concrete networks are not subclassed: to vary one, wrap it.
@@ -15,11 +16,12 @@ Concrete networks are not subclassed: to vary one, wrap it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from segda.errors import RecipeError
 from segda.scene import Box
 
 
@@ -52,12 +54,16 @@ class Network(nn.Module, ABC):
     stride: pixels per cell of the deepest feature map; image sides should be multiples of it.
     fill: RGB in [0, 1] of a pixel that the network sees as zero (its normalisation's mean).
     origin: what its weights started from, in one line for the log.
+    heads: names of the heads in `forward`'s output, "main" first.
+    align_corners: how its logits are upsampled (torch's `interpolate`, bilinear).
     """
 
     class_names: tuple[str, ...]
     stride: int
     fill: tuple[float, float, float]
     origin: str
+    heads: tuple[str, ...]
+    align_corners: bool
 
     @property
     def classes(self) -> int:
@@ -76,4 +82,17 @@ class Network(nn.Module, ABC):
     def infer(self, image: Tensor) -> Tensor: ...
 
     @abstractmethod
+    def coarse(self, image: Tensor) -> Tensor: ...
+
+    @abstractmethod
     def groups(self) -> dict[str, list[nn.Parameter]]: ...
+
+
+def of_each_head(network: Network, setting: str, values: Mapping[str, float]) -> dict[str, float]:
+    """A method's setting that has one value for each head, in the heads' order; RecipeError when it has others."""
+    if set(values) != set(network.heads):
+        raise RecipeError(
+            f"method.{setting}: is for {', '.join(values) or 'no head'}, but the network's heads are "
+            f"{', '.join(network.heads)}; give one value for each"
+        )
+    return {head: values[head] for head in network.heads}

@@ -5,8 +5,9 @@
     a file                   .safetensors, or .pth .pt .bin .ckpt: only tensors are read, no code in it runs
     a folder                 of Hugging Face's kind (model.safetensors), or a run (network.safetensors)
 
-The names in a file may be those of any style in STYLES, alone or inside a whole network. What a file holds
-besides the encoder is left out, and said so; an encoder that is not complete or of another size is an error.
+The names in a file may be those of any style of the encoder's family (names.py), alone or inside a whole network.
+What a file holds besides the encoder is left out, and said so; an encoder that is not complete or of another size is
+an error.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segda.errors import WeightsError
-from segda.networks.encoders import ENCODERS, MiT
+from segda.networks.names import FAMILIES, Family, to_ours
 
 IN_FOLDER = ("model.safetensors", "network.safetensors", "pytorch_model.bin")
 """What is looked for in a folder, in this order."""
@@ -34,82 +35,21 @@ PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
-PREFIX = re.compile(r"(module\.)?(model\.)?(backbone\.|segformer\.)?(encoder\.)?")
-"""Where an encoder may sit in a whole network's names: mmsegmentation's, SegFormer's, ours."""
-
-Names = dict[str, str | tuple[str, str]]
-
-OURS: Names = {
-    name: name
-    for name in (
-        "stages.S.patch_embeddings.proj",
-        "stages.S.patch_embeddings.layer_norm",
-        "stages.S.blocks.B.layernorm_before",
-        "stages.S.blocks.B.attention.q_proj",
-        "stages.S.blocks.B.attention.k_proj",
-        "stages.S.blocks.B.attention.v_proj",
-        "stages.S.blocks.B.attention.o_proj",
-        "stages.S.blocks.B.attention.sequence_reduction.sequence_reduction",
-        "stages.S.blocks.B.attention.sequence_reduction.layer_norm",
-        "stages.S.blocks.B.layernorm_after",
-        "stages.S.blocks.B.mlp.fc1",
-        "stages.S.blocks.B.mlp.dwconv.dwconv",
-        "stages.S.blocks.B.mlp.fc2",
-        "stages.S.layer_norm",
-    )
-}
-
-PUBLISHED: Names = {
-    "patch_embeddings.S.proj": "stages.S.patch_embeddings.proj",
-    "patch_embeddings.S.layer_norm": "stages.S.patch_embeddings.layer_norm",
-    "block.S.B.layer_norm_1": "stages.S.blocks.B.layernorm_before",
-    "block.S.B.attention.self.query": "stages.S.blocks.B.attention.q_proj",
-    "block.S.B.attention.self.key": "stages.S.blocks.B.attention.k_proj",
-    "block.S.B.attention.self.value": "stages.S.blocks.B.attention.v_proj",
-    "block.S.B.attention.output.dense": "stages.S.blocks.B.attention.o_proj",
-    "block.S.B.attention.self.sr": "stages.S.blocks.B.attention.sequence_reduction.sequence_reduction",
-    "block.S.B.attention.self.layer_norm": "stages.S.blocks.B.attention.sequence_reduction.layer_norm",
-    "block.S.B.layer_norm_2": "stages.S.blocks.B.layernorm_after",
-    "block.S.B.mlp.dense1": "stages.S.blocks.B.mlp.fc1",
-    "block.S.B.mlp.dwconv.dwconv": "stages.S.blocks.B.mlp.dwconv.dwconv",
-    "block.S.B.mlp.dense2": "stages.S.blocks.B.mlp.fc2",
-    "layer_norm.S": "stages.S.layer_norm",
-}
-
-OFFICIAL: Names = {
-    "patch_embedS.proj": "stages.S.patch_embeddings.proj",
-    "patch_embedS.norm": "stages.S.patch_embeddings.layer_norm",
-    "blockS.B.norm1": "stages.S.blocks.B.layernorm_before",
-    "blockS.B.attn.q": "stages.S.blocks.B.attention.q_proj",
-    # One matrix: the first half of its rows makes keys, the second values.
-    "blockS.B.attn.kv": ("stages.S.blocks.B.attention.k_proj", "stages.S.blocks.B.attention.v_proj"),
-    "blockS.B.attn.proj": "stages.S.blocks.B.attention.o_proj",
-    "blockS.B.attn.sr": "stages.S.blocks.B.attention.sequence_reduction.sequence_reduction",
-    "blockS.B.attn.norm": "stages.S.blocks.B.attention.sequence_reduction.layer_norm",
-    "blockS.B.norm2": "stages.S.blocks.B.layernorm_after",
-    "blockS.B.mlp.fc1": "stages.S.blocks.B.mlp.fc1",
-    "blockS.B.mlp.dwconv.dwconv": "stages.S.blocks.B.mlp.dwconv.dwconv",
-    "blockS.B.mlp.fc2": "stages.S.blocks.B.mlp.fc2",
-    "normS": "stages.S.layer_norm",
-}
-
-STYLES: dict[str, tuple[Names, int]] = {
-    "our": (OURS, 0),
-    "published Hugging Face": (PUBLISHED, 0),
-    "official MiT": (OFFICIAL, 1),
-}
-"""Names of modules (S stage, B block) -> ours, and the number that the style gives to the first stage."""
+COUNTER = "num_batches_tracked"
+"""Of batch norm. Files older than torch 0.4.1 have none; nothing is computed from it here."""
 
 
-def load_encoder_weights(encoder: MiT, where: str) -> str:
+def load_encoder_weights(encoder: nn.Module, where: str) -> str:
     """Fill `encoder` from `where` (see the module); a line on what came from where, or WeightsError."""
     if where == "scratch":
         return f"encoder {encoder.name}: random start (weights: scratch)"
     file = find(where)
     tensors = read_tensors(file)
-    style, fitting, ignored = translate(tensors, file)
-    check(encoder, fitting, file)
-    encoder.load_state_dict(fitting)
+    family = FAMILIES[type(encoder)]
+    style, fitting, ignored = translate(tensors, family, file)
+    check(encoder, fitting, family, file)
+    counters = {name: value for name, value in encoder.state_dict().items() if name.endswith(COUNTER)}
+    encoder.load_state_dict(counters | fitting)
     used = len(tensors) - len(ignored)
     origin = f"{where} ({file.name})" if file != Path(where).expanduser() else where
     line = f"encoder {encoder.name}: {used} tensors from {origin}, {style} names"
@@ -132,7 +72,8 @@ def find(where: str) -> Path:
     looks_local = path.is_absolute() or where.startswith((".", "~")) or path.suffix in (*PICKLES, ".safetensors")
     if looks_local or not HUB_NAME.fullmatch(where):
         raise WeightsError(
-            f"network.weights: no file or folder {where}; give one, a hub name such as nvidia/mit-b0, or 'scratch'"
+            f"network.weights: no file or folder {where}; give one, a hub name such as nvidia/mit-b0 "
+            "or microsoft/resnet-50, or 'scratch'"
         )
     return from_hub(where)
 
@@ -167,12 +108,17 @@ def from_hub(name: str) -> Path:
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """Names and tensors of a file, out of a `state_dict` or `model` wrapper; nothing in it is executed."""
+    return read(file)[0]
+
+
+def read(file: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """`read_tensors`, and the names of what else the file holds: an optimiser, an epoch."""
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            return load_file(file)
+            return load_file(file), []
         except (SafetensorError, OSError) as error:
             raise WeightsError(
                 f"{file}: not a readable safetensors file ({first_line(error)}); fetch or copy it again"
@@ -196,61 +142,36 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{file}: not readable ({first_line(error)}); fetch or copy it again") from error
+    others: list[str] = []
     for wrapper in ("state_dict", "model"):
         if isinstance(held, Mapping) and isinstance(held.get(wrapper), Mapping):
+            others += [str(key) for key in held if key != wrapper]
             held = held[wrapper]
     if not isinstance(held, Mapping) or not any(isinstance(value, Tensor) for value in held.values()):
         raise WeightsError(f"{file}: holds no tensors by name; give a state_dict")
-    return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+    others += [str(key) for key, value in held.items() if not isinstance(value, Tensor)]
+    return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}, others
 
 
-def translate(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, dict[str, Tensor], list[str]]:
+def translate(tensors: Mapping[str, Tensor], family: Family, file: Path) -> tuple[str, dict[str, Tensor], list[str]]:
     """Tensors by foreign names -> (style, the encoder's tensors by our names, the keys that are none of it).
 
     The style is the one that recognises most; keys of another prefix (a second network in it) are left out.
     """
     best: tuple[str, dict[str, Tensor], list[str]] = ("", {}, list(tensors))
-    for style, (names, first) in STYLES.items():
-        found: dict[str, Tensor] = {}
-        ignored = []
-        for key, tensor in tensors.items():
-            ours = our_names(key, names, first)
-            parts = tensor.chunk(len(ours)) if ours and tensor.ndim else ()
-            if len(parts) != len(ours) or not ours:
-                ignored.append(key)
-                continue
-            for name, part in zip(ours, parts, strict=True):
-                if name in found:
-                    raise WeightsError(
-                        f"{file}: {key} is there twice, under different prefixes; save one encoder alone"
-                    )
-                found[name] = part
+    for name, style in family.styles.items():
+        found, ignored = to_ours(tensors, lambda key, style=style: style.ours(family.inside(key)), file)
         if len(found) > len(best[1]):
-            best = (style, found, ignored)
+            best = (name, found, ignored)
     if not best[1]:
-        raise WeightsError(f"{file}: holds no MiT encoder; its first names are {few(tensors)}")
+        raise WeightsError(f"{file}: holds no {family.kind} encoder; its first names are {few(tensors)}")
     return best
 
 
-def our_names(key: str, names: Names, first: int) -> tuple[str, ...]:
-    """`backbone.block1.0.attn.kv.bias` -> our names of what it holds (here two); () if unknown."""
-    module, _, parameter = key[PREFIX.match(key).end() :].rpartition(".")
-    for theirs, ours in names.items():
-        pattern = re.escape(theirs).replace("S", r"(?P<S>\d+)").replace("B", r"(?P<B>\d+)")
-        if found := re.fullmatch(pattern, module):
-            places = found.groupdict()
-            places["S"] = str(int(places["S"]) - first)
-            return tuple(
-                ".".join(places.get(part, part) for part in name.split(".")) + f".{parameter}"
-                for name in ((ours,) if isinstance(ours, str) else ours)
-            )
-    return ()
-
-
-def check(encoder: MiT, tensors: Mapping[str, Tensor], file: Path) -> None:
+def check(encoder: nn.Module, tensors: Mapping[str, Tensor], family: Family, file: Path) -> None:
     """WeightsError unless `tensors` are all of the encoder's, in its shapes, finite, and no more."""
     wanted = encoder.state_dict()
-    missing = [name for name in wanted if name not in tensors]
+    missing = [name for name in wanted if name not in tensors and not name.endswith(COUNTER)]
     surplus = [name for name in tensors if name not in wanted]
     shapes = [
         f"{name} {list(tensors[name].shape)} instead of {list(wanted[name].shape)}"
@@ -259,29 +180,21 @@ def check(encoder: MiT, tensors: Mapping[str, Tensor], file: Path) -> None:
     ]
     for what, names in (("another shape", shapes), ("missing", missing), ("too many", surplus)):
         if names:
-            size = size_of(tensors)
-            advice = (
-                f"it is a MiT-{size.upper()} file: set network.encoder: {size}" if size else "is it the right file?"
-            )
+            size = family.size(tensors)
+            known = f"it is a {family.kind}-{size.upper()} file: set network.encoder: {size}"
+            advice = known if size not in ("", encoder.name) else "is it the right file?"
             raise WeightsError(
                 f"{file}: does not fit encoder {encoder.name}: {len(names)} tensors {what}: {few(names)}; {advice}"
             )
-    broken = [name for name, tensor in tensors.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
+    broken = [
+        name
+        for name, tensor in tensors.items()
+        if not name.endswith(COUNTER) and not (tensor.is_floating_point() and tensor.isfinite().all())
+    ]
     if broken:
         raise WeightsError(
             f"{file}: {len(broken)} tensors are not finite numbers: {few(broken)}; fetch or copy it again"
         )
-
-
-def size_of(tensors: Mapping[str, Tensor]) -> str:
-    """The encoder row that has these tensors' blocks and channels, or ''."""
-    blocks = {
-        tuple(map(int, found)) for name in tensors for found in re.findall(r"stages\.(\d+)\.blocks\.(\d+)\.", name)
-    }
-    depths = tuple(sum(stage == s for stage, _ in blocks) for s in range(4))
-    norms = [tensors.get(f"stages.{s}.layer_norm.weight") for s in range(4)]
-    channels = tuple(0 if norm is None else norm.numel() for norm in norms)
-    return next((name for name, row in ENCODERS.items() if (row.depths, row.channels) == (depths, channels)), "")
 
 
 def few(names) -> str:

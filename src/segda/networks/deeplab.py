@@ -1,0 +1,149 @@
+"""DeepLab-v2: a dilated ResNet and one or two sums of dilated convolutions (Chen et al., PAMI 2018).
+
+With two heads it is the network of AdaptSegNet (Tsai et al., CVPR 2018, sec. 4.2), ADVENT and ESL, `advent/model/
+deeplabv2.py`: the auxiliary head looks at the third stage, the main one at the fourth, and each is upsampled with its
+corners aligned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segda.errors import DataError, RecipeError
+from segda.networks.network import Head, Network, Output
+from segda.networks.resnet import ResNet, start
+from segda.networks.weights import load_encoder_weights
+
+MEAN = (104.00698793, 116.66876762, 122.67891434)
+"""Mean of ImageNet in 0..255, in Caffe's order: blue, green, red [code, IMG_MEAN]."""
+
+DILATIONS = (6, 12, 18, 24)
+"""Of a head's four convolutions [code, deeplabv2.py]."""
+
+SMALLEST = 8
+"""Pixels, the stride: on less than 7 the deepest map has a single row, and batch norm nothing to compare."""
+
+
+class Classifier(nn.ModuleList):
+    """Four 3x3 convolutions with bias, of dilation 6, 12, 18 and 24, added up: (B, c, h, w) -> (B, C, h, w).
+
+    Computed as what it is: one 1x1 convolution that gives each of the 4 x 9 taps its C channels, which are then moved
+    to where they belong and added. On CPUs this is two to four times faster, there and back, than dilated
+    convolutions to so few channels. The sum is float32 also under autocast, where a convolution's result is not.
+    """
+
+    def __init__(self, width: int, classes: int):
+        super().__init__(nn.Conv2d(width, classes, 3, padding=dilation, dilation=dilation) for dilation in DILATIONS)
+        start(self)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        size = cells.shape[-2:]
+        # A convolution takes the neighbour at +d, fold puts to +d: hence the taps in reverse.
+        weight = torch.stack([branch.weight for branch in self]).flip(-2, -1)  # (4, C, c, 3, 3)
+        weight = weight.permute(0, 1, 3, 4, 2).flatten(0, 3)  # (36 C, c)
+        taps = F.conv2d(cells, weight[:, :, None, None]).to(weight.dtype)
+        taps = taps.flatten(2).unflatten(1, (len(DILATIONS), -1))  # (B, 4, 9 C, h w)
+        parts = zip(taps.unbind(1), DILATIONS, strict=True)
+        logits = sum(F.fold(tap, size, 3, dilation=dilation, padding=dilation) for tap, dilation in parts)
+        return logits + sum(branch.bias for branch in self).view(-1, 1, 1)
+
+
+class DeepLabV2(Network):
+    """Dilated ResNet, output stride 8, one head or two. Any image of at least 8 pixels a side.
+
+    encoder: "small", "50", "101" (quotes are not needed).
+    weights: where the encoder starts from: "scratch", the authors' DeepLab_resnet_pretrained_imagenet.pth, a ResNet
+    file of torchvision or timm, a name on the Hugging Face hub, a folder (see networks/weights.py); `origin` says what
+    was made of it. Files of torchvision and of the hub were trained with the stride on the 3x3 and on RGB of mean 0 and
+    deviation 1; here they are the start of a network with the stride on the 1x1 that sees BGR in 0..255 less its mean.
+    multi_level: an auxiliary head on the third stage; its share of the loss is aux_weight (given with it, else not).
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        encoder: str | int,
+        weights: str,
+        multi_level: bool,
+        aux_weight: float | None = None,
+    ):
+        super().__init__()
+        if multi_level != (aux_weight is not None):
+            raise RecipeError(
+                "network.aux_weight: is the auxiliary head's share of the loss; "
+                + ("multi_level: true needs it" if multi_level else "remove it, or set multi_level: true")
+            )
+        if aux_weight is not None and not aux_weight > 0:
+            raise RecipeError(f"network.aux_weight: {aux_weight} is not above 0; for one head set multi_level: false")
+        self.class_names = tuple(class_names)
+        self.fill = tuple(mean / 255 for mean in reversed(MEAN))
+        self.heads = ("main", "aux") if multi_level else ("main",)
+        self.align_corners = True
+        self.weight_of = {"main": 1.0, "aux": aux_weight}
+        self.encoder = ResNet(str(encoder))
+        self.stride = self.encoder.stride
+        level = {"main": 3, "aux": 2}
+        self.classifiers = nn.ModuleDict(
+            {head: Classifier(self.encoder.channels[level[head]], self.classes) for head in self.heads}
+        )
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+        self.register_buffer("scale", torch.tensor(255.0))
+        self.origin = load_encoder_weights(self.encoder, weights)
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Four maps of strides 4, 8, 8, 8; the last two are what the heads look at."""
+        if min(image.shape[-2:]) < SMALLEST:
+            height, width = image.shape[-2:]
+            raise DataError(
+                f"image of {height} x {width} pixels (height x width): network deeplab_v2 needs "
+                f"{SMALLEST} on each side; enlarge it"
+            )
+        normalised = image.flip(1) * self.scale - self.mean
+        return self.encoder(normalised.contiguous(memory_format=torch.channels_last))
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        return self.classifiers["main"](features[-1])
+
+    def forward(self, image: Tensor) -> Output:
+        features = self.features(image)
+        cells = {"main": self.decode(features)}
+        if "aux" in self.heads:
+            cells["aux"] = self.classifiers["aux"](features[-2])
+        size = image.shape[-2:]
+        return Output(
+            {head: Head(upsample(logits, size), self.weight_of[head]) for head, logits in cells.items()}, features
+        )
+
+    def infer(self, image: Tensor) -> Tensor:
+        return upsample(self.coarse(image), image.shape[-2:])
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """At stride 8, as the authors evaluate: their logits are upsampled once, to the label's size."""
+        return self.decode(self.features(image))
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """stem: the first convolution; blocks: those inside bottlenecks; shortcuts: those beside them; head: the heads.
+
+        Without batch norm, which is not trained. Apart because the authors' optimiser updates them once, three times
+        and four times a step (see `backbone_updates` in training/optim.py).
+        """
+        blocks = [block for stage in self.encoder.stages for block in stage]
+        return {
+            "stem": [self.encoder.conv1.weight],
+            "blocks": [
+                convolution.weight for block in blocks for convolution in (block.conv1, block.conv2, block.conv3)
+            ],
+            "shortcuts": [block.shortcut[0].weight for block in blocks if len(block.shortcut)],
+            "head": list(self.classifiers.parameters()),
+        }
+
+
+def upsample(cells: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear to `size`, corners aligned: (B, C, h, w) -> (B, C, *size). To the same size it is the identity."""
+    return F.interpolate(cells, tuple(size), mode="bilinear", align_corners=True)

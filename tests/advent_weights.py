@@ -1,0 +1,72 @@
+"""ADVENT's networks with the weights that its values were recorded with (golden/advent_esl; its README has the recipe).
+
+theirs("deeplab")       the authors' state dict of the network, by their names
+theirs("d_main")        of a discriminator
+network()               our network with the same weights, for recorded images
+recorded("deeplab.input.a", (1, 3, 65, 129))    such an image
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from golden import Golden
+from segda.data.labels import space_named
+from segda.networks import DeepLabV2
+from segda.networks.checkpoints import LAYOUTS
+from segda.networks.names import to_ours
+
+GOLDEN = Golden("advent_esl")
+
+CLASSES = space_named("cityscapes-19").classes
+
+PREFIXES = {"deeplab": "", "d_aux": "d_aux.", "d_main": "d_main.", "model2": "model2."}
+"""What the generator's name of a tensor begins with, before the authors' name."""
+
+
+def generated(name: str, shape: list[int], kind: str) -> Tensor:
+    """The tensor that the generator makes for a name; the arithmetic is float32."""
+    if kind == "counter":
+        return torch.zeros(shape, dtype=torch.int64)
+    normal = GOLDEN.normal(name, tuple(shape))
+    tenth = np.float32(0.1)
+    values = {
+        "conv_weight": lambda: normal * np.float32((2 / np.prod(shape[1:])) ** 0.5),
+        "bias": lambda: tenth * normal,
+        "bn_weight": lambda: 1 + tenth * normal,
+        "bn3_weight": lambda: np.float32(0.25) + np.float32(0.025) * normal,
+        "bn_bias": lambda: tenth * normal,
+        "bn_running_mean": lambda: tenth * normal,
+        "bn_running_var": lambda: 1 + tenth * abs(normal),
+    }
+    return torch.from_numpy(values[kind]())
+
+
+def theirs(kind: str) -> dict[str, Tensor]:
+    """A state dict by the authors' names: "deeplab", "d_aux", "d_main", or "model2", a second DeepLab."""
+    entries = GOLDEN.json("weights.json")["deeplab" if kind == "model2" else kind]["entries"]
+    return {name: generated(PREFIXES[kind] + name, shape, row) for name, shape, row in entries}
+
+
+def network(kind: str = "deeplab", *, multi_level: bool = True) -> DeepLabV2:
+    """Our ResNet-101 network with `theirs(kind)`, in training mode. Its images are `recorded` ones.
+
+    Those lack what the network would do to a photograph, so its mean is set to 0 and its scale to 1.
+    """
+    tensors = theirs(kind)
+    if not multi_level:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("layer5.")}
+    ours = DeepLabV2(
+        CLASSES, encoder="101", weights="scratch", multi_level=multi_level, aux_weight=0.1 if multi_level else None
+    )
+    translated, unknown = to_ours(tensors, LAYOUTS["advent"].ours, GOLDEN.folder)
+    assert not unknown
+    ours.load_state_dict(translated | {"mean": torch.zeros(3, 1, 1), "scale": torch.ones(())})
+    return ours
+
+
+def recorded(name: str, shape: tuple[int, ...]) -> Tensor:
+    """A recorded image: drawn as blue, green, red with the mean taken off, given as our networks want it, red first."""
+    return torch.from_numpy(GOLDEN.normal(name, shape)).flip(1)
