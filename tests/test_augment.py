@@ -8,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from segda.data.augment import REDRAWS, Augment, augment, draw_box, fit, resize
+from segda.data.augment import (
+    REDRAWS,
+    Augment,
+    augment,
+    draw_box,
+    fit,
+    fit_to_pad,
+    padded_size,
+    resize,
+    resize_label,
+    scaled_size,
+)
+from segda.data.datasets import open_data
+from segda.data.stream import Pairs, RareClass, class_statistics
 from segda.errors import DataError
 from segda.scene import IGNORE, Scene
 
@@ -96,6 +109,123 @@ def test_images_are_resized_bilinearly_without_antialiasing_and_labels_to_the_ne
 def test_a_size_that_fits_already_is_left_alone():
     scene = scene_of(8, 16)
     assert resize(scene, (16, 8)) is scene and resize(scene, None) is scene
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted", "padded"),
+    [
+        ((3024, 4032), (512, 682), (3024, 6048)),  # 4:3, 512 x 4032 / 3024 = 682.67
+        ((1000, 3000), (341, 1024), (1500, 3000)),  # 1024 / 3 = 341.33
+        ((333, 999), (341, 1024), (499, 999)),  # 999 / 2 = 499.5
+        ((700, 1500), (477, 1024), (750, 1500)),  # 1024 x 700 / 1500 = 477.87
+        ((784, 1568), (512, 1024), (784, 1568)),  # 1568 (512 / 784) is 1023.99.. in floating point
+        ((4032, 3024), (512, 384), (4032, 8064)),  # upright: the box stays as it lies
+        ((1, 5000), (1, 1024), (2500, 5000)),
+        ((9000, 3), (512, 1), (9000, 18000)),
+    ],
+)
+def test_an_image_is_scaled_and_filled_up_to_the_shape_of_a_box(size, fitted, padded):
+    assert fit_to_pad(size, (1024, 512)) == fitted
+    assert padded_size(size, (1024, 512)) == padded
+
+
+@given(st.tuples(*[st.integers(1, 4000)] * 2), st.tuples(*[st.integers(1, 2000)] * 2))
+def test_what_is_filled_up_holds_its_image_and_has_the_shape_of_the_box(size, box):
+    height, width = fit_to_pad(size, box)
+    assert 1 <= height <= box[1] and 1 <= width <= box[0] and (height == box[1] or width == box[0])
+    tall, wide = padded_size(size, box)
+    assert tall >= size[0] and wide >= size[1] and (tall, wide)[tall != size[0]] == size[tall != size[0]]
+    assert abs(tall * box[0] - wide * box[1]) < max(box), "the box's shape, but for rounding down"
+
+
+def test_the_size_of_a_scaled_image_is_its_own_without_a_box():
+    assert scaled_size((7, 9), None, "keep") == (7, 9)
+    assert scaled_size((1052, 1914), (1280, 720), "keep") == (704, 1280)
+    assert scaled_size((3000, 4000), (1024, 512), "pad") == (512, 682)  # 512 * 4000 / 3000 = 682.67
+    assert scaled_size((3000, 4000), (1024, 512), "stretch") == (512, 1024)
+    upright = [scaled_size((40, 30), (20, 10), shape) for shape in ("keep", "stretch", "pad")]
+    assert upright == [(13, 10), (10, 20), (10, 7)]
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
+def test_a_stretched_image_fills_the_box(kernel):
+    ours = resize(scene_of(12, 20), (7, 9), "stretch", kernel)
+    assert ours.image.shape == (3, 9, 7) and ours.label.shape == (9, 7)
+    assert resize(scene_of(12, 20).replace(label=None), (7, 9), "stretch", kernel).label is None
+
+
+def test_a_padded_image_has_black_and_ignored_pixels_below_or_right():
+    scene = scene_of(6, 8)
+    scaled = resize(scene, (4, 3), "stretch")
+    for box, rest in (((10, 3), (slice(None), slice(4, None))), ((4, 7), (slice(3, None), slice(None)))):
+        ours = resize(scene, box, "pad")
+        assert ours.image.shape[1:] == (box[1], box[0]) == ours.label.shape
+        assert torch.equal(ours.image[:, :3, :4], scaled.image) and torch.equal(ours.label[:3, :4], scaled.label)
+        assert not ours.image[(slice(None), *rest)].any() and (ours.label[rest] == IGNORE).all()
+    assert torch.equal(resize(scene, (4, 3), "pad").image, scaled.image)
+    assert resize(scene.replace(label=None), (10, 3), "pad").label is None
+
+
+def cubic(x: float) -> float:
+    """Keys' kernel with a = -1/2."""
+    x = abs(x)
+    return 1.5 * x**3 - 2.5 * x**2 + 1 if x < 1 else -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+def resampled(line: np.ndarray, count: int) -> np.ndarray:
+    """A line of pixels as `count` means of its pixels, weighted by the kernel as wide as what is left out."""
+    scale = len(line) / count
+    width = max(scale, 1)
+    values = []
+    for i in range(count):
+        weights = np.array([cubic((j + 0.5 - (i + 0.5) * scale) / width) for j in range(len(line))])
+        values.append((weights @ line) / weights.sum())
+    return np.array(values)
+
+
+@pytest.mark.parametrize(("size", "box"), [((12, 20), (9, 5)), ((7, 9), (27, 21)), ((13, 17), (11, 20))])
+def test_bicubic_images_are_smoothed_where_they_shrink_and_labels_are_the_nearest(size, box):
+    scene = scene_of(*size)
+    smooth = torch.from_numpy(cv2.GaussianBlur(scene.image.permute(1, 2, 0).numpy(), (0, 0), 1)).permute(2, 0, 1)
+    ours = resize(scene.replace(image=smooth), box, "stretch", "bicubic")
+    for channel, picture in zip(ours.image.numpy(), smooth.numpy().astype(np.float64), strict=True):
+        across = np.apply_along_axis(resampled, 1, picture, box[0])
+        theirs = np.apply_along_axis(resampled, 0, across.clip(0, 255), box[1]).clip(0, 255)
+        assert np.abs(channel - theirs).max() <= 1.01  # rounded to 8 bits twice
+    rows = ((np.arange(box[1]) + 0.5) * size[0] / box[1]).astype(int)
+    columns = ((np.arange(box[0]) + 0.5) * size[1] / box[0]).astype(int)
+    assert (ours.label.numpy() == scene.label.numpy()[np.ix_(rows, columns)]).all()
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
+def test_a_label_resized_alone_is_that_of_the_scene(kernel):
+    scene = scene_of(12, 20)
+    ours = resize_label(scene.label, (7, 9), kernel)
+    assert torch.equal(ours, resize(scene, (9, 7), "stretch", kernel).label)
+    assert ours.dtype == torch.uint8
+    assert resize_label(scene.label, (12, 20), kernel) is scene.label
+
+
+@pytest.mark.parametrize(("key", "value"), [("shape", "stretch"), ("shape", "pad"), ("kernel", "bicubic")])
+def test_a_shape_or_kernel_without_a_box_is_refused(key, value):
+    with pytest.raises(ValidationError, match=f"{key}: {value} has no effect without resize; give resize or leave"):
+        settings(**{key: value})
+    assert settings(**{key: value}, resize=(8, 4))
+
+
+@pytest.mark.parametrize("shape", ["stretch", "pad"])
+def test_crops_are_of_the_image_as_the_settings_resize_it(shape, camvid):
+    asked = settings(resize=(30, 40), shape=shape, kernel="bicubic")
+    scene = scene_of(20, 30)
+    ours = augment(scene, asked, np.random.default_rng(0))
+    assert ours.image.shape == (3, 40, 30) and torch.equal(ours.image, resize(scene, (30, 40), shape, "bicubic").image)
+    data = open_data("camvid:train:day", camvid)
+    rare = RareClass(temperature=1, min_pixels=0, crop_ratio=0, retries=1)
+    pairs = Pairs(data, data, 0, asked, asked, rare, class_statistics(data, None))
+    source, target = pairs[3]
+    for drawn in (source, target):
+        whole = data.read(data.names.index(drawn.names[0]))
+        assert torch.equal(drawn.image, resize(whole, (30, 40), shape, "bicubic").image)
 
 
 def test_image_and_label_are_cut_at_the_same_uniform_place():

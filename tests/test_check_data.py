@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from PIL import Image
 from rich.console import Console
 
 from conftest import FRAMES
+from layouts import LAYOUTS, SIZE, write_row
 from segda.commands.check_data import GAP, LINE, LISTED, TILE, check_data, render
 from segda.data import datasets, streets
+from segda.data.datasets import DATASETS
+from segda.data.labellings import LABELLINGS
 from segda.errors import DataError, RecipeError
 
 
@@ -48,6 +53,18 @@ def test_a_whole_data_set_is_counted_and_usable(camvid, labels):
     share = 100 * ids[3] / (7 * 48 * 64)
     assert f"{share:.2f} %" in next(line for line in text.splitlines() if line.startswith("road"))
     assert text.rstrip().endswith("usable")
+
+
+@pytest.mark.parametrize(("name", "template", "labelling"), LAYOUTS)
+def test_every_row_is_checked_in_its_own_layout(name, template, labelling, tmp_path):
+    row = DATASETS[name]
+    written = write_row(tmp_path / row.folders[-1], name, template, labelling)
+    for split in row.splits:
+        report = check_data(f"{name}:{split}", tmp_path, out=tmp_path / "sheets")
+        count = sum(len(scenes) for (of, _), scenes in written.items() if of == split)
+        assert report.verdict == "usable" and (report.images, report.labels) == (count, count)
+        assert report.sizes == Counter({SIZE[::-1]: count}) and report.census.sum() == count * SIZE[0] * SIZE[1]
+        assert report.sheet.is_file() and "usable" in shown(report)
 
 
 def test_a_condition_is_checked_alone(camvid):
@@ -102,6 +119,38 @@ def test_a_label_of_another_size_is_a_fault(camvid, labels):
     Image.fromarray(np.zeros((24, 64), np.uint8)).save(labels / "0006R0_f01.png")
     report = check_data("camvid:train:day", camvid)
     assert report.faults == {"sizes that differ": [f"{labels / '0006R0_f01.png'} is 64x24, its image 64x48"]}
+
+
+@pytest.fixture
+def mapillary(tmp_path):
+    write_row(tmp_path / "data" / "mapillary", "mapillary", "{split}/v1.2/labels/{key}.png", "mapillary")
+    return tmp_path / "data" / "mapillary"
+
+
+def names_file(path: Path, **changed: str) -> None:
+    """A list of names as Mapillary's, some of them changed."""
+    names = {f"id{id}": name for id, name in LABELLINGS["mapillary"].items()} | changed
+    path.write_text(json.dumps({"labels": [{"name": "a--b", "readable": name} for name in names.values()]}))
+
+
+@pytest.mark.parametrize("name", ["config.json", "config_v1.2.json"])
+def test_names_that_a_data_set_gives_its_ids_are_compared_with_ours(mapillary, name):
+    names_file(mapillary / name, id13="ROAD")  # without case, as the authors of ESL compare them
+    assert check_data("mapillary:train", mapillary.parent).faults == {}
+    names_file(mapillary / name, id2="Fence", id66="Trailer")
+    assert check_data("mapillary:val", mapillary.parent).faults == {
+        "ids of another meaning": [
+            f"{mapillary / name}: id 2 is fence, here curb",
+            f"{mapillary / name}: id 66 is trailer, here nothing",
+        ]
+    }
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"labels": [{"name": "a"}]}', '{"labels": [{"readable": 3}]}', "\xff"])
+def test_a_list_of_names_that_is_none_is_a_fault(mapillary, content):
+    (mapillary / "config.json").write_text(content, encoding="latin-1")
+    (line,) = check_data("mapillary:train", mapillary.parent).faults["ids of another meaning"]
+    assert line.startswith(f"{mapillary / 'config.json'} is no list of names (")
 
 
 def test_a_set_without_labels_is_usable_as_a_target(camvid, labels, tmp_path):

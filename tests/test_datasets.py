@@ -1,11 +1,8 @@
-"""The reader: every row of DATASETS on small files in its own layout, and every kind of bad input."""
+"""The reader: every row of DATASETS on small files in its own layout, and what does not fit together."""
 
 from __future__ import annotations
 
-import io
 import shutil
-import struct
-import zlib
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -15,56 +12,12 @@ import torch
 from PIL import Image
 
 from conftest import FRAMES
+from layouts import LAYOUTS, NOISE, refused, save, write_row
 from segda.data import datasets
 from segda.data.datasets import DATASETS, DataSet, default_root, open_data
-from segda.data.images import MEGAPIXELS
 from segda.data.labels import LABELLINGS, SPACES, space_named
 from segda.errors import DataError, RecipeError
 from segda.scene import IGNORE
-
-STARS = {
-    "cityscapes-foggy": "{condition}",
-    "cityscapes-rain": "alpha_{condition}_beta_0.005_dropsize_0.01_pattern_1",
-}
-"""What stands for `*` in the names of a row's images."""
-
-SIZE = (6, 9)
-LAYOUTS = [
-    (name, template, labelling) for name, row in DATASETS.items() if row.images for template, labelling in row.labels
-]
-
-
-def save(path: Path, pixels: np.ndarray, palette: bool = False) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(pixels)
-    if palette:
-        picture.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
-    picture.save(path)
-
-
-def write_row(folder: Path, name: str, template: str, labelling: str) -> dict[tuple[str, str | None], dict]:
-    """Two images a split and condition, with labels; (split, condition) -> stem -> (pixels, ids) as drawn."""
-    row = DATASETS[name]
-    written: dict[tuple[str, str | None], dict] = {}
-    ids = np.array([*LABELLINGS[labelling], IGNORE])
-    for split in row.splits:
-        for condition in (*row.conditions,) or (None,):
-            for k in range(2):
-                image, star = row.images[0], STARS.get(name, "").format(condition=condition)
-                key = f"scene_{k}"
-                if condition is not None and "*" not in image:
-                    key = row.conditions[condition][0].replace("*", f"_{k}")
-                fields = {"split": split, "city": "town", "key": key}
-                path = image.format(**fields).replace("*", star)
-                rng = np.random.default_rng(zlib.crc32(path.encode()))
-                pixels = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)
-                # Of the label's own path: several images may share it.
-                label_path = template.format(**fields)
-                label = np.random.default_rng(zlib.crc32(label_path.encode())).choice(ids, SIZE).astype(np.uint8)
-                save(folder / path, pixels)
-                save(folder / label_path, label, palette=k == 1)
-                written.setdefault((split, condition), {})[Path(path).stem] = pixels, label
-    return written
 
 
 @pytest.mark.parametrize(("name", "template", "labelling"), LAYOUTS)
@@ -85,8 +38,8 @@ def test_every_row_finds_its_files_and_their_labels(tmp_path, name, template, la
 @pytest.mark.parametrize(("name", "template", "labelling"), LAYOUTS)
 def test_every_row_reads_back_what_was_written(tmp_path, name, template, labelling):
     written = write_row(tmp_path, name, template, labelling)  # the root is the folder itself
-    classes = space_named(DATASETS[name].space).classes
-    named = LABELLINGS[labelling]
+    space = space_named(DATASETS[name].space)
+    classes, named = space.classes, LABELLINGS[labelling]
     for (split, condition), scenes in written.items():
         data = open_data(f"{name}:{split}" + (f":{condition}" if condition else ""), tmp_path)
         for i, stem in enumerate(data.names):
@@ -95,7 +48,8 @@ def test_every_row_reads_back_what_was_written(tmp_path, name, template, labelli
             assert scene.names == (stem,)
             assert scene.image.dtype == torch.uint8 and scene.label.dtype == torch.uint8
             assert (scene.image.permute(1, 2, 0).numpy() == pixels).all()
-            theirs = [[classes.index(n) if (n := named.get(id)) in classes else 255 for id in line] for line in ids]
+            known = [[space.class_of(named[id], labelling) if id != IGNORE else None for id in line] for line in ids]
+            theirs = [[classes.index(n) if n else 255 for n in line] for line in known]
             assert scene.label.tolist() == theirs
             counts = [sum(line.count(c) for line in theirs) for c in (*range(len(classes)), 255)]
             assert data.label_census(i).tolist() == counts
@@ -182,6 +136,15 @@ def test_names_are_sorted_whatever_the_file_system_says(tmp_path):
     assert open_data("camvid:train", tmp_path).names == ("0001TP_c", "0006R0_a", "0006R0_b")
 
 
+def test_the_marks_of_labels_change_with_what_their_ids_mean(camvid, monkeypatch):
+    data = open_data("camvid:train", camvid)
+    before = list(data.label_marks())
+    assert before == list(data.label_marks()) and len(set(before)) == len(data)
+    assert before != list(open_data("camvid:train", camvid, SPACES["cityscapes-19"]).label_marks())
+    monkeypatch.setitem(LABELLINGS, "camvid", LABELLINGS["camvid"] | {3: "pole"})
+    assert not set(before) & set(data.label_marks())
+
+
 def test_a_space_without_any_of_the_labels_classes_is_refused(camvid, monkeypatch):
     other = datasets.Space("other", {"unicorn": (1, 2, 3)})
     with pytest.raises(RecipeError, match=r"^camvid:train: its labels have no class of the space other; use camvid-11"):
@@ -197,7 +160,7 @@ def test_labels_can_be_read_in_another_space(camvid):
         assert (seen[label == SPACES["camvid-11"].classes.index(name)] == wanted).all()
 
 
-# Bad input. `frame` is the first of the small CamVid's day images.
+# Faults. `frame` is the first of the small CamVid's day images.
 
 
 @pytest.fixture
@@ -213,156 +176,6 @@ def label(frame):
 @pytest.fixture
 def data(camvid):
     return open_data("camvid:train:day", camvid)
-
-
-def refused(data: DataSet, path: Path, i: int = 0) -> str:
-    """The message of the DataError that reading scene i raises; one line that names the file."""
-    with pytest.raises(DataError) as caught:
-        data.read(i, label=True)
-    message = str(caught.value)
-    assert "\n" not in message and str(path) in message and "; " in message
-    return message
-
-
-def encoded(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(file, kind) if mode else Image.fromarray(pixels).save(file, kind)
-    return file.getvalue()
-
-
-def png(width: int, height: int, bits: int = 8, colour: int = 2, rows: bytes = b"") -> bytes:
-    """A PNG written by hand: its header and `rows` as its pixels."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + pixels + chunk(b"IEND", b"")
-
-
-NOISE = np.random.default_rng(5).integers(0, 256, (48, 64, 3)).astype(np.uint8)
-
-
-@pytest.mark.parametrize("kept", [0.999, 0.5, 0.1])
-def test_a_png_that_is_cut_off_is_refused(data, frame, kept):
-    content = encoded(NOISE)
-    frame.write_bytes(content[: int(kept * len(content))])
-    assert "cut off after" in refused(data, frame)
-
-
-@pytest.mark.parametrize("kept", [0.999, 0.5, 0.2])
-def test_a_jpeg_that_is_cut_off_is_refused(camvid, frame, kept):
-    frame.unlink()
-    frame = frame.with_suffix(".jpg")
-    content = encoded(NOISE, "JPEG")
-    frame.write_bytes(content)
-    data = open_data("camvid:train:day", camvid)
-    assert data.read(0).image.shape == (3, 48, 64)
-    frame.write_bytes(content[: int(kept * len(content))])
-    assert "cut off after" in refused(data, frame)
-
-
-def test_a_jpeg_whose_end_is_only_in_its_preview_is_cut_off(camvid, frame):
-    frame.unlink()
-    preview = b"\xff\xd8 a small picture \xff\xd9"
-    content = encoded(NOISE, "JPEG")
-    content = content[:2] + b"\xff\xe1" + (len(preview) + 2).to_bytes(2, "big") + preview + content[2:]
-    frame = frame.with_suffix(".jpg")
-    frame.write_bytes(content)
-    data = open_data("camvid:train:day", camvid)
-    assert data.read(0).image.shape == (3, 48, 64)
-    frame.write_bytes(content[:-200])
-    assert "cut off after" in refused(data, frame)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "the file is empty (0 bytes)"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "neither a PNG nor a JPEG"),
-        (b"\x89PNG\r\n\x1a\n", "neither a PNG nor a JPEG, or damaged at its start"),
-        (b"\xff\xd8\xff", "neither a PNG nor a JPEG, or damaged at its start"),
-        (png(64, 48, 16, rows=bytes(48 * (1 + 64 * 6))), "RGB with 16 bits a channel, where 8-bit RGB is needed"),
-        (png(64, 48, 16, 0, bytes(48 * (1 + 64 * 2))), "greyscale with 16 bits"),
-        (encoded(NOISE, mode="RGBA"), "RGBA with 8 bits"),
-        (encoded(NOISE[..., 0]), "greyscale with 8 bits"),
-        (encoded(NOISE[..., 0], "JPEG"), "greyscale JPEG with 8 bits"),
-        (encoded(NOISE, mode="P"), "palette with 8 bits"),
-        (encoded(NOISE, "JPEG", mode="CMYK"), "CMYK with 8 bits"),
-        (png(64, 48, rows=b"\0" * 500), "damaged, it cannot be decoded"),
-        (png(0, 48), "has no pixels (0x48)"),
-        (png(20_000, 10_050), f"20000x10050 is more than {MEGAPIXELS} megapixels"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_is_no_8_bit_rgb_image_is_refused_and_never_converted(data, frame, content, message):
-    frame.write_bytes(content)
-    assert message in refused(data, frame)
-
-
-def test_damaged_pixels_of_a_png_are_refused(data, frame, label):
-    for path in (frame, label):
-        whole = path.read_bytes()
-        damaged = bytearray(whole)
-        damaged[len(whole) // 2] ^= 0x55
-        path.write_bytes(damaged)
-        assert "damaged, it cannot be decoded" in refused(data, path)
-        path.write_bytes(whole)
-    assert data.read(0, label=True)
-
-
-def test_an_image_that_went_away_is_named(data, frame):
-    frame.unlink()
-    assert "no such file" in refused(data, frame)
-
-
-def test_pixels_are_not_turned_by_the_cameras_orientation(camvid, frame):
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    Image.fromarray(NOISE).save(frame.with_suffix(".jpg"), exif=turned)
-    frame.unlink()
-    scene = open_data("camvid:train:day", camvid).read(0, label=True)
-    assert scene.image.shape == (3, 48, 64)
-
-
-def test_a_labels_palette_indices_are_its_ids(data, label):
-    before = data.read(0, label=True).label
-    with Image.open(label) as picture:
-        ids = np.array(picture)
-    save(label, ids, palette=True)
-    with Image.open(label) as picture:
-        assert picture.mode == "P"
-    assert torch.equal(data.read(0, label=True).label, before)
-
-
-def test_a_palette_of_few_bits_is_read_too(data, label):
-    ids = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64) % 4
-    picture = Image.fromarray(ids)
-    picture.putpalette([0, 0, 0, 9, 9, 9, 8, 7, 6, 255, 255, 255])
-    picture.save(label, bits=2)
-    assert label.read_bytes()[24:26] == b"\x02\x03", "2 bits, palette"
-    assert torch.equal(data.read(0, label=True).label, torch.from_numpy(ids))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (encoded(NOISE), "RGB with 8 bits a channel, where a label is a PNG of ids"),
-        (encoded(NOISE, mode="RGBA"), "RGBA with 8 bits"),
-        (png(64, 48, 16, 0, bytes(48 * (1 + 64 * 2))), "greyscale with 16 bits"),
-        (png(64, 48, 1, 0, bytes(48 * 9)), "greyscale with 1 bits"),
-        (encoded(NOISE[..., 0], "JPEG"), "greyscale JPEG"),
-        (b"", "the file is empty"),
-        (encoded(NOISE[..., 0])[:400], "cut off after 400 bytes"),
-        (png(64, 48, 8, 0, b"\0" * 500), "damaged, it cannot be decoded"),
-        (png(20_000, 10_050, 8, 0), "megapixels"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_is_no_picture_of_ids_is_no_label(data, label, content, message):
-    label.write_bytes(content)
-    assert message in refused(data, label)
 
 
 def test_a_label_of_another_size_than_its_image_is_refused(data, label):
@@ -420,7 +233,7 @@ def test_an_image_alone_is_read_whatever_became_of_its_label(camvid, monkeypatch
     data = open_data("camvid:train:dusk", camvid)
     assert all(fnmatchcase(name, "0001TP*") for name in data.names)
     before = [data.read(i, label=False).image for i in range(len(data))]
-    monkeypatch.setattr(datasets, "read_ids", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(datasets, "read_ids", lambda path, decoder: pytest.fail(f"{path} was opened"))
     monkeypatch.setattr(DataSet, "_label_file", lambda self, i: pytest.fail("a label was looked for"))
     for spoil in (lambda path: path.write_bytes(b"no picture"), Path.unlink):
         for path in (camvid / "camvid" / "trainannot").iterdir():

@@ -325,7 +325,7 @@ def counted(monkeypatch) -> list[Path]:
     """The label files that are opened from now on."""
     opened = []
     plain = datasets.read_ids
-    monkeypatch.setattr(datasets, "read_ids", lambda path: (opened.append(path), plain(path))[1])
+    monkeypatch.setattr(datasets, "read_ids", lambda path, decoder: (opened.append(path), plain(path, decoder))[1])
     return opened
 
 

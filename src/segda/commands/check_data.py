@@ -5,11 +5,13 @@ Every file is read; faults are collected, not stopped at. A data set without any
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import cv2
@@ -20,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segda.data.datasets import DataSet, open_data
+from segda.data.labellings import LABELLINGS
 from segda.data.labels import UNKNOWN, Space
 from segda.errors import DataError
 from segda.files import whole
@@ -86,6 +89,8 @@ def check_data(
             _add(report, "images without label", f"{data.image_path(i)} (looked for {data.label_path(i)})")
     for path in data.labels_without_image():
         _add(report, "labels without image", str(path))
+    for line in _other_names(data):
+        _add(report, "ids of another meaning", line)
     sound = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         futures = [pool.submit(_look, data, i, labelled[i]) for i in range(len(data))]
@@ -111,6 +116,24 @@ def check_data(
         with whole(report.sheet) as partial:
             picture.save(partial, format="PNG")
     return report
+
+
+def _other_names(data: DataSet) -> list[str]:
+    """Where the data set's own list of names contradicts ours: one line for each id.
+
+    Names are compared without case, as the authors of ESL do, who build their table from this file.
+    """
+    path = next((path for name in data.row.id_names if (path := data.folder / name).is_file()), None)
+    if path is None:
+        return []
+    try:
+        theirs = [entry["readable"] for entry in json.loads(path.read_text(encoding="utf-8"))["labels"]]
+        theirs = [name.lower() for name in theirs]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"{path} is no list of names ({type(error).__name__}: {error})"]
+    ours = [name.lower() for name in LABELLINGS[data.row.labels[0][1]].values()]
+    pairs = enumerate(zip_longest(theirs, ours, fillvalue="nothing"))
+    return [f"{path}: id {id} is {name}, here {known}" for id, (name, known) in pairs if name != known]
 
 
 def _add(report: DataReport, kind: str, line: str) -> None:

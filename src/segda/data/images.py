@@ -3,8 +3,9 @@
 Decoders are lenient: a cut-off JPEG comes back grey below the cut, 16 bits become 8, an alpha channel vanishes. Here
 the header is read first (a few bytes, no decoding), so that all of it is said before anything is decoded.
 
-An image is an 8-bit RGB PNG or JPEG; pixels are taken as stored, without turning them by the camera's orientation tag,
-since labels are not turned either. A label is an 8-bit greyscale PNG, or a palette PNG whose indices are the ids.
+An image is an 8-bit RGB PNG or JPEG, or an RGBA PNG that is opaque everywhere; pixels are taken as stored, without
+turning them by the camera's orientation tag, since labels are not turned either. A label is an 8-bit greyscale PNG, or
+a palette PNG whose indices are the ids, or what another of the DECODERS reads.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,20 +109,37 @@ def _open(path: Path) -> tuple[bytes, Header]:
 
 
 def read_image(path: Path) -> Tensor:
-    """(3, H, W) uint8 RGB, a view of (H, W, 3) memory. DataError, naming the file, unless it is 8-bit RGB."""
+    """(3, H, W) uint8 RGB, a view of (H, W, 3) memory. DataError, naming the file, unless it is 8-bit RGB.
+
+    An alpha channel that says nothing (opaque everywhere) is left out.
+    """
     content, head = _open(path)
-    if (head.bits, head.kind) != (8, "RGB"):
-        what = f"{path}: {head.kind} with {head.bits} bits a channel, where 8-bit RGB is needed"
-        raise DataError(f"{what}; save it as 8-bit RGB, without an alpha channel")
-    bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if head.bits != 8 or head.kind not in ("RGB", "RGBA"):
+        raise _no_rgb(path, head)
+    how = cv2.IMREAD_UNCHANGED if head.kind == "RGBA" else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    bgr = cv2.imdecode(np.frombuffer(content, np.uint8), how)
     if bgr is None:
         raise DataError(f"{path}: damaged, it cannot be decoded; copy or download it again")
+    if head.kind == "RGBA":
+        if bgr[..., 3].min() < 255:
+            raise _no_rgb(path, head)
+        return torch.from_numpy(cv2.cvtColor(bgr, cv2.COLOR_BGRA2RGB)).permute(2, 0, 1)
     return torch.from_numpy(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)).permute(2, 0, 1)
 
 
-def read_ids(path: Path) -> np.ndarray:
-    """(H, W) uint8 ids of a label file: grey values of a greyscale PNG, indices of a palette PNG."""
+def _no_rgb(path: Path, head: Header) -> DataError:
+    what = f"{path}: {head.kind} with {head.bits} bits a channel, where 8-bit RGB is needed"
+    return DataError(f"{what}; save it as 8-bit RGB, without an alpha channel")
+
+
+def read_ids(path: Path, decoder: str = "ids") -> np.ndarray:
+    """(H, W) uint8 ids of a label file, by one of the DECODERS. DataError, naming the file, if it is another kind."""
     content, head = _open(path)
+    return DECODERS[decoder](path, content, head)
+
+
+def _plain_ids(path: Path, content: bytes, head: Header) -> np.ndarray:
+    """Grey values of a greyscale PNG, indices of a palette PNG."""
     # Greyscale of 1, 2 or 4 bits is refused with the rest: Pillow would stretch its ids to 0..255. So is JPEG: it keeps
     # no id exactly.
     if head.kind != "palette" and (head.bits, head.kind) != (8, "greyscale"):
@@ -131,3 +150,24 @@ def read_ids(path: Path) -> np.ndarray:
             return np.array(picture, dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: damaged, it cannot be decoded ({error}); copy or download it again") from None
+
+
+def _first_channel(path: Path, content: bytes, head: Header) -> np.ndarray:
+    """Red of a 16-bit RGB PNG, as in SYNTHIA, where green tells one object from the next."""
+    if (head.bits, head.kind) != (16, "RGB"):
+        what = f"{path}: {head.kind} with {head.bits} bits a channel, where ids are the first of three 16-bit channels"
+        raise DataError(f"{what}; use the data set's own label files")
+    bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if bgr is None:
+        raise DataError(f"{path}: damaged, it cannot be decoded; copy or download it again")
+    ids = bgr[..., 2]
+    if (highest := int(ids.max())) > 255:
+        raise DataError(f"{path}: {highest} in its first channel is no id; use the data set's own label files")
+    return ids.astype(np.uint8)
+
+
+DECODERS: dict[str, Callable[[Path, bytes, Header], np.ndarray]] = {
+    "ids": _plain_ids,
+    "first channel": _first_channel,
+}
+"""How the ids of a label file are read; a row of data/rows.py names another than the first where it is needed."""

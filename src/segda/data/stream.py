@@ -7,7 +7,7 @@ CVPR 2022, sec. 3.3) draw a class first, rare ones more often, then an image tha
 that still has. Unlike the authors' code, an image is decoded once however many crops are tried, and a class that no
 image has enough of is left out (their code stops).
 
-The target is always read without its label.
+The target is always read without its ground truth. It has a label only where a folder of pseudo-labels is given.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.utils.data import DataLoader, Dataset
 
-from segda.data.augment import IMAGENET_MEAN, Augment, augment, cut, draw_box, resize
+from segda.data.augment import IMAGENET_MEAN, Augment, augment, cut, draw_box, resize_label, scaled_size
 from segda.data.datasets import DataSet
+from segda.data.pseudo_labels import PseudoLabels
 from segda.errors import DataError, RecipeError, SegdaError
 from segda.files import whole
 from segda.progress import Track, quietly
-from segda.scene import Batch, Scene, crop, stack
+from segda.scene import IGNORE, Batch, Scene, crop, stack
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,8 @@ class Pairs(Dataset):
 
     statistics: (N, C + 1) of `class_statistics` of the source, needed with `rare`.
     fill: RGB in [0, 1] of padding, the network's own.
+    target_labels: pseudo-labels of the target's images; the target scene has them as its label. Its crops are the same
+    with and without.
     DataError if a source image lacks its label (or the reverse); RecipeError for a setting that cannot have an effect.
     """
 
@@ -106,12 +109,14 @@ class Pairs(Dataset):
         rare: RareClass | None = None,
         statistics: np.ndarray | None = None,
         fill: tuple[float, float, float] = IMAGENET_MEAN,
+        target_labels: PseudoLabels | None = None,
     ):
         if target_augment.max_class_share is not None:
             raise RecipeError("data.target_augment.max_class_share: target labels are never read; set it to null there")
         source.check_pairs()
         self.source, self.target, self.seed, self.fill = source, target, seed, fill
         self.source_augment, self.target_augment, self.rare = source_augment, target_augment, rare
+        self.target_labels = target_labels
         if rare is not None:
             assert statistics is not None, "rare-class sampling needs the source's class statistics"
             self._count_classes(rare, statistics)
@@ -136,10 +141,20 @@ class Pairs(Dataset):
             log.warning("%s: no image has enough of %s to be drawn for it", self.source.spec, names)
 
     def __getitem__(self, n: int) -> tuple[Scene, Scene]:
+        return self._source(n), self._target(n)
+
+    def _target(self, n: int) -> Scene:
         rng = np.random.default_rng((self.seed, TARGET, n))
-        target = self.target.read(self._next(self.target, TARGET, n), label=False)
-        target = augment(target, self.target_augment, rng, self.fill)
-        return self._source(n), target
+        i, settings = self._next(self.target, TARGET, n), self.target_augment
+        scene = self.target.read(i, label=False)
+        size = tuple(scene.image.shape[1:])
+        scene = settings.resized(scene)
+        if self.target_labels is not None:
+            scene = scene.replace(label=torch.full(scene.image.shape[1:], IGNORE, dtype=torch.uint8))
+            inner = scaled_size(size, settings.resize, settings.shape)  # smaller where the image was filled up
+            label = resize_label(self.target_labels.read(i, size), inner, settings.kernel)
+            scene.label[: inner[0], : inner[1]] = label
+        return cut(scene, draw_box(scene, settings, rng), settings, rng, self.fill)
 
     def _source(self, n: int) -> Scene:
         rng = np.random.default_rng((self.seed, SOURCE, n))
@@ -147,7 +162,7 @@ class Pairs(Dataset):
             scene = self.source.read(self._next(self.source, SOURCE, n), label=True)
             return augment(scene, self.source_augment, rng, self.fill)
         wanted, i = self.pick(rng)
-        scene = resize(self.source.read(i, label=True), self.source_augment.resize)
+        scene = self.source_augment.resized(self.source.read(i, label=True))
         box = draw_box(scene, self.source_augment, rng)
         for _ in range(self.rare.retries):
             label = crop(scene.label, box)
