@@ -10,6 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
+from segda.methods import METHODS
 from segda.recipe import Recipe, parse_recipe
 
 # Two test processes on two cores: more threads would only wait for each other.
@@ -55,11 +56,16 @@ SELF_TRAINING = {"decay": 0.9, "threshold": 0.2, "classes_of": "batch", "photome
 ANCHOR = {"weight": 0.005, "classes": ["car", "pole"], "min_share": 0.5}
 METHOD_SETTINGS = {
     "source_only": {"photometric": PHOTOMETRIC},
+    "minent": {"entropy_weight": {"main": 0.1}},
+    "advent": {"adversarial_weight": {"main": 0.1}, "width": 4},
+    "esl": {"adversarial_weight": {"main": 0.1}, "width": 4},
     "dacs": SELF_TRAINING,
     "daformer": SELF_TRAINING | {"anchor": ANCHOR},
     "ebda": SELF_TRAINING | {"anchor": ANCHOR, "balance_weight": 0.1, "level": 0.4},
 }
-"""Settings to build each method with on the small CamVid."""
+"""Settings to build each method with, for a network with one head."""
+
+ADAM = {"name": "adam", "lr": 1e-4, "betas": [0.9, 0.99], "power": 0.9}
 
 
 def write_camvid(root: Path, frames: dict[str, tuple[str, ...]] = FRAMES) -> Path:
@@ -97,4 +103,5 @@ def small_recipe(root: Path, method: str = "source_only", **settings) -> Recipe:
     tree = yaml.safe_load(RECIPE)
     tree["data"]["root"] = str(root)
     tree["method"] = {"name": method, **METHOD_SETTINGS[method], **settings}
+    tree["players"] = {player: ADAM for player in METHODS[method].players if player != "student"}
     return parse_recipe(tree, "small recipe")

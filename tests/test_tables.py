@@ -20,69 +20,112 @@ from segda.scene import IGNORE, Batch, Scene
 from segda.training.step import train_step
 
 CLASSES = space_named("camvid-11").classes
-WITH_TEACHER = [name for name in METHODS if name != "source_only"]
-SCALER = torch.amp.GradScaler("cpu", enabled=False)
-
-
-def network() -> Network:
-    torch.manual_seed(0)
-    spec = {
-        "name": "mit_daformer",
+WITH_TEACHER = ["dacs", "daformer", "ebda"]
+SPECS = {
+    "mit_daformer": {
         "encoder": "tiny",
         "weights": "scratch",
         "channels": 8,
         "dilations": [1, 3],
-    }
-    return build(NETWORKS, spec | {"dropout": 0.1, "drop_path": 0.1}, "network", class_names=CLASSES)
+        "dropout": 0.1,
+        "drop_path": 0.1,
+    },
+    "deeplab_v2": {"encoder": "small", "weights": "scratch", "multi_level": True, "aux_weight": 0.1},
+}
+SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 
-def method_named(name: str, **settings) -> Method:
-    return build(METHODS, {"name": name, **METHOD_SETTINGS[name], **settings}, "method", student=network()).train()
+def network(name: str) -> Network:
+    torch.manual_seed(0)
+    return build(NETWORKS, {"name": name, **SPECS[name]}, "network", class_names=CLASSES)
 
 
-def batch_of(t: int) -> Batch:
+def method_named(name: str, on: str = "mit_daformer", **settings) -> Method:
+    student = network(on)
+    settings = METHOD_SETTINGS[name] | settings
+    for key in ("entropy_weight", "adversarial_weight"):
+        if key in settings:
+            settings[key] = dict.fromkeys(student.heads, 0.1)
+    return build(METHODS, {"name": name, **settings}, "method", student=student).train()
+
+
+def batch_of(t: int, name: str = "source_only") -> Batch:
+    """Two scenes of each domain; pseudo-labels only for a method that learns from them."""
     generator = torch.Generator().manual_seed(100 + t)
-    label = (
-        torch.randint(0, len(CLASSES), (2, 2, 2), generator=generator).repeat_interleave(32, 1).repeat_interleave(32, 2)
-    )
-    label[:, :4] = IGNORE
-    source = Scene(torch.rand(2, 3, 64, 64, generator=generator), label, names=("a", "b"))
+
+    def label() -> torch.Tensor:
+        classes = torch.randint(0, len(CLASSES), (2, 2, 2), generator=generator)
+        blocks = classes.repeat_interleave(32, 1).repeat_interleave(32, 2)
+        blocks[:, :4] = IGNORE
+        return blocks
+
+    source = Scene(torch.rand(2, 3, 64, 64, generator=generator), label(), names=("a", "b"))
     weight = torch.ones(2, 64, 64)
     weight[:, -8:] = 0
-    target = Scene(torch.rand(2, 3, 64, 64, generator=generator), weight=weight, names=("c", "d"))
+    pseudo = label() if METHODS[name].learns_target_labels else None
+    target = Scene(torch.rand(2, 3, 64, 64, generator=generator), pseudo, weight, names=("c", "d"))
     return Batch(source, target, np.random.default_rng((0, t)))
 
 
 def trained(method: Method, steps: range) -> list[dict[str, float]]:
-    optimiser = {"student": torch.optim.AdamW(method.student.parameters(), lr=1e-3)}
+    players = {name: torch.optim.AdamW(getattr(method, name).parameters(), lr=1e-3) for name in method.players}
+    name = next(name for name, cls in METHODS.items() if isinstance(method, cls))
     logs = []
     for t in steps:
         torch.manual_seed(t)
-        log = train_step(method, batch_of(t), t, optimiser, SCALER, torch.float32)
+        log = train_step(method, batch_of(t, name), t, players, SCALER, torch.float32)
         logs.append({name: value.item() for name, value in log.items()})
     return logs
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_gradients_reach_the_student_and_nobody_else(name):
-    method = method_named(name)
-    for terms in method.step(batch_of(0), 0):
+ON_EACH = pytest.mark.parametrize(("name", "on"), [(name, on) for name in METHODS for on in NETWORKS])
+
+
+@ON_EACH
+def test_gradients_reach_the_players_and_nobody_else(name, on):
+    method = method_named(name, on)
+    for terms in method.step(batch_of(0, name), 0):
         sum(term for term in terms.values() if term.requires_grad).backward()
-    student = dict(method.student.named_parameters())
-    assert all(parameter.grad is not None for parameter in student.values())
-    others = [p for key, p in method.named_parameters() if not key.startswith("student.")]
-    assert (name in WITH_TEACHER) == bool(others)
+    learning = [parameter for player in method.players for parameter in parameters_of(getattr(method, player))]
+    assert all(parameter.grad is not None for parameter in learning)
+    known = {id(parameter) for parameter in learning}
+    others = [parameter for parameter in method.parameters() if id(parameter) not in known]
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in others)
+    assert hasattr(method, "teacher") == (name in WITH_TEACHER)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_same_seed_gives_the_same_trace(name):
-    assert trained(method_named(name), range(3)) == trained(method_named(name), range(3))
+def parameters_of(player: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [parameter for group in player.groups().values() for parameter in group]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_term_is_a_finite_scalar_with_a_stable_name(name):
-    logs = trained(method_named(name), range(3))
+@pytest.mark.parametrize("on", NETWORKS)
+@pytest.mark.parametrize("name", ["advent", "esl"])
+def test_fooling_teaches_the_student_alone_and_judging_the_discriminators_alone(name, on):
+    method = method_named(name, on)
+    judged = 0
+    for terms in method.step(batch_of(0, name), 0):
+        judging = any(term.startswith("discriminator/") for term in terms)
+        before = gradients(method.student if judging else method.discriminators)
+        sum(terms.values()).backward()
+        after = gradients(method.student if judging else method.discriminators)
+        assert all(one is other is None or torch.equal(one, other) for one, other in zip(before, after, strict=True))
+        judged += judging
+    assert judged == 2
+    assert all(grad is not None for grad in gradients(method.discriminators))
+
+
+def gradients(module: torch.nn.Module) -> list[torch.Tensor | None]:
+    return [None if parameter.grad is None else parameter.grad.clone() for parameter in module.parameters()]
+
+
+@ON_EACH
+def test_the_same_seed_gives_the_same_trace(name, on):
+    assert trained(method_named(name, on), range(2)) == trained(method_named(name, on), range(2))
+
+
+@ON_EACH
+def test_every_term_is_a_finite_scalar_with_a_stable_name(name, on):
+    logs = trained(method_named(name, on), range(3))
     assert all(log.keys() == logs[0].keys() for log in logs)
     assert all(np.isfinite(list(log.values())).all() for log in logs)
 

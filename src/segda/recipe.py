@@ -22,6 +22,8 @@ from segda.data.augment import Augment
 from segda.data.stream import RareClass
 from segda.errors import RecipeError, nearest
 from segda.hardware import DeviceName, PrecisionName
+from segda.parts.rules import RULES
+from segda.training.optim import OPTIMISERS, Optim
 
 
 class Block(BaseModel):
@@ -58,6 +60,8 @@ class Data(Block):
     """Labelled domain, `name:split[:condition]`."""
     target: str
     """Unlabelled domain; its labels are never opened."""
+    target_labels: Path | None = None
+    """Folder of pseudo-labels of the target, written by `segda pseudo-label`; for methods that learn from them."""
     batch: int = Field(ge=1)
     """Scenes of each domain in a step."""
     workers: int = Field(0, ge=0)
@@ -68,23 +72,6 @@ class Data(Block):
     """Rare-class sampling of the source; None: every image once an epoch."""
 
 
-class Optim(Block):
-    """The student's optimiser and its learning rate: linear warm-up, then (1 - t / steps)^power."""
-
-    name: Literal["adamw"]
-    lr: float = Field(gt=0)
-    """Of the encoder."""
-    head_lr_factor: float = Field(gt=0)
-    """The head learns this many times faster."""
-    betas: tuple[float, float]
-    weight_decay: float = Field(ge=0)
-    """Not applied to the encoder's norms."""
-    warmup: int = Field(ge=0)
-    """Steps over which the rate rises from `warmup_ratio` of its value."""
-    warmup_ratio: float = Field(ge=0, le=1)
-    power: float = Field(ge=0)
-
-
 class Evaluate(Block):
     """How a network is scored."""
 
@@ -93,7 +80,11 @@ class Evaluate(Block):
     every: int = Field(0, ge=0)
     """Also score after every so many steps; 0: only at the end."""
     resize: tuple[int, int] | None
-    """Box (width, height) that images are scaled into, keeping their shape; None: as they are."""
+    """Box (width, height) that images are brought to; None: as they are."""
+    shape: Literal["keep", "stretch", "pad"] = "keep"
+    """How an image gets into the box, see Augment."""
+    kernel: Literal["bilinear", "bicubic"] = "bilinear"
+    """How it is resampled, see Augment."""
     how: Literal["whole", "slide"]
     window: tuple[int, int] | None = None
     """Of `slide`: height, width."""
@@ -111,6 +102,17 @@ class Evaluate(Block):
         return self
 
 
+class PseudoLabels(Block):
+    """Where `segda train --stages` takes data.target_labels from."""
+
+    recipe: str
+    """Of the run that labels the target: a shipped name or a path."""
+    overrides: list[str] = []
+    """Keys that are changed in it, as KEY=VALUE."""
+    rule: dict[str, Any]
+    """Which of its pixels are kept, see parts/rules.py."""
+
+
 class Recipe(Block):
     """Everything needed to repeat a run."""
 
@@ -123,13 +125,26 @@ class Recipe(Block):
     network: dict[str, Any]
     method: dict[str, Any]
     optim: Optim
+    """Of the student."""
+    players: dict[str, Optim] = {}
+    """Of the method's other players, by their name."""
+    pseudo_labels: PseudoLabels | None = None
     evaluate: Evaluate
     device: DeviceName = "auto"
     precision: PrecisionName = "auto"
     log_every: int = Field(20, ge=1)
     """Steps between two lines of log.jsonl; values are means over them."""
     save_every: int = Field(500, ge=1)
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints, of which the last is kept."""
+    keep_every: int = Field(0, ge=0)
+    """Steps between two snapshots of the network, of which all are kept; 0: none."""
+
+    @model_validator(mode="after")
+    def _rates_last_to_the_end(self) -> Recipe:
+        for where, optim in (("optim", self.optim), *((f"players.{name}", one) for name, one in self.players.items())):
+            if optim.decay_steps is not None and optim.decay_steps < self.steps:
+                raise ValueError(f"{where}.decay_steps {optim.decay_steps} is before the last of {self.steps} steps")
+        return self
 
     @property
     def name(self) -> str:
@@ -188,24 +203,35 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
         raise RecipeError(f"{where}: {explain(error, Recipe)}") from error
     network = check(NETWORKS, recipe.network, f"{where}: network", ("class_names",))
     method = check(METHODS, recipe.method, f"{where}: method", ("student",))
+    if recipe.pseudo_labels is not None:
+        check(RULES, recipe.pseudo_labels.rule, f"{where}: pseudo_labels.rule", ())
+    others = set(class_named(METHODS, recipe.method, where).players) - {"student"}
+    if surplus := recipe.players.keys() - others:
+        raise RecipeError(f"{where}: players.{min(surplus)}: method {method['name']} has no such player; remove it")
+    if missing := others - recipe.players.keys():
+        raise RecipeError(
+            f"{where}: players.{min(missing)}: missing; method {method['name']} needs an optimiser for it "
+            "(name: adam, ...)"
+        )
     return recipe.model_copy(update={"network": network, "method": method})
 
 
 def build(table: Mapping[str, type], spec: Mapping[str, Any], where: str, **given: Any) -> Any:
     """The class that `spec` names, made with its settings and with `given` (what no recipe can know)."""
-    cls = _class_named(table, spec, where)
+    cls = class_named(table, spec, where)
     settings = _arguments(cls, spec, where, tuple(given))
     return cls(**given, **settings)
 
 
 def check(table: Mapping[str, type], spec: Mapping[str, Any], where: str, given: tuple[str, ...]) -> dict[str, Any]:
     """The spec with values in their final plain types; RecipeError for an unknown, missing or wrongly typed setting."""
-    settings = _arguments(_class_named(table, spec, where), spec, where, given)
+    settings = _arguments(class_named(table, spec, where), spec, where, given)
     plain = {key: TypeAdapter(Any).dump_python(value, mode="json") for key, value in settings.items()}
     return {"name": spec["name"], **plain}
 
 
-def _class_named(table: Mapping[str, type], spec: Mapping[str, Any], where: str) -> type:
+def class_named(table: Mapping[str, type], spec: Mapping[str, Any], where: str) -> type:
+    """The class that `spec` names: in the table, or a user's own as "module:Class"."""
     name = spec.get("name")
     if name is None:
         raise RecipeError(f"{where} has no name; known: {', '.join(sorted(table))}")
@@ -247,9 +273,10 @@ def explain(error: ValidationError, model: Any) -> str:
     """One of pydantic's complaints in one line: where, what, the value, and the nearest name of an unknown key."""
     # An unknown key is often the missing one misspelt: say that first.
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    # A union reports its branches in the path ("float", "literal['auto']"); users know only their keys.
-    path = [part for part in first["loc"] if isinstance(part, int) or part.isidentifier()]
-    key = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in _keys_of(model))
+    # A union reports its branches in the path ("float", "literal['auto']", "sgd"); users know only their keys.
+    places = [part for part in first["loc"] if part not in OPTIMISERS]
+    path = [part for part in places if isinstance(part, int) or part.isidentifier()]
+    key = ".".join(str(part) for part in places if isinstance(part, int) or part in {*_keys_of(model)})
     where = f"{key}: " if key else ""
     more = len(error.errors()) - 1
     rest = f" (and {more} more)" if more and first["type"] in ("missing", "extra_forbidden") else ""

@@ -18,9 +18,8 @@ from segda.parts.mixing import class_mix, paste_mask
 from segda.parts.photometric import colour_jitter, gaussian_blur, hsv_to_rgb, kernel_size, rgb_to_hsv
 from segda.parts.pseudo import confident_fraction
 from segda.parts.teacher import Teacher
-from segda.recipe import Optim
 from segda.scene import IGNORE, Scene
-from segda.training.optim import lr_at
+from segda.training.optim import AdamW, lr_at
 
 GOLDEN = Golden("daformer_ebda")
 
@@ -273,7 +272,7 @@ def test_hue_saturation_value_equal_those_of_the_standard_library():
 
 @pytest.mark.parametrize("steps", [40000, 50000, 60000])
 def test_learning_rates_equal_the_authors(steps):
-    settings = Optim(
+    settings = AdamW(
         name="adamw", lr=6e-5, head_lr_factor=10, betas=(0.9, 0.999), weight_decay=0.01, warmup=1500, warmup_ratio=1e-6,
         power=1.0,
     )  # fmt: skip

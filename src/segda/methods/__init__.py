@@ -1,13 +1,19 @@
 """METHODS: all that exist, by the name that a recipe calls them; `method.py` holds their contract."""
 
+from segda.methods.advent import AdvEnt
 from segda.methods.dacs import DACS
 from segda.methods.daformer import DAFormer
 from segda.methods.ebda import EBDA
+from segda.methods.esl import ESL
 from segda.methods.method import Method
+from segda.methods.minent import MinEnt
 from segda.methods.source_only import SourceOnly
 
 METHODS: dict[str, type[Method]] = {
     "source_only": SourceOnly,
+    "minent": MinEnt,
+    "advent": AdvEnt,
+    "esl": ESL,
     "dacs": DACS,
     "daformer": DAFormer,
     "ebda": EBDA,

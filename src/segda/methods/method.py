@@ -1,6 +1,7 @@
 """The contract of methods: one paper, one file, one generator.
 
-A method is an `nn.Module` with a `student`, the names of its `players` (submodules that have an optimiser), and
+A method is an `nn.Module` with a `student`, the names of its `players` (submodules that have an optimiser, each with
+`groups()` of its parameters as a network has), and
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]
 
@@ -25,6 +26,8 @@ class Method(nn.Module):
 
     student: Network
     players: ClassVar[tuple[str, ...]] = ("student",)
+    learns_target_labels: ClassVar[bool] = False
+    """Whether the target scenes must have pseudo-labels (`data.target_labels`)."""
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         raise NotImplementedError

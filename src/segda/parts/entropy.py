@@ -1,13 +1,15 @@
-"""Entropy of the prediction, in nats, and the balance loss that holds it at a level (EBDA)."""
+"""Entropy of the prediction: in nats, relative to its largest value, class by class; and the balance loss (EBDA)."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from segda.errors import RecipeError
+from segda.networks.network import Output
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -17,6 +19,29 @@ def entropy(logits: Tensor) -> Tensor:
     """
     log_prob = logits.float().log_softmax(1)
     return -(log_prob.exp() * log_prob).sum(1)
+
+
+def self_information(logits: Tensor) -> Tensor:
+    """Each class's share of the entropy, I_c = -p_c log2 p_c / log2 C: a pixel's shares sum to H / ln C, at most 1.
+
+    (B, C, H, W) -> (B, C, H, W) float32. 0 where p = 0; the authors add 1e-30 to the logarithm's argument, which
+    changes no float32.  Vu et al. 2019, eq. 4; valeoai/ADVENT func.py prob_2_entropy.
+    """
+    log_prob = logits.float().log_softmax(1)
+    return log_prob.exp() * log_prob / -math.log(logits.shape[1])
+
+
+def information(output: Output) -> dict[str, Tensor]:
+    """The self-information maps of each head's logits."""
+    return {name: self_information(head.logits) for name, head in output.heads.items()}
+
+
+def mean_entropy(logits: Tensor) -> Tensor:
+    """mean over pixels of H / ln C: 0 when the network is certain everywhere, 1 when it is at a loss; a scalar.
+
+    Vu et al. 2019, eq. 3 as a mean; valeoai/ADVENT loss.py entropy_loss.
+    """
+    return entropy(logits).mean() / math.log(logits.shape[1])
 
 
 def balance(pixel_entropy: Tensor, level: Tensor | float) -> Tensor:

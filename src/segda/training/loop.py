@@ -17,8 +17,10 @@ from torch import Tensor
 from segda import run as runs
 from segda.commands.evaluate import evaluate_network, open_labelled
 from segda.data.datasets import DataSet, open_data
+from segda.data.labels import Space
+from segda.data.pseudo_labels import PseudoLabels
 from segda.data.stream import Pairs, class_statistics, loader
-from segda.errors import RunError, WeightsError
+from segda.errors import RecipeError, RunError, WeightsError
 from segda.evaluation.metrics import Report
 from segda.hardware import autocast, leave_cores, peak_memory, pick_device, pick_precision
 from segda.methods import METHODS
@@ -26,9 +28,9 @@ from segda.methods.method import Method
 from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.progress import Track
-from segda.recipe import Recipe, build
+from segda.recipe import Recipe, build, class_named
 from segda.scene import Batch
-from segda.training.optim import lr_at, optimisers, set_lr
+from segda.training.optim import Optim, lr_at, optimisers, set_lr
 from segda.training.step import train_step
 
 Say = Callable[[str], None]
@@ -55,8 +57,8 @@ class Training:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The optimisation step that is due, and on to the next; returns its terms, detached."""
-        for optimiser in self.optimisers.values():
-            set_lr(optimiser, lr_at(self.t, self.recipe.steps, self.recipe.optim))
+        for player, optimiser in self.optimisers.items():
+            set_lr(optimiser, lr_at(self.t, self.recipe.steps, settings_of(self.recipe)[player]))
         # Dropout draws from torch's generator: giving it an address makes step t the same after any resume.
         torch.manual_seed(step_seed(self.recipe.seed, self.t))
         terms = train_step(self.method, batch.to(self.device), self.t, self.optimisers, self.scaler, self.precision)
@@ -92,6 +94,11 @@ class Training:
             raise WeightsError(f"{where} does not fit this recipe: {reason}; train anew with --overwrite") from error
 
 
+def settings_of(recipe: Recipe) -> dict[str, Optim]:
+    """The optimiser's settings of each player."""
+    return {"student": recipe.optim, **recipe.players}
+
+
 def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: Say) -> Training:
     """Builds the whole run from a recipe, the cheap checks first. Class statistics are cached in the folder `cache`."""
     device = pick_device(recipe.device)
@@ -100,6 +107,8 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: 
     space = runs.space_of(recipe)
     source, target = (open_data(spec, root, space) for spec in (recipe.data.source, recipe.data.target))
     scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
+
+    pseudo_labels = target_labels(recipe, target, space)
 
     torch.manual_seed(recipe.seed)
     network: Network = build(NETWORKS, recipe.network, "network", class_names=space.classes)
@@ -111,18 +120,34 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: 
         statistics = class_statistics(source, cache, track)
     pairs = Pairs(
         source, target, recipe.seed, recipe.data.source_augment, recipe.data.target_augment,
-        recipe.data.rare_class, statistics, network.fill,
+        recipe.data.rare_class, statistics, network.fill, pseudo_labels,
     )  # fmt: skip
     return Training(
         recipe,
         method,
-        optimisers(method, recipe.optim),
+        optimisers(method, settings_of(recipe)),
         torch.amp.GradScaler(device.type, enabled=precision is torch.float16),
         pairs,
         scored,
         device,
         precision,
     )
+
+
+def target_labels(recipe: Recipe, target: DataSet, space: Space) -> PseudoLabels | None:
+    """The pseudo-labels that the recipe names, for a method that learns from them; RecipeError for one alone."""
+    folder, name = recipe.data.target_labels, recipe.method["name"]
+    learns = class_named(METHODS, recipe.method, "method").learns_target_labels
+    if learns and folder is None:
+        raise RecipeError(
+            f"data.target_labels: method {name} learns from pseudo-labels; give the folder that `segda pseudo-label` "
+            f"wrote for {recipe.data.target}, or train with --stages"
+        )
+    if folder is None:
+        return None
+    if not learns:
+        raise RecipeError(f"data.target_labels: has no effect with method {name}; remove it")
+    return PseudoLabels.open(folder, target, space)
 
 
 def fit(training: Training, run: Path, say: Say, track: Track, stop: int | None = None) -> None:
@@ -147,6 +172,10 @@ def fit(training: Training, run: Path, say: Say, track: Track, stop: int | None 
             say(f"step {training.t} of {recipe.steps}  {values}  {seconds:.2f} s/step  {_clock(left)} to go")
             sums, begin, since = {}, time.monotonic(), training.t
 
+        if recipe.keep_every and training.t % recipe.keep_every == 0:
+            path = runs.snapshot_path(run, training.t)
+            runs.save_network(path, training.method.student, recipe.network, training.t)
+
         every = recipe.evaluate.every
         scoring = every > 0 and training.t % every == 0 and training.t < recipe.steps
         if training.t % recipe.save_every == 0 or training.t == last or scoring:
@@ -168,7 +197,7 @@ def save(training: Training, run: Path) -> None:
             )
     runs.save_checkpoint(run, training.state())
     for which, network in training.networks().items():
-        runs.save_network(run, which, network, training.recipe.network, training.t)
+        runs.save_network(run / runs.FILES[which], network, training.recipe.network, training.t)
 
 
 def score(training: Training, run: Path, say: Say, track: Track) -> list[Report]:

@@ -1,43 +1,154 @@
-"""Optimisers of a method's players, and the learning rate as a pure function of the step."""
+"""Optimisers of a method's players: their settings in a recipe, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
 import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from segda.methods.method import Method
-from segda.recipe import Optim
+from segda.errors import RecipeError
 
+if TYPE_CHECKING:
+    from segda.methods.method import Method
 
-def optimisers(method: Method, settings: Optim) -> dict[str, torch.optim.Optimizer]:
-    """One optimiser a player. Groups carry `base_lr`, which `set_lr` scales."""
-    return {name: _adamw(getattr(method, name).groups(), settings) for name in method.players}
-
-
-def _adamw(groups: dict[str, list[torch.nn.Parameter]], settings: Optim) -> torch.optim.Optimizer:
-    """AdamW as DAFormer: the head `head_lr_factor` times faster, no weight decay on the encoder's norms."""
-    rate = {"head": settings.lr * settings.head_lr_factor}
-    decay = {"norm": 0.0}
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "name": name,
-                "base_lr": rate.get(name, settings.lr),
-                "weight_decay": decay.get(name, settings.weight_decay),
-            }
-            for name, parameters in groups.items()
-        ],
-        lr=settings.lr,
-        betas=settings.betas,
-        fused=all(parameter.device.type in ("cpu", "cuda") for group in groups.values() for parameter in group),
-    )
+Groups = dict[str, list[torch.nn.Parameter]]
 
 
-def lr_at(t: int, steps: int, settings: Optim) -> float:
-    """The factor of every base rate at step t (0-based): R(t) = (1 - t / steps)^power, and before `warmup`
-    R(t) * (1 - (1 - t / warmup) * (1 - warmup_ratio)).  mmcv's poly schedule with linear warm-up, min_lr 0.
+class Schedule(BaseModel):
+    """The learning rate over time: linear warm-up, then (1 - t / decay_steps)^power."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lr: float = Field(gt=0)
+    """At the start (after warm-up); of the encoder, where there is one."""
+    power: float = Field(ge=0)
+    decay_steps: int | None = Field(None, ge=1)
+    """Step at which the rate would reach 0; None: the recipe's last. Some papers stop long before."""
+    warmup: int = Field(0, ge=0)
+    """Steps over which the rate rises from `warmup_ratio` of its value."""
+    warmup_ratio: float | None = Field(None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _warmup_has_a_ratio(self) -> Schedule:
+        if self.warmup and self.warmup_ratio is None:
+            raise ValueError("warmup needs warmup_ratio, the share of the rate that it starts from")
+        return self
+
+
+class AdamW(Schedule):
+    """Decoupled weight decay, as DAFormer: none on the encoder's norms."""
+
+    name: Literal["adamw"]
+    head_lr_factor: float = Field(gt=0)
+    """The head learns this many times faster."""
+    betas: tuple[float, float]
+    weight_decay: float = Field(ge=0)
+
+
+class SGD(Schedule):
+    """Momentum, as ADVENT: weight decay on everything that learns, biases included."""
+
+    name: Literal["sgd"]
+    head_lr_factor: float = Field(gt=0)
+    """The head learns this many times faster."""
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    backbone_updates: Literal["authors", "once"]
+    """How often a step updates a tensor of the encoder: ADVENT's code lists most of them three or four times, see
+    `RepeatedSGD`. "once" is what it must have meant, "authors" what its numbers were made with."""
+
+
+class Adam(Schedule):
+    """Without weight decay, as ADVENT's discriminators."""
+
+    name: Literal["adam"]
+    betas: tuple[float, float]
+
+
+Optim = Annotated[AdamW | SGD | Adam, Field(discriminator="name")]
+
+OPTIMISERS = ("adamw", "sgd", "adam")
+
+TIMES = {"blocks": 3, "shortcuts": 4}
+"""How often ADVENT's parameter list holds each tensor of a group; all others once.
+
+valeoai/ADVENT deeplabv2.py:147-153: the parameters of every nested module are listed, so a convolution's by its stage,
+its block and itself.
+"""
+
+
+def optimisers(method: Method, settings: Mapping[str, Optim]) -> dict[str, torch.optim.Optimizer]:
+    """One optimiser a player, by its name. Groups carry `base_lr`, which `set_lr` scales."""
+    return {name: optimiser(getattr(method, name).groups(), settings[name]) for name in method.players}
+
+
+def optimiser(groups: Groups, settings: Optim) -> torch.optim.Optimizer:
+    factor = {} if settings.name == "adam" else {"head": settings.head_lr_factor}
+    rows = [
+        {"params": parameters, "name": name, "base_lr": settings.lr * factor.get(name, 1)}
+        for name, parameters in groups.items()
+    ]
+    fused = all(parameter.device.type in ("cpu", "cuda") for group in groups.values() for parameter in group)
+    if settings.name == "adam":
+        return torch.optim.Adam(rows, lr=settings.lr, betas=settings.betas, fused=fused)
+    if settings.name == "adamw":
+        for row in rows:
+            row["weight_decay"] = 0.0 if row["name"] == "norm" else settings.weight_decay
+        return torch.optim.AdamW(rows, lr=settings.lr, betas=settings.betas, fused=fused)
+    known = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
+    if settings.backbone_updates == "once":
+        return torch.optim.SGD(rows, **known, fused=fused)
+    if not TIMES.keys() & groups.keys():
+        raise RecipeError(
+            "optim.backbone_updates: authors has no effect on this network: only DeepLab-v2's parameters were listed "
+            "several times; set it to once"
+        )
+    for row in rows:
+        row["times"] = TIMES.get(row["name"], 1)
+    return RepeatedSGD(rows, **known)
+
+
+class RepeatedSGD(torch.optim.Optimizer):
+    """SGD with momentum that applies one gradient `times` times in a row, as torch does to a tensor listed so often.
+
+    Each time, with gradient g, weight p, buffer b:  d = g + weight_decay p;  b = momentum b + d;  p = p - lr b.
+    In a tensor's first step every repetition begins a buffer of its own, b = d, and the last one stays (torch 2.13,
+    for-loop implementation; recorded from ADVENT's trainer). With times = 1 it is torch's own SGD.
     """
-    decayed = (1 - t / steps) ** settings.power
+
+    def __init__(self, groups: list[dict], *, lr: float, momentum: float, weight_decay: float):
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "times": 1})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            gradients = [weight.grad for weight in weights]
+            first = "momentum_buffer" not in self.state[weights[0]]
+            buffers = [] if first else [self.state[weight]["momentum_buffer"] for weight in weights]
+            for _ in range(group["times"]):
+                change = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
+                if first:
+                    buffers = change
+                else:
+                    torch._foreach_mul_(buffers, group["momentum"])
+                    torch._foreach_add_(buffers, change)
+                torch._foreach_add_(weights, buffers, alpha=-group["lr"])
+            for weight, buffer in zip(weights, buffers, strict=True):
+                self.state[weight]["momentum_buffer"] = buffer
+
+
+def lr_at(t: int, steps: int, settings: Schedule) -> float:
+    """The factor of every base rate at step t (0-based): R(t) = (1 - t / decay_steps)^power, and before `warmup`
+    R(t) * (1 - (1 - t / warmup) * (1 - warmup_ratio)).  decay_steps is the run's `steps` unless it is set.
+
+    mmcv's poly schedule with linear warm-up, min_lr 0; without warm-up ADVENT's.
+    """
+    decayed = (1 - t / (settings.decay_steps or steps)) ** settings.power
     if t < settings.warmup:
         decayed *= 1 - (1 - t / settings.warmup) * (1 - settings.warmup_ratio)
     return decayed

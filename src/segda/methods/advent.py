@@ -1,0 +1,49 @@
+"""AdvEnt: make the target's entropy maps look like the source's (Vu et al., ADVENT, CVPR 2019, sec. 3.2).
+
+A discriminator for each head sees the self-information maps of its logits. As in the authors' code the student is
+fooled with the answer "source", the discriminators learn from the same forward passes, made before anything is updated,
+and each of their two losses is halved (train_UDA.py:144 and following).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from segda.methods.method import Method
+from segda.networks.network import Network, of_each_head
+from segda.parts.adversary import SOURCE, TARGET, Discriminators, frozen, says
+from segda.parts.entropy import information
+from segda.parts.losses import supervised
+from segda.scene import Batch
+
+
+class AdvEnt(Method):
+    """adversarial_weight: factor of each head's adversarial loss. width: of the discriminators' first layer."""
+
+    players = ("student", "discriminators")
+
+    def __init__(self, student: Network, *, adversarial_weight: dict[str, float], width: int):
+        super().__init__()
+        self.student = student
+        self.adversarial_weight = of_each_head(student, "adversarial_weight", adversarial_weight)
+        self.discriminators = Discriminators(student.heads, student.classes, width)
+
+    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
+        output = self.student(batch.source.image)
+        yield {"source": supervised(output, batch.source, over="valid")}
+        with torch.no_grad():
+            source = information(output)
+
+        output = self.student(batch.target.image)
+        target = information(output)
+        with frozen(self.discriminators):
+            verdicts = self.discriminators(target)
+            yield {f"fool/{head}": self.adversarial_weight[head] * says(verdicts[head], SOURCE) for head in verdicts}
+        target = {head: maps.detach() for head, maps in target.items()}
+
+        for name, maps, domain in (("source", source, SOURCE), ("target", target, TARGET)):
+            verdicts = self.discriminators(maps)
+            yield {f"discriminator/{head}/{name}": says(verdicts[head], domain) / 2 for head in verdicts}
