@@ -10,7 +10,8 @@ from rich.console import Console
 
 from segda.commands.compare import best_of, compare
 from segda.errors import RunError
-from segda.evaluation.metrics import Protocol, Report, write_reports
+from segda.evaluation.metrics import Report, write_reports
+from segda.evaluation.protocol import Protocol
 from small_run import DUSK, SPACE, write_run
 
 PROTOCOL = Protocol(DUSK, 3, "student", 40, "tiny", None, "whole", None, None, False, "float32")
@@ -73,6 +74,23 @@ def test_equal_numbers_and_lonely_numbers_are_not_marked():
     assert best_of([0.5, 0.5]) == [False, False]
     assert best_of([math.nan, 0.5]) == [False, False]
     assert best_of([0.5, math.nan, 0.7, 0.7]) == [False, False, True, True]
+
+
+def test_means_over_a_views_classes_have_rows_of_their_own(runs):
+    views = {"mIoU 1": ("sky",)}
+    write_reports(runs[1], [replace(report_of(70, 80), views=views)])
+    markdown = compare(runs).markdown().splitlines()
+    means = [line for line in markdown if line.startswith("| mIoU")]
+    # The first run's report has no such view: there is nothing to mark.
+    assert means == [f"| mIoU | {140 / 3:.1f} | **{150 / 3:.1f}** |", "| mIoU 1 | - | 70.0 |"]
+    write_reports(runs[0], [replace(report_of(50, 90), views=views)])
+    assert "| mIoU 1 | 50.0 | **70.0** |" in compare(runs).markdown()
+
+
+def test_a_file_that_holds_no_reports_is_refused(runs, tmp_path):
+    (tmp_path / "notes.json").write_text("{}x")
+    with pytest.raises(RunError, match=r"notes\.json is not a report of segda"):
+        compare([*runs, tmp_path / "notes.json"])
 
 
 def test_every_number_has_its_protocol_below(runs):

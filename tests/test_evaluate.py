@@ -3,6 +3,7 @@
 import io
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from rich.console import Console
 from torch import nn
 
 from conftest import small_recipe, write_camvid
-from segda.commands.evaluate import evaluate, evaluate_network, tables
+from segda.commands.evaluate import evaluate, evaluate_network
+from segda.commands.tables import tables
 from segda.data.datasets import open_data
 from segda.errors import DataError, RecipeError, RunError, WeightsError
+from segda.evaluation.measure import ahead
 from segda.evaluation.metrics import read_reports
 from segda.run import load_network
 from small_run import DUSK, SPACE, write_run
@@ -37,13 +40,14 @@ class Painter(nn.Module):
 
     class_names = SPACE.classes
     classes = len(SPACE.classes)
+    align_corners = False
 
     def __init__(self):
         super().__init__()
         self.dropout = nn.Dropout(0.9)
         self.frozen = nn.BatchNorm2d(3).eval()
 
-    def infer(self, image):
+    def coarse(self, image):
         colours = torch.tensor(SPACE.palette()[: self.classes] / 255, dtype=torch.float32)
         return -(self.dropout(image)[:, None] - colours.view(1, -1, 3, 1, 1)).square().sum(2)
 
@@ -175,3 +179,41 @@ def test_the_table_has_a_row_a_class_and_says_the_protocol(root, run):
     assert all(name in text for name in (*SPACE.classes, "mean", "all pixels", DUSK))
     assert f"{100 * reports[1].miou:.1f}" in text
     assert "teacher of source_only camvid:train:day -> camvid:train:dusk" in " ".join(text.split())
+
+
+def test_a_views_mean_stands_below_the_mean(root, run):
+    reports = [replace(report, views={"mIoU 2": ("sky", "road")}) for report in evaluate(run, [DUSK], root)]
+    shown = io.StringIO()
+    Console(width=120, file=shown).print(*tables(reports))
+    (row,) = [line for line in shown.getvalue().splitlines() if "mIoU 2" in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells == [
+        "mIoU 2",
+        "",
+        f"{100 * reports[0].view('mIoU 2'):.1f}",
+        "",
+        f"{100 * reports[1].view('mIoU 2'):.1f}",
+        "",
+    ]
+
+
+def test_a_spaces_views_are_measured_with_it(tmp_path):
+    run = write_run(tmp_path / "run", report_images=0)
+    dataset = replace(open_data("streets:val"), names=("val_day_0",))
+    space = replace(dataset.space, views={"mIoU 2": ("road", "sky")})
+    network = load_network(run)
+    network.class_names = space.classes
+    known = {"settings": small_recipe(tmp_path).evaluate, "device": torch.device("cpu"), "autocast": nullcontext()}
+    # Eleven logits for nineteen classes: the rest is never predicted.
+    report = evaluate_network(network, replace(dataset, space=space), **known, protocol=PROTOCOL)
+    assert report.view("mIoU 2") == pytest.approx(np.nanmean(report.iou[[0, 10]]))
+
+
+def test_scenes_are_read_ahead_in_order_and_a_bad_one_is_an_error_in_its_turn(root):
+    dataset = open_data(DUSK, root, SPACE)
+    order = [2, 0, 1, 0, 2, 1, 1, 0, 2, 0, 1, 2]  # more than there are threads
+    assert [scene.names[0] for scene in ahead(dataset.read, order)] == [dataset.names[index] for index in order]
+    scenes = ahead(replace(dataset, images=(dataset.images[0], "test/gone.png", dataset.images[2])).read, [0, 1, 2])
+    assert next(scenes).names == (dataset.names[0],)
+    with pytest.raises(DataError, match="gone.png"):
+        next(scenes)

@@ -1,14 +1,16 @@
-"""Confusion and Report against a value worked by hand, a float64 twin, and what JSON must keep."""
+"""Confusion, Report and Protocol against a value worked by hand, a float64 twin, and what JSON must keep."""
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from segda.errors import RunError
-from segda.evaluation.metrics import Confusion, Protocol, Report, read_reports, report_path, write_reports
+from segda.evaluation.metrics import Confusion, Report, read_reports, report_path, write_reports
+from segda.evaluation.protocol import EnsembleProtocol, Member, Protocol
 from segda.scene import IGNORE
 
 PROTOCOL = Protocol(
@@ -143,9 +145,63 @@ def test_counts_of_another_number_of_classes_are_refused(tmp_path):
         read_reports(tmp_path)
 
 
-def test_a_protocol_says_how_images_reached_the_network():
-    from dataclasses import replace
+def test_a_view_is_the_mean_over_its_classes_of_the_same_confusion():
+    # IoU by hand: road 1/2, sky 1/3 (the pixel of car is said to be sky), car 0, bus neither labelled nor predicted.
+    whole = report_of([[0, 0, 1, 2]], [[0, 1, 1, 1]], ("road", "sky", "car", "bus"))
+    ours = replace(whole, views={"mIoU 2": ("sky", "road"), "mIoU rare": ("car", "bus"), "mIoU bus": ("bus",)})
+    assert ours.miou == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
+    assert ours.view("mIoU 2") == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert ours.view("mIoU rare") == 0 and math.isnan(ours.view("mIoU bus"))
+    names = ["mIoU", "mIoU 2", "mIoU rare", "mIoU bus", "mean accuracy", "pixel accuracy"]
+    assert list(ours.rates()) == names
 
+
+def test_views_survive_json(tmp_path):
+    there = replace(
+        report_of([[0, 1]], [[0, 0]], ("road", "sky")), views={"mIoU 1": ("road",), "mIoU of sky": ("sky",)}
+    )
+    path = write_reports(tmp_path, [there])
+    (table,) = json.loads(path.read_text())
+    assert table["views"] == {
+        "mIoU 1": {"miou": 0.5, "classes": ["road"]},
+        "mIoU of sky": {"miou": 0.0, "classes": ["sky"]},
+    }
+    (back,) = read_reports(tmp_path)
+    assert back.views == there.views and back.rates() == there.rates()
+
+
+def test_a_report_from_before_views_and_kernels_is_read():
+    table = report_of([[0]], [[0]], ("road", "sky")).to_json()
+    del table["views"], table["protocol"]["shape"], table["protocol"]["kernel"]
+    back = Report.from_json(table)
+    assert back.views == {} and back.protocol == PROTOCOL
+
+
+def test_a_view_of_unknown_classes_is_refused(tmp_path):
+    table = report_of([[0]], [[0]], ("road", "sky")).to_json() | {"views": {"mIoU 1": {"classes": ["car"]}}}
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "x.json").write_text(json.dumps([table]))
+    with pytest.raises(RunError, match="mIoU 1"):
+        read_reports(tmp_path)
+
+
+def test_a_protocol_says_how_images_got_into_the_box():
+    stretched = replace(PROTOCOL, shape="stretch", kernel="bicubic")
+    assert stretched.input() == "stretched to 480x360 (bicubic), whole, no mirroring"
+    assert replace(PROTOCOL, shape="pad").input() == "fitted into 480x360 and padded, whole, no mirroring"
+
+
+def test_an_ensembles_protocol_survives_json():
+    members = (Member("runs/a", 0.25, PROTOCOL), Member("runs/b", 0.75, replace(PROTOCOL, window=(4, 6), how="slide")))
+    there = replace(report_of([[0]], [[0]], ("road", "sky")), protocol=EnsembleProtocol("logits", members))
+    table = json.loads(json.dumps(there.to_json()))
+    assert table["protocol"]["data"] == "camvid:test:dusk" and table["protocol"]["mean"] == "logits"
+    assert Report.from_json(table).protocol == there.protocol
+    with pytest.raises(ValueError, match="without members"):
+        Report.from_json({**table, "protocol": {"mean": "logits", "members": []}})
+
+
+def test_a_protocol_says_how_images_reached_the_network():
     assert PROTOCOL.sentence() == (
         "camvid:test:dusk, 1 images fitted into 480x360, whole, no mirroring;"
         " student of ebda camvid:train:day -> camvid:train:dusk after step 40, float32"

@@ -13,8 +13,9 @@ from PIL import Image
 
 from conftest import write_camvid
 from segda import run as runs
+from segda.commands.charts import POINTS, _series, curves
 from segda.commands.evaluate import evaluate
-from segda.commands.report import POINTS, _series, report
+from segda.commands.report import report
 from segda.errors import DataError, RunError
 from segda.evaluation.metrics import read_reports
 from small_run import DUSK, SPACE, write_run
@@ -152,6 +153,36 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path, root):
 def test_the_same_run_gives_the_same_page(run, root):
     first = report(run, root=root).read_bytes()
     assert report(run, root=root).read_bytes() == first
+
+
+def test_terms_of_one_kind_share_a_chart_and_equal_learning_rates_a_line():
+    rates = {"lr/student/stem": 0.1, "lr/student/head": 1.0, "lr/student/blocks": 0.1}
+    terms = {"source": 2.0, "fool/main": 0.5, "fool/aux": 0.1}
+    halves = {"source": 0.3, "target": 0.4}
+    domains = {f"discriminator/{head}/{name}": half for head in ("main", "aux") for name, half in halves.items()}
+    drawn = {chart.title: chart for chart in curves([{"step": 1, "seconds": 1, **rates, **terms, **domains}])}
+    assert list(drawn) == ["source", "fool", "discriminator/main", "discriminator/aux", "learning rate"]
+    words = {title: [name for name, _ in chart.legend] for title, chart in drawn.items()}
+    assert words["source"] == [] and words["fool"] == ["main", "aux"]
+    assert words["discriminator/aux"] == ["source", "target"]
+    assert words["learning rate"] == ["student/stem, student/blocks", "student/head"]
+    assert "cannot tell them apart" in drawn["discriminator/main"].note
+    assert "fool/aux from 0.1 to 0.1" in drawn["fool"].alt
+
+
+def test_equal_terms_are_two_lines_if_they_differ_once():
+    log = [{"step": step, "lr/a": 1.0, "lr/b": 1.0 + (step == 2)} for step in (1, 2, 3)]
+    (chart,) = curves(log)
+    assert [name for name, _ in chart.legend] == ["a", "b"]
+
+
+def test_a_views_mean_is_in_the_table(run, root):
+    (file,) = (run / "reports").iterdir()
+    tables = json.loads(file.read_text())
+    file.write_text(json.dumps([{**table, "views": {"mIoU 2": {"classes": ["sky", "road"]}}} for table in tables]))
+    student = read_reports(run)[0]
+    page = Page(report(run, root=root))
+    assert f"mIoU 2 {100 * student.view('mIoU 2'):.1f}" in page.text
 
 
 def test_long_logs_are_averaged_in_groups():

@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from golden import Golden
 from segda.data.labels import SPACES
-from segda.evaluation.inference import labels, probabilities, windows
+from segda.evaluation.inference import View, labels, probabilities, windows
 from segda.evaluation.metrics import Confusion, Report
 
 
@@ -54,7 +54,7 @@ def test_logits_are_upsampled_twice_before_softmax_as_the_authors_do(golden):
     theirs = golden.npz("inference_whole.npz")
     size = theirs["argmax"].shape
     head = torch.from_numpy(theirs["logits_head"])  # stride 4 of 64 x 96 pixels
-    seen = [interpolate(head, (64, 96), mode="bilinear", align_corners=False)]
+    seen = [View(interpolate(head, (64, 96), mode="bilinear", align_corners=False), align_corners=False)]
     prob = torch.stack(list(probabilities(seen, size)))
     np.testing.assert_allclose(prob.amax(0), theirs["prob_max"][0], atol=2e-6)
     # Where two classes are equal to the last bit, either may win.

@@ -1,35 +1,39 @@
 """`segda evaluate`: how well a run's networks segment labelled data sets, with the protocol beside every
-number.
+number; the mean of several runs' networks; every snapshot of a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import hashlib
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
 import torch
 from rich.table import Table
-from rich.text import Text
 
+from segda.commands.tables import names_of, snapshots_table, tables
 from segda.data.datasets import DataSet, open_data
-from segda.data.labels import LABELLINGS, Space
-from segda.errors import RecipeError, RunError, WeightsError
-from segda.evaluation.inference import Settings, label_of
-from segda.evaluation.metrics import Confusion, Protocol, Report, Weights, read_reports, write_reports
+from segda.data.labels import Space
+from segda.errors import RecipeError, RunError, WeightsError, nearest
+from segda.evaluation.inference import Mean
+from segda.evaluation.measure import Eye, count, evaluate_network, protocol_of, report_of
+from segda.evaluation.metrics import Report, read_reports, write_list, write_reports
+from segda.evaluation.protocol import EnsembleProtocol, Member, Weights
+from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
 from segda.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
-from segda.networks.network import Network
 from segda.progress import Track, quietly
-from segda.run import FILES, data_root, load_network, load_recipe_of, space_of, step_of
+from segda.run import FILES, data_root, load_network, load_recipe_of, snapshots, space_of, step_of
+
+STUDENT_AND_TEACHER: tuple[Weights, ...] = ("student", "teacher")
 
 
 def evaluate(
     run: Path | str,
     data: Sequence[str],
     root: Path | None = None,
-    which: Sequence[Weights] = ("student", "teacher"),
+    which: Sequence[Weights] = STUDENT_AND_TEACHER,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
     track: Track = quietly,
@@ -52,18 +56,239 @@ def evaluate(
     for dataset in opened:
         reports = []
         for weights, network in networks.items():
-            known = {
-                "weights": weights,
-                "step": step_of(run, weights),
-                "recipe": recipe.name,
-                "precision": name_of(dtype),
-            }
+            known = facts(run, weights, dtype)
             reports.append(
                 evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known, track)
             )
         write_reports(run, reports)
         done += reports
     return done
+
+
+def evaluate_snapshots(
+    run: Path | str,
+    data: Sequence[str],
+    root: Path | None = None,
+    device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
+    track: Track = quietly,
+) -> list[Snapshots]:
+    """Measure every snapshot that a run kept of its student (recipe key keep_every), and its last checkpoint.
+
+    Goes to RUN/reports/NAME-SPLIT-snapshots.json after each snapshot. What was measured before in the same way, of the
+    same weights, is not measured again. The last checkpoint's report is the run's own and written as `evaluate` does;
+    the best of all is an oracle's choice, see Snapshots.
+    """
+    run = Path(run)
+    recipe = load_recipe_of(run)
+    kept = _snapshots_of(run)
+    where = pick_device(device)
+    dtype = pick_precision(precision, where)
+    existing(run, ["student"])
+    opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
+    before = {each.data: each.by_step for each in read_snapshots(run)}
+    last = step_of(run)
+    # The last checkpoint comes first and stands for a snapshot of its step, which holds the same weights.
+    files = {last: run / FILES["student"]} | {step: path for step, path in kept.items() if step != last}
+    marks = {step: _mark(path) for step, path in files.items()}
+    done = []
+    for dataset in opened:
+        known = {step: facts(run, "student", dtype) | {"step": step} for step in files}
+        wanted = {step: (marks[step], protocol_of(dataset, recipe.evaluate, **known[step])) for step in files}
+        measured = {
+            step: snapshot
+            for step, snapshot in before.get(dataset.spec, {}).items()
+            if (snapshot.mark, snapshot.report.protocol) == wanted.get(step)
+        }
+        for step in files:
+            if step in measured:
+                continue
+            network = load_network(run, "student", where, None if step == last else step)
+            report = evaluate_network(
+                network, dataset, recipe.evaluate, where, autocast(where, dtype), known[step], track
+            )
+            measured[step] = Snapshot(marks[step], report)
+            # Each time: an interrupted call goes on where it stopped.
+            write_snapshots(run, Snapshots(dataset.spec, measured, last))
+        teachers = [
+            report
+            for report in read_reports(run)
+            if (report.protocol.data, report.protocol.weights) == (dataset.spec, "teacher")
+        ]
+        write_reports(run, [measured[last].report, *teachers])
+        done.append(Snapshots(dataset.spec, measured, last))
+        write_snapshots(run, done[-1])  # also where nothing was missing: a snapshot may have gone
+    return done
+
+
+def evaluate_ensemble(
+    members: Sequence[Path | str],
+    data: Sequence[str],
+    mean: Mean,
+    shares: Sequence[float] | None = None,
+    root: Path | None = None,
+    which: Sequence[Weights] = STUDENT_AND_TEACHER,
+    out: Path | None = None,
+    device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
+    track: Track = quietly,
+) -> list[Report]:
+    """Measure several runs as one: the mean of their networks' logits or probabilities at the images' size.
+
+    shares: of the runs in the mean, in proportion; equal ones if None. Each network sees images as its own run's
+    recipe says. Students are averaged with students and, where all runs have one, teachers with teachers. An ensemble
+    is no run: its reports are written to the file `out`, if that is given, and to no run folder.
+    """
+    runs = [Path(member) for member in members]
+    if mean not in get_args(Mean):
+        raise RecipeError(f"unknown ensemble {mean!r}{nearest(mean, get_args(Mean))}")
+    if len(runs) < 2:
+        raise RecipeError(f"an ensemble is of several runs, this is one ({runs[0]}); name another one, or leave it out")
+    shares = proportions(shares, len(runs))
+    _check_out(out)
+    recipes = [load_recipe_of(run) for run in runs]
+    spaces = [space_of(recipe) for recipe in recipes]
+    for run, space in zip(runs, spaces, strict=True):
+        if space.classes != spaces[0].classes:
+            raise RecipeError(
+                f"{run} has the classes of {space.name}, {runs[0]} those of {spaces[0].name}; "
+                "an ensemble needs networks of the same classes"
+            )
+    where = pick_device(device)
+    dtype = pick_precision(precision, where)
+    shared = [weights for weights in which if all((run / FILES[weights]).is_file() for run in runs)]
+    for run in runs:
+        existing(run, shared or which)
+    root = data_root(recipes[0], root)
+    opened = [open_labelled(spec, root, spaces[0]) for spec in data]
+    done = {}
+    for weights in shared or which:
+        networks = [load_network(run, weights, where) for run in runs]
+        eyes = [
+            Eye(network, recipe.evaluate, share)
+            for network, recipe, share in zip(networks, recipes, shares, strict=True)
+        ]
+        for dataset in opened:
+            title = f"{dataset.spec} {weights}s"
+            counts = count(eyes, mean, dataset, where, autocast(where, dtype), track, title)
+            protocols = [
+                protocol_of(dataset, recipe.evaluate, **facts(run, weights, dtype))
+                for run, recipe in zip(runs, recipes, strict=True)
+            ]
+            named = zip(map(str, runs), shares, protocols, strict=True)
+            protocol = EnsembleProtocol(mean, tuple(Member(*each) for each in named))
+            done[dataset.spec, weights] = report_of(counts, protocol, dataset)
+    reports = [done[dataset.spec, weights] for dataset in opened for weights in shared or which]
+    if out is not None:
+        write_list(out, reports)
+    return reports
+
+
+def run_command(
+    runs: Sequence[Path],
+    data: Sequence[str],
+    root: Path | None,
+    which: Sequence[Weights],
+    ensemble: Mean | None,
+    shares: str | None,
+    out: Path | None,
+    all_checkpoints: bool,
+    device: DeviceName,
+    precision: PrecisionName,
+    track: Track,
+) -> tuple[list[Table], list[dict[str, Any]]]:
+    """What `segda evaluate RUN...` shows, as tables and as plain values; RecipeError if options exclude each other.
+
+    Several runs are measured one after the other, each into its own folder, or with `ensemble` as one.
+    """
+    machine = (device, precision, track)
+    if ensemble is not None:
+        if all_checkpoints:
+            raise RecipeError("--all-checkpoints measures runs one by one; leave --ensemble out")
+        done = evaluate_ensemble(runs, data, ensemble, _numbers(shares), root, which, out, *machine)
+        return tables(done, f"ensemble of {len(runs)}"), [report.to_json() for report in done]
+    if shares is not None:
+        raise RecipeError("--shares are those of an ensemble; add --ensemble logits or --ensemble probabilities")
+    if out is not None:
+        raise RecipeError(f"--out {out} is for an ensemble's report; a run's own goes to RUN/reports")
+    if all_checkpoints and tuple(which) == ("teacher",):
+        raise RecipeError("--all-checkpoints: snapshots are of the student; leave --weights teacher out")
+    if twice := [run for run in runs if runs.count(run) > 1]:
+        raise RecipeError(f"{twice[0]} is named twice; name it once")
+    for run in runs:  # before the first is measured: what is wrong with the last one must not cost an hour
+        recipe = load_recipe_of(run)
+        existing(run, which)
+        for spec in data:
+            open_labelled(spec, data_root(recipe, root), space_of(recipe))
+        if all_checkpoints:
+            _snapshots_of(run)
+    names = names_of(runs)
+    shown: list[Table] = []
+    plain: list[dict[str, Any]] = []
+    for run, name in zip(runs, names, strict=True):
+        if all_checkpoints:
+            found = evaluate_snapshots(run, data, root, *machine)
+            shown += [snapshots_table(each, name) for each in found]
+        else:
+            found = evaluate(run, data, root, which, *machine)
+            shown += tables(found, name if len(runs) > 1 else "")
+        plain += [{"run": str(run), **each.to_json()} for each in found]
+    return shown, plain
+
+
+def _numbers(shares: str | None) -> list[float] | None:
+    """Of "0.5,0.5": 0.5, 0.5."""
+    try:
+        return None if shares is None else [float(part) for part in shares.split(",")]
+    except ValueError:
+        raise RecipeError(
+            f"--shares {shares}: give one number a run, separated by commas, for example 0.5,0.5"
+        ) from None
+
+
+def proportions(shares: Sequence[float] | None, count: int) -> list[float]:
+    """Shares that sum to one, in proportion to those given; equal ones if none are. RecipeError if they cannot be."""
+    given = [1.0] * count if shares is None else list(shares)
+    if len(given) != count:
+        raise RecipeError(
+            f"{len(given)} shares ({', '.join(f'{share:g}' for share in given)}) for {count} runs; give one a run"
+        )
+    for share in given:
+        if not (math.isfinite(share) and share > 0):
+            raise RecipeError(f"share {share:g}: give a number above 0, or leave the run out")
+    return [share / sum(given) for share in given]
+
+
+def _check_out(out: Path | None) -> None:
+    """RunError unless an ensemble's reports can stand there."""
+    if out is None:
+        return
+    if out.suffix != ".json" or out.is_dir():
+        raise RunError(f"{out}: the reports are written as one file; give a name that ends in .json")
+    if out.resolve().parent.name == "reports" and (out.resolve().parent.parent / "recipe.yaml").exists():
+        raise RunError(f"{out} would be taken for a report of that run; write the ensemble's elsewhere")
+
+
+def _snapshots_of(run: Path) -> dict[int, Path]:
+    kept = snapshots(run)
+    if not kept:
+        raise RunError(f"{run} has no snapshots (snapshots/network-*.safetensors); train with keep_every: 2000")
+    return kept
+
+
+def _mark(path: Path) -> str:
+    with path.open("rb") as weights:
+        return hashlib.file_digest(weights, "sha256").hexdigest()
+
+
+def facts(run: Path, weights: Weights, precision: torch.dtype) -> dict[str, object]:
+    """What the protocol says of a run's network."""
+    return {
+        "weights": weights,
+        "step": step_of(run, weights),
+        "recipe": load_recipe_of(run).name,
+        "precision": name_of(precision),
+    }
 
 
 def open_labelled(spec: str, root: Path, space: Space) -> DataSet:
@@ -74,7 +299,7 @@ def open_labelled(spec: str, root: Path, space: Space) -> DataSet:
     wrong.
     """
     dataset = open_data(spec, root, space)
-    named = {name for _, labelling in dataset.row.labels for name in LABELLINGS[labelling].values()}
+    named = {name for _, labelling in dataset.row.labels for name in space.classes_in(labelling)}
     lacking = [name for name in space.classes if name not in named]
     if lacking:
         raise RecipeError(
@@ -100,54 +325,6 @@ def name_of(precision: torch.dtype) -> str:
     return str(precision).removeprefix("torch.")
 
 
-def evaluate_network(
-    network: Network,
-    dataset: DataSet,
-    settings: Settings,
-    device: torch.device,
-    autocast: AbstractContextManager,
-    protocol: Mapping[str, Any],
-    track: Track = quietly,
-) -> Report:
-    """Measures a network in memory. It is in eval mode meanwhile and afterwards as it was; no random number
-    is drawn.
-
-    protocol: what the data set and the settings do not know: weights, step, recipe, precision. autocast is
-    entered anew for each forward pass.
-    """
-    if dataset.space.classes != tuple(network.class_names):
-        raise RecipeError(
-            f"{dataset.spec}: its labels are read in space {dataset.space.name}, the network's classes are "
-            f"{', '.join(network.class_names)}; choose data with these"
-        )
-    confusion = Confusion(network.classes, device)
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        for index in track(range(len(dataset)), f"{dataset.spec} {protocol['weights']}"):
-            scene = dataset.read(index, label=True)
-            confusion.add(scene.label, label_of(network, scene.image, settings, device, autocast))
-    finally:
-        # Not network.train(): a method may keep some of its modules in eval mode.
-        for module, training in modes.items():
-            module.training = training
-    sliding = settings.how == "slide"
-    return Report(
-        Protocol(
-            data=dataset.spec,
-            images=len(dataset),
-            resize=settings.resize,
-            how=settings.how,
-            window=settings.window if sliding else None,
-            stride=settings.stride if sliding else None,
-            flip=settings.flip,
-            **protocol,
-        ),
-        tuple(network.class_names),
-        confusion.counts(),
-    )
-
-
 def reports_of(run: Path) -> list[Report]:
     """What was measured of a run; RunError with the way out when nothing was."""
     found = read_reports(run)
@@ -155,34 +332,3 @@ def reports_of(run: Path) -> list[Report]:
         data = " ".join(load_recipe_of(run).evaluate.data[:1]) or "NAME:SPLIT"
         raise RunError(f"{run} has no reports; measure it first: segda evaluate {run} --data {data}")
     return found
-
-
-def tables(reports: Sequence[Report]) -> list[Table]:
-    """One table a data set: a row a class, IoU and accuracy (%) of each network, the protocol below."""
-    done = []
-    for data in dict.fromkeys(report.protocol.data for report in reports):
-        here = [report for report in reports if report.protocol.data == data]
-        names = here[0].class_names
-        # As Text: square brackets in a name are no markup, and ":train:" no emoji.
-        protocol = Text("\n".join(report.protocol.sentence() for report in here))
-        table = Table(title=Text(data), caption=protocol, title_justify="left", caption_justify="left")
-        table.add_column("class")
-        table.add_column("share", justify="right")
-        for report in here:
-            table.add_column(f"IoU {report.protocol.weights}", justify="right")
-            table.add_column(f"acc. {report.protocol.weights}", justify="right")
-        for index, name in enumerate(names):
-            rates = [rate for report in here for rate in (report.iou[index], report.accuracy[index])]
-            cells = [percent(rate) for rate in (here[0].share[index], *rates)]
-            table.add_row(Text(name), *cells, end_section=index + 1 == len(names))
-        means = [rate for report in here for rate in (report.miou, report.mean_accuracy)]
-        table.add_row("mean", "", *map(percent, means), style="bold")
-        pixels = [cell for report in here for cell in ("", percent(report.pixel_accuracy))]
-        table.add_row("all pixels", "", *pixels)
-        done.append(table)
-    return done
-
-
-def percent(rate: float) -> str:
-    """0.61234 -> 61.2; a dash where there is nothing to rate."""
-    return "-" if np.isnan(rate) else f"{100 * rate:.1f}"

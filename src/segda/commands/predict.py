@@ -14,8 +14,8 @@ from torch import Tensor
 from segda.data.images import read_image
 from segda.errors import DataError, RunError
 from segda.evaluation.inference import labels, labels_and_entropy, views
-from segda.evaluation.metrics import Weights
 from segda.evaluation.pictures import coloured, entropy_picture, overlaid, palette_png, png
+from segda.evaluation.protocol import Weights
 from segda.files import whole
 from segda.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
 from segda.progress import Track, quietly

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
+from segda.commands.charts import bars, curves, scored, snapshot_curve
 from segda.commands.compare import best_of
-from segda.commands.evaluate import open_labelled, percent, reports_of
+from segda.commands.evaluate import open_labelled, reports_of
+from segda.commands.tables import percent
 from segda.data.labels import Space
 from segda.errors import RunError
 from segda.evaluation.inference import labels, labels_and_entropy, views
 from segda.evaluation.metrics import Report
 from segda.evaluation.pictures import SCALE, coloured, data_uri, entropy_picture, shrunk
+from segda.evaluation.snapshots import LAST, ORACLE, Snapshots, read_snapshots
 from segda.files import write_text
 from segda.hardware import DeviceName, autocast, pick_device, pick_precision
 from segda.progress import Track, quietly
@@ -35,36 +30,6 @@ from segda.run import data_root, load_network, load_recipe_of, read_log, space_o
 
 PICTURE = 400
 """Pixels: how wide a picture of the panel is at most."""
-
-POINTS = 400
-"""Points of a curve; longer logs are averaged in groups."""
-
-COLOURS = ("#3b82d6", "#e0803a", "#3fa36b", "#b065c9", "#c9a227", "#d1495b")
-"""Of curves and bars: legible on white and on near-black."""
-
-BEFORE = "#8c8f96"
-"""Of what stands beside the run: the source-only run."""
-
-MEANING = {
-    "source": "cross entropy on the labelled source images",
-    "mix": "cross entropy on the mixed images",
-    "anchor": "distance of the features from the start's",
-    "balance": "distance of the entropy from its level, weighted",
-    "confident": "share of target pixels with a confident pseudo-label: the pseudo-label weight",
-    "entropy": "mean entropy of the mixed images' prediction, in nats",
-}
-"""What the scalars in a log are; others are shown by their name alone."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawing with the words around it, which are HTML and so in the page's font and escaped."""
-
-    title: str
-    note: str
-    legend: list[tuple[str, str]]
-    alt: str
-    svg: Markup
 
 
 def report(
@@ -103,9 +68,11 @@ def report(
         name=run.resolve().name,
         before=against.resolve().name if against else None,
         results=[_result(data, reports, others, against) for data in _data_of(reports)],
-        bars=[_bars(data, reports, others, against) for data in _data_of(reports)],
-        curves=_curves(log),
-        scored=_scored(log),
+        bars=[bars(data, _beside(data, reports, others, against), others) for data in _data_of(reports)],
+        curves=curves(log),
+        scored=scored(log),
+        snapshots=[_snapshots(each) for each in read_snapshots(run)],
+        oracle=ORACLE,
         panel=_panel(run, against, recipe, root, device, track),
         legend=[(name, _hex(colour)) for name, colour in space.colours.items()],
         scale=", ".join(_hex(SCALE[step]) for step in range(0, 256, 15)),
@@ -181,134 +148,22 @@ def _result(data: str, reports: Sequence[Report], others: Sequence[Report], agai
     }
 
 
-def _bars(data: str, reports: Sequence[Report], others: Sequence[Report], against: Path | None) -> Chart:
-    """IoU of each class as horizontal bars, one colour a network."""
-    columns = _beside(data, reports, others, against)
-    names = columns[0][1].class_names
-    colours = [BEFORE] * (columns[0][1] in others) + list(COLOURS)
-    figure, axes = _figure(7.2, 0.5 + len(names) * (0.12 + 0.14 * len(columns)))
-    thick = 0.8 / len(columns)
-    for number, (_, each) in enumerate(columns):
-        middles = np.arange(len(names)) + (number - (len(columns) - 1) / 2) * thick
-        axes.barh(middles, np.nan_to_num(100 * each.iou), thick * 0.9, color=colours[number])
-        for middle, iou in zip(middles, each.iou, strict=True):
-            axes.text(np.nan_to_num(100 * iou) + 0.8, middle, percent(iou), va="center", fontsize=7, color=INK)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 108)
-    axes.set_xticks(range(0, 101, 20))
-    axes.grid(axis="y", visible=False)
-    values = "; ".join(
-        f"{name}: {', '.join(f'{label} {percent(each.iou[index])}' for label, each in columns)}"
-        for index, name in enumerate(names)
-    )
-    legend = [(name, colour) for (name, _), colour in zip(columns, colours, strict=False)]
-    return Chart(f"IoU of each class on {data}, in %", "", legend, f"Bars of IoU in %. {values}", _svg(figure))
-
-
-def _curves(log: Sequence[dict[str, Any]]) -> list[Chart]:
-    """A chart of each scalar of the log; the learning rates share one."""
-    training = [line for line in log if "evaluation" not in line]
-    names = list(dict.fromkeys(key for line in training for key in line if key not in ("step", "seconds")))
-    rates = [name for name in names if name == "lr" or name.startswith("lr/")]
-    groups = {name: [name] for name in names if name not in rates}
-    if rates:
-        groups["learning rate"] = rates
-    charts = []
-    for title, group in groups.items():
-        figure, axes = _figure(3.6, 2.2)
-        last = []
-        for name, colour in zip(group, _cycle(COLOURS, len(group)), strict=True):
-            steps, values = _series(training, name)
-            axes.plot(steps, values, color=colour, linewidth=1.3)
-            last.append(f"{name} from {values[0]:.4g} to {values[-1]:.4g}")
-        short = title.removeprefix("loss/")
-        legend = [
-            (name.removeprefix("lr/"), colour) for name, colour in zip(group, _cycle(COLOURS, len(group)), strict=True)
-        ]
-        charts.append(
-            Chart(
-                short,
-                MEANING.get(short, ""),
-                legend if len(group) > 1 else [],
-                f"Curve over steps: {'; '.join(last)}",
-                _svg(figure),
-            )
-        )
-    return charts
-
-
-def _scored(log: Sequence[dict[str, Any]]) -> list[Chart]:
-    """mIoU over steps on each data set that was scored more than once in training."""
-    charts = []
-    for data in dict.fromkeys(line["evaluation"] for line in log if "evaluation" in line):
-        lines = [line for line in log if line.get("evaluation") == data]
-        if len(lines) < 2:
-            continue
-        figure, axes = _figure(3.6, 2.2)
-        legend, values = [], []
-        for weights, colour in zip(("student", "teacher"), COLOURS, strict=False):
-            steps, rates = _series(lines, weights)
-            if len(steps):
-                axes.plot(steps, 100 * rates, color=colour, linewidth=1.3, marker="o", markersize=3)
-                legend.append((weights, colour))
-                values.append(f"{weights} from {percent(rates[0])} to {percent(rates[-1])}")
-        alt = f"Curves over steps: {'; '.join(values)}"
-        charts.append(Chart(f"mIoU on {data}, in %", "", legend, alt, _svg(figure)))
-    return charts
-
-
-def _series(lines: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of one scalar, averaged in groups when there are more than can be seen."""
-    points = np.array([(line["step"], line[name]) for line in lines if line.get(name) is not None], np.float64)
-    points = points.reshape(-1, 2)
-    if len(points) > POINTS:
-        points = np.array([group.mean(0) for group in np.array_split(points, POINTS)])
-    return points[:, 0], points[:, 1]
-
-
-def _cycle(colours: Sequence[str], count: int) -> list[str]:
-    return [colours[index % len(colours)] for index in range(count)]
-
-
-INK = "#010203"
-"""Stands for the page's text colour while a figure is drawn."""
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty chart, in inches, with a light grid and no frame."""
-    with matplotlib.rc_context({"font.size": 8, "text.color": INK, "xtick.color": INK, "ytick.color": INK}):
-        figure = Figure((width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-    figure.patch.set_visible(False)
-    axes.patch.set_visible(False)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.grid(color=INK, alpha=0.15, linewidth=0.6)
-    axes.tick_params(length=0)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> Markup:
-    """The figure as an <svg> element whose ink is the page's text colour."""
-    text = io.StringIO()
-    # Text stays text: the page's font, selectable, a tenth of the size. No date: the same run gives the same
-    # page.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "segda", "text.parse_math": False}):
-        figure.savefig(
-            text,
-            format="svg",
-            transparent=True,
-            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
-        )
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # nothing refers to them, and they repeat in the next chart
-    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'aria-hidden="true"', svg, count=1)
-    return Markup(svg.replace(INK, "currentColor"))
+def _snapshots(measured: Snapshots) -> dict[str, Any]:
+    """The curve and the table of one data set's snapshots."""
+    summaries = {step: measured.by_step[step].report.rates() for step in measured.mious()}
+    return {
+        "data": measured.data,
+        "chart": snapshot_curve(measured),
+        "names": list(summaries[measured.last]),
+        "rows": [
+            {
+                "step": step,
+                "cells": list(map(percent, rates.values())),
+                "notes": [LAST] * (step == measured.last) + [ORACLE] * (step == measured.best),
+            }
+            for step, rates in summaries.items()
+        ],
+    }
 
 
 def _panel(

@@ -1,5 +1,5 @@
 """Confusion: which class was predicted where which was true; Report: IoU and accuracy of it, with their
-protocol.
+protocol; Snapshots: the reports of a training's checkpoints.
 
 The numbers are those of mmsegmentation's `intersect_and_union` (DAFormer's evaluation): pixels are summed
 over the whole data set first, a class without pixels and predictions has no IoU and does not enter the mean.
@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from segda.errors import RunError
+from segda.evaluation.protocol import EnsembleProtocol, Protocol, protocol_from_json
 from segda.files import write_text
 from segda.scene import IGNORE
-
-Weights = Literal["student", "teacher"]
 
 
 class Confusion:
@@ -58,53 +57,18 @@ class Confusion:
         return np.concatenate([rows[: self.classes], other])
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How a number came about; without it the number says nothing.
-
-    resize: (width, height) of the box that images were fitted into before the network saw them, None for as
-    they are.
-    window, stride: (height, width) of the sliding window. Labels are always compared at their own size.
-    """
-
-    data: str
-    images: int
-    weights: Weights
-    step: int | None
-    recipe: str | None
-    resize: tuple[int, int] | None
-    how: Literal["whole", "slide"]
-    window: tuple[int, int] | None
-    stride: tuple[int, int] | None
-    flip: bool
-    precision: str
-
-    def input(self) -> str:
-        """How images reach the network, in words."""
-        size = "at their size" if self.resize is None else f"fitted into {self.resize[0]}x{self.resize[1]}"
-        how = "whole"
-        if self.how == "slide":
-            how = f"window {self.window[1]}x{self.window[0]} every {self.stride[1]}x{self.stride[0]}"
-        return f"{size}, {how}, " + ("mean with mirrored" if self.flip else "no mirroring")
-
-    def sentence(self) -> str:
-        """The whole protocol, in one line."""
-        step = "" if self.step is None else f" after step {self.step}"
-        recipe = "" if self.recipe is None else f" of {self.recipe}"
-        network = f"{self.weights}{recipe}{step}, {self.precision}"
-        return f"{self.data}, {self.images} images {self.input()}; {network}"
-
-
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What one network does on one data set. All rates are in [0, 1]; NaN (null in JSON) where a class has no
-    pixels.
+    """What one network, or an ensemble, does on one data set. All rates are in [0, 1]; NaN (null in JSON) where a class
+    has no pixels.
     """
 
-    protocol: Protocol
+    protocol: Protocol | EnsembleProtocol
     class_names: tuple[str, ...]
     counts: np.ndarray
     """(C + 1, C) pixels, see Confusion.counts: everything else follows from it."""
+    views: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Title of a further mean -> the classes whose IoU it goes over, see Space.views. Predicted are all classes."""
 
     @property
     def iou(self) -> np.ndarray:
@@ -146,11 +110,18 @@ class Report:
         classes = len(self.class_names)
         return self.counts.diagonal()[:classes], self.counts[:classes].sum(1), self.counts.sum(0)
 
-    def rates(self) -> dict[str, float]:
-        """The three summary numbers by the names they have in tables."""
-        return {"mIoU": self.miou, "mean accuracy": self.mean_accuracy, "pixel accuracy": self.pixel_accuracy}
+    def view(self, name: str) -> float:
+        """Mean IoU over the classes of a view that have one; NaN if none has."""
+        return _mean(self.iou[[self.class_names.index(one) for one in self.views[name]]])
 
-    def to_json(self) -> dict[str, object]:
+    def rates(self) -> dict[str, float]:
+        """The summary numbers by the names they have in tables."""
+        views = {name: self.view(name) for name in self.views}
+        return {
+            "mIoU": self.miou, **views, "mean accuracy": self.mean_accuracy, "pixel accuracy": self.pixel_accuracy,
+        }  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers. Rates are there for readers; `from_json` computes them anew from the
         counts.
         """
@@ -159,8 +130,11 @@ class Report:
             return {name: _null(value) for name, value in zip(self.class_names, values, strict=True)}
 
         return {
-            "protocol": asdict(self.protocol),
+            "protocol": self.protocol.to_json(),
             "miou": _null(self.miou),
+            "views": {
+                name: {"miou": _null(self.view(name)), "classes": list(classes)} for name, classes in self.views.items()
+            },
             "mean_accuracy": _null(self.mean_accuracy),
             "pixel_accuracy": _null(self.pixel_accuracy),
             "iou": known(self.iou),
@@ -170,15 +144,17 @@ class Report:
         }
 
     @classmethod
-    def from_json(cls, table: dict) -> Report:
-        protocol = {field.name: table["protocol"][field.name] for field in fields(Protocol)}
-        for key in ("resize", "window", "stride"):
-            protocol[key] = protocol[key] and tuple(protocol[key])
+    def from_json(cls, table: dict[str, Any]) -> Report:
         names = tuple(table["classes"])
         counts = np.array(table["counts"], np.int64)
         if counts.shape != (len(names) + 1, len(names)):
             raise ValueError(f"counts of shape {counts.shape} for {len(names)} classes")
-        return cls(Protocol(**protocol), names, counts)
+        # Older reports have no views.
+        views = {name: tuple(view["classes"]) for name, view in table.get("views", {}).items()}
+        for name, classes in views.items():
+            if not set(classes) <= set(names):
+                raise ValueError(f"view {name} of classes that are not in the report")
+        return cls(protocol_from_json(table["protocol"]), names, counts, views)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -205,19 +181,27 @@ def write_reports(run: Path, reports: Sequence[Report]) -> Path:
     """The reports of one data set (student, then teacher if there is one) as one JSON list, atomically."""
     (data,) = {report.protocol.data for report in reports}
     path = report_path(run, data)
-    write_text(path, json.dumps([report.to_json() for report in reports], allow_nan=False, indent=1) + "\n")
+    write_list(path, reports)
     return path
+
+
+def write_list(path: Path, reports: Sequence[Report]) -> None:
+    """Any reports as one JSON list, atomically."""
+    write_text(path, json.dumps([report.to_json() for report in reports], allow_nan=False, indent=1) + "\n")
 
 
 def read_reports(run: Path) -> list[Report]:
     """All that was measured of a run, by data set; none when nothing was. RunError for a damaged file."""
-    reports = []
-    for path in sorted((run / "reports").glob("*.json")):
-        try:
-            reports += [Report.from_json(table) for table in json.loads(path.read_text(encoding="utf-8"))]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"{path} is not a report of segda ({type(error).__name__}: {error}); "
-                "delete it and run segda evaluate again"
-            ) from error
-    return reports
+    # Reports of snapshots are files of another kind: see snapshots.py.
+    paths = sorted(path for path in (run / "reports").glob("*.json") if not path.stem.endswith("-snapshots"))
+    return [report for path in paths for report in read_list(path)]
+
+
+def read_list(path: Path) -> list[Report]:
+    """A file of reports; RunError when it is none."""
+    try:
+        return [Report.from_json(table) for table in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{path} is not a report of segda ({type(error).__name__}: {error}); delete it and run segda evaluate again"
+        ) from error

@@ -1,0 +1,216 @@
+"""The drawings of report.html, as SVG whose ink is the page's: IoU of each class, curves of the log, snapshots."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from segda.commands.tables import percent
+from segda.evaluation.metrics import Report
+from segda.evaluation.snapshots import LAST, ORACLE, Snapshots
+
+POINTS = 400
+"""Points of a curve; longer logs are averaged in groups."""
+
+COLOURS = ("#3b82d6", "#e0803a", "#3fa36b", "#b065c9", "#c9a227", "#d1495b")
+"""Of curves and bars: legible on white and on near-black."""
+
+BEFORE = "#8c8f96"
+"""Of what stands beside the run: the source-only run."""
+
+MEANING = {
+    "source": "cross entropy on the labelled source images",
+    "mix": "cross entropy on the mixed images",
+    "pseudo": "cross entropy on the target images' pseudo-labels",
+    "anchor": "distance of the features from the start's",
+    "balance": "distance of the entropy from its level, weighted",
+    "confident": "share of target pixels with a confident pseudo-label: the pseudo-label weight",
+    "entropy": "mean entropy of the mixed images' prediction, in nats",
+    "entropy/": "mean entropy of the target images' prediction by head, relative to ln C, weighted",
+    "fool/": "how little the target looks like the source to each head's discriminator, weighted",
+    "discriminator/": "its error on each domain, halved; 0.347 = (ln 2) / 2 where it cannot tell them apart",
+}
+"""What the scalars in a log are, and, with "/" at the end, groups of them; others are shown by their name alone."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with the words around it, which are HTML and so in the page's font and escaped."""
+
+    title: str
+    note: str
+    legend: list[tuple[str, str]]
+    alt: str
+    svg: Markup
+
+
+def bars(data: str, columns: Sequence[tuple[str, Report]], others: Sequence[Report]) -> Chart:
+    """IoU of each class as horizontal bars, one colour a network; grey for one of the `others`, which stand first."""
+    names = columns[0][1].class_names
+    colours = [BEFORE] * (columns[0][1] in others) + list(COLOURS)
+    figure, axes = _figure(7.2, 0.5 + len(names) * (0.12 + 0.14 * len(columns)))
+    thick = 0.8 / len(columns)
+    for number, (_, each) in enumerate(columns):
+        middles = np.arange(len(names)) + (number - (len(columns) - 1) / 2) * thick
+        axes.barh(middles, np.nan_to_num(100 * each.iou), thick * 0.9, color=colours[number])
+        for middle, iou in zip(middles, each.iou, strict=True):
+            axes.text(np.nan_to_num(100 * iou) + 0.8, middle, percent(iou), va="center", fontsize=7, color=INK)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 108)
+    axes.set_xticks(range(0, 101, 20))
+    axes.grid(axis="y", visible=False)
+    values = "; ".join(
+        f"{name}: {', '.join(f'{label} {percent(each.iou[index])}' for label, each in columns)}"
+        for index, name in enumerate(names)
+    )
+    legend = [(name, colour) for (name, _), colour in zip(columns, colours, strict=False)]
+    return Chart(f"IoU of each class on {data}, in %", "", legend, f"Bars of IoU in %. {values}", _svg(figure))
+
+
+def curves(log: Sequence[dict[str, Any]]) -> list[Chart]:
+    """A chart of each scalar of the log. Scalars that differ in the last part of their name share one, as fool/main and
+    fool/aux do, and so do all learning rates; where several are equal throughout, they are one line.
+    """
+    training = [line for line in log if "evaluation" not in line]
+    names = list(dict.fromkeys(key for line in training for key in line if key not in ("step", "seconds")))
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_group(name), []).append(name)
+    if LEARNING_RATE in groups:  # it comes last
+        groups[LEARNING_RATE] = groups.pop(LEARNING_RATE)
+    charts = []
+    for title, group in groups.items():
+        figure, axes = _figure(3.6, 2.2)
+        lines: dict[bytes, list[str]] = {}
+        series = {name: _series(training, name) for name in group}
+        for name, points in series.items():
+            lines.setdefault(np.stack(points).tobytes(), []).append(name)
+        legend, described = [], []
+        for same, colour in zip(lines.values(), _cycle(COLOURS, len(lines)), strict=True):
+            steps, values = series[same[0]]
+            axes.plot(steps, values, color=colour, linewidth=1.3)
+            legend.append((", ".join(name.removeprefix(title).removeprefix("lr/") for name in same), colour))
+            described.append(f"{', '.join(same)} from {values[0]:.4g} to {values[-1]:.4g}")
+        note = MEANING.get(title, MEANING.get(f"{title.split('/')[0]}/", "") if title.endswith("/") else "")
+        alt = f"Curve over steps: {'; '.join(described)}"
+        shown = legend if len(group) > 1 or title.endswith("/") else []
+        charts.append(Chart(title.rstrip("/"), note, shown, alt, _svg(figure)))
+    return charts
+
+
+LEARNING_RATE = "learning rate"
+
+
+def _group(name: str) -> str:
+    """fool/main -> fool/; source -> source."""
+    if name == "lr" or name.startswith("lr/"):
+        return LEARNING_RATE
+    return name[: name.rfind("/") + 1] or name
+
+
+def snapshot_curve(measured: Snapshots) -> Chart:
+    """mIoU of a run's snapshots over steps, with its last checkpoint and with the oracle's choice marked."""
+    figure, axes = _figure(7.2, 2.4)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    mious = measured.mious()
+    axes.plot(
+        list(mious), [100 * miou for miou in mious.values()], color=COLOURS[0], linewidth=1.3, marker="o", markersize=3
+    )
+    marks = {LAST: (measured.last, COLOURS[0], "o", 7), ORACLE: (measured.best, COLOURS[1], "*", 12)}
+    for step, colour, marker, size in marks.values():
+        axes.plot([step], [100 * mious[step]], color=colour, marker=marker, markersize=size, linestyle="none")
+    said = [f"step {step}: {percent(miou)}" for step, miou in mious.items()]
+    said += [f"{words}: step {mark[0]}" for words, mark in marks.items()]
+    legend = [(words, mark[1]) for words, mark in marks.items()]
+    return Chart(
+        f"mIoU of the student's snapshots on {measured.data}, in %",
+        "",
+        legend,
+        f"Curve: {'; '.join(said)}",
+        _svg(figure),
+    )
+
+
+def scored(log: Sequence[dict[str, Any]]) -> list[Chart]:
+    """mIoU over steps on each data set that was scored more than once in training."""
+    charts = []
+    for data in dict.fromkeys(line["evaluation"] for line in log if "evaluation" in line):
+        lines = [line for line in log if line.get("evaluation") == data]
+        if len(lines) < 2:
+            continue
+        figure, axes = _figure(3.6, 2.2)
+        legend, values = [], []
+        for weights, colour in zip(("student", "teacher"), COLOURS, strict=False):
+            steps, rates = _series(lines, weights)
+            if len(steps):
+                axes.plot(steps, 100 * rates, color=colour, linewidth=1.3, marker="o", markersize=3)
+                legend.append((weights, colour))
+                values.append(f"{weights} from {percent(rates[0])} to {percent(rates[-1])}")
+        alt = f"Curves over steps: {'; '.join(values)}"
+        charts.append(Chart(f"mIoU on {data}, in %", "", legend, alt, _svg(figure)))
+    return charts
+
+
+def _series(lines: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of one scalar, averaged in groups when there are more than can be seen."""
+    points = np.array([(line["step"], line[name]) for line in lines if line.get(name) is not None], np.float64)
+    points = points.reshape(-1, 2)
+    if len(points) > POINTS:
+        points = np.array([group.mean(0) for group in np.array_split(points, POINTS)])
+    return points[:, 0], points[:, 1]
+
+
+def _cycle(colours: Sequence[str], count: int) -> list[str]:
+    return [colours[index % len(colours)] for index in range(count)]
+
+
+INK = "#010203"
+"""Stands for the page's text colour while a figure is drawn."""
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty chart, in inches, with a light grid and no frame."""
+    with matplotlib.rc_context({"font.size": 8, "text.color": INK, "xtick.color": INK, "ytick.color": INK}):
+        figure = Figure((width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+    figure.patch.set_visible(False)
+    axes.patch.set_visible(False)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.grid(color=INK, alpha=0.15, linewidth=0.6)
+    axes.tick_params(length=0)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> Markup:
+    """The figure as an <svg> element whose ink is the page's text colour."""
+    text = io.StringIO()
+    # Text stays text: the page's font, selectable, a tenth of the size. No date: the same run gives the same
+    # page.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "segda", "text.parse_math": False}):
+        figure.savefig(
+            text,
+            format="svg",
+            transparent=True,
+            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+        )
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # nothing refers to them, and they repeat in the next chart
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'aria-hidden="true"', svg, count=1)
+    return Markup(svg.replace(INK, "currentColor"))

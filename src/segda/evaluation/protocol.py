@@ -1,0 +1,140 @@
+"""Protocol: how a number came about, of one network or of the mean of several. Without it the number says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from segda.data.augment import Kernel, Shape
+from segda.evaluation.inference import Mean
+
+Weights = Literal["student", "teacher"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One network on one data set.
+
+    resize: (width, height) of the box that images were brought to before the network saw them, None for as they are.
+    shape, kernel: how they got into it, see Augment; reports from before there was a choice do not have them.
+    window, stride: (height, width) of the sliding window. Labels are always compared at their own size.
+    """
+
+    data: str
+    images: int
+    weights: Weights
+    step: int | None
+    recipe: str | None
+    resize: tuple[int, int] | None
+    how: Literal["whole", "slide"]
+    window: tuple[int, int] | None
+    stride: tuple[int, int] | None
+    flip: bool
+    precision: str
+    shape: Shape = "keep"
+    kernel: Kernel = "bilinear"
+
+    def input(self) -> str:
+        """How images reach the network, in words."""
+        size = "at their size"
+        if self.resize is not None:
+            box = f"{self.resize[0]}x{self.resize[1]}"
+            fitted = {"keep": "fitted into {}", "stretch": "stretched to {}", "pad": "fitted into {} and padded"}
+            size = fitted[self.shape].format(box) + ("" if self.kernel == "bilinear" else f" ({self.kernel})")
+        how = "whole"
+        if self.how == "slide":
+            how = f"window {self.window[1]}x{self.window[0]} every {self.stride[1]}x{self.stride[0]}"
+        return f"{size}, {how}, " + ("mean with mirrored" if self.flip else "no mirroring")
+
+    def network(self) -> str:
+        """Which weights, in words."""
+        step = "" if self.step is None else f" after step {self.step}"
+        recipe = "" if self.recipe is None else f" of {self.recipe}"
+        return f"{self.weights}{recipe}{step}, {self.precision}"
+
+    def sentence(self) -> str:
+        """The whole protocol, in one line."""
+        return f"{self.data}, {self.images} images {self.input()}; {self.network()}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> Protocol:
+        """TypeError for a field that is missing, other than shape and kernel."""
+        known = {field.name: table[field.name] for field in fields(cls) if field.name in table}
+        for key in ("resize", "window", "stride"):
+            if known.get(key) is not None:
+                known[key] = tuple(known[key])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of an ensemble, of which run it is, and its share in the mean (all shares sum to 1)."""
+
+    run: str
+    share: float
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class EnsembleProtocol:
+    """Several networks on one data set, each seeing images in its own run's way: the mean of their logits or
+    probabilities at the images' size.
+    """
+
+    mean: Mean
+    members: tuple[Member, ...]
+
+    @property
+    def data(self) -> str:
+        return self.members[0].protocol.data
+
+    @property
+    def images(self) -> int:
+        return self.members[0].protocol.images
+
+    @property
+    def weights(self) -> Weights:
+        """Of all members: students are not averaged with teachers."""
+        return self.members[0].protocol.weights
+
+    def input(self) -> str:
+        """How images reach the networks, in words; said once where it is the same for all."""
+        return "; or ".join(dict.fromkeys(member.protocol.input() for member in self.members))
+
+    def sentence(self) -> str:
+        """The whole protocol, in one line."""
+        members = " + ".join(
+            f"{member.share:.3g} x {member.run} ({member.protocol.input()}; {member.protocol.network()})"
+            for member in self.members
+        )
+        return f"{self.data}, {self.images} images; ensemble, mean of {self.mean}: {members}"
+
+    def to_json(self) -> dict[str, Any]:
+        members = [
+            {"run": member.run, "share": member.share, "protocol": member.protocol.to_json()} for member in self.members
+        ]
+        return {
+            "data": self.data,
+            "images": self.images,
+            "weights": self.weights,
+            "mean": self.mean,
+            "members": members,
+        }
+
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> EnsembleProtocol:
+        members = tuple(
+            Member(member["run"], member["share"], Protocol.from_json(member["protocol"]))
+            for member in table["members"]
+        )
+        if not members:
+            raise ValueError("an ensemble without members")
+        return cls(table["mean"], members)
+
+
+def protocol_from_json(table: dict[str, Any]) -> Protocol | EnsembleProtocol:
+    """The protocol of a report, whichever it is."""
+    return EnsembleProtocol.from_json(table) if "members" in table else Protocol.from_json(table)
