@@ -41,17 +41,22 @@ def refused(capsys, *arguments: object) -> str:
     return lines[0]
 
 
+COMMANDS = (
+    "train", "evaluate", "pseudo-label", "predict", "compare", "report", "draw", "list", "check-data", "convert"
+)  # fmt: skip
+
+
 def test_help_is_there_for_every_command_and_needs_no_torch():
     code = (
         "import sys; from segda.cli import main; assert main(['--help']) == 0; "
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules, 'slow help'"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("train", "evaluate", "predict", "compare", "report", "draw", "list", "check-data"):
+    for command in COMMANDS:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "compare", "report", "draw", "list", "check-data"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_commands_help_describes_its_options(command, capsys):
     assert main([command, "--help"]) == 0
     out, _ = said(capsys)
@@ -62,7 +67,7 @@ def test_every_commands_help_describes_its_options(command, capsys):
     ("what", "expected"),
     [
         ("methods", ["source_only", "dacs", "daformer", "ebda", "threshold", "[second_pass]"]),
-        ("networks", ["mit_daformer", "b0", "b5"]),
+        ("networks", ["mit_daformer", "b0", "b5", "deeplab_v2", "small", "101"]),
         ("datasets", ["camvid", "streets", "dusk", "night"]),
         ("recipes", ["ebda_camvid", "camvid:train:dusk", "source_only_streets"]),
     ],

@@ -25,11 +25,13 @@ PUBLIC = [
     "WeightsError",
     "build",
     "compare",
+    "convert",
     "evaluate",
     "load_network",
     "load_recipe",
     "open_data",
     "predict",
+    "pseudo_label",
     "report",
     "train",
 ]

@@ -12,12 +12,14 @@ import torch
 
 from conftest import small_recipe
 from segda import run as runs
+from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.hardware import leave_cores
 from segda.methods import METHODS
 from segda.progress import quietly
 from segda.training import loop
+from small_run import write_run
 
 
 def quiet(line: str) -> None:
@@ -66,6 +68,10 @@ def test_log_lines_are_means_of_their_steps_also_across_an_evaluation(camvid, tm
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, tmp_path, name):
     recipe = small_recipe(camvid, name).override("save_every=2", "evaluate.data=[]")
+    if METHODS[name].learns_target_labels:
+        labels = tmp_path / "labels"
+        pseudo_label([write_run(tmp_path / "run")], recipe.data.target, "entropy-median", labels, root=camvid)
+        recipe = recipe.override(f"data.target_labels={labels}")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(recipe, whole, say=quiet)
 

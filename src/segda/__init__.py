@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from segda.commands.compare import compare
+    from segda.commands.convert import convert
     from segda.commands.evaluate import evaluate
     from segda.commands.predict import predict
+    from segda.commands.pseudo_label import pseudo_label
     from segda.commands.report import report
     from segda.commands.train import train
     from segda.data.datasets import DATASETS, open_data
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "segda.commands.compare": ("compare",),
+    "segda.commands.convert": ("convert",),
     "segda.commands.evaluate": ("evaluate",),
     "segda.commands.predict": ("predict",),
+    "segda.commands.pseudo_label": ("pseudo_label",),
     "segda.commands.report": ("report",),
     "segda.commands.train": ("train",),
     "segda.data.datasets": ("DATASETS", "open_data"),
@@ -63,11 +67,13 @@ __all__ = [
     "WeightsError",
     "build",
     "compare",
+    "convert",
     "evaluate",
     "load_network",
     "load_recipe",
     "open_data",
     "predict",
+    "pseudo_label",
     "report",
     "train",
 ]

@@ -9,7 +9,6 @@ import json as json_format
 import os
 import sys
 import traceback
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,17 @@ import typer
 from rich.console import Console
 
 from segda.errors import SegdaError
+from segda.options import (
+    Device,
+    DeviceOption,
+    Mean,
+    Precision,
+    PrecisionOption,
+    RootOption,
+    RunArgument,
+    Weights,
+    What,
+)
 
 if TYPE_CHECKING:
     from segda.recipe import Recipe
@@ -29,46 +39,6 @@ app = typer.Typer(
     help="Adapt segmentation networks from a labelled domain to an unlabelled one, and prove what it gained.",
     epilog="First steps: segda list recipes; segda train ebda_streets --out runs/ebda; segda compare runs/*",
 )
-
-
-class Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
-class Precision(StrEnum):
-    auto = "auto"
-    full = "32"
-    bf16 = "bf16"
-    half = "16"
-
-
-class Weights(StrEnum):
-    student = "student"
-    teacher = "teacher"
-
-
-class What(StrEnum):
-    methods = "methods"
-    networks = "networks"
-    datasets = "datasets"
-    recipes = "recipes"
-
-
-DeviceOption = Annotated[
-    Device, typer.Option(help="Where to compute; auto takes cuda, mps or cpu, the first there is.")
-]
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(help="Type of the networks' arithmetic; auto is bf16 where the hardware has it, else 32."),
-]
-RootOption = Annotated[
-    Path | None,
-    typer.Option("--root", "--data-root", help="Folder of the data sets [default: the recipe's, $SEGDA_DATA, data/]."),
-]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder: the --out of `segda train`.")]
 
 
 @app.callback()
@@ -102,6 +72,13 @@ def train(
             help="Build all, take a few steps on real data, say what the run will take; write nothing.",
         ),
     ] = False,
+    stages: Annotated[
+        bool,
+        typer.Option(
+            "--stages",
+            help="Make the recipe's pseudo-labels first: OUT-teacher, OUT-labels, then OUT; what is there is skipped.",
+        ),
+    ] = False,
     device: Annotated[Device | None, typer.Option(help="Where to compute [default: the recipe's, else auto].")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Arithmetic [default: the recipe's, else auto].")] = None,
 ) -> None:
@@ -119,13 +96,13 @@ def train(
     loaded = loaded.override(*changes) if changes else loaded
     run(
         loaded, out or Path("runs") / Path(recipe).stem, root, resume=resume, overwrite=overwrite, check=check,
-        say=_say, track=_track(),
+        stages=stages, say=_say, track=_track(),
     )  # fmt: skip
 
 
 @app.command()
 def evaluate(
-    run: RunArgument,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders: the --out of `segda train`.")],
     data: Annotated[
         list[str], typer.Option("--data", metavar="NAME:SPLIT[:CONDITION]", help="Labelled data. Repeatable.")
     ],
@@ -134,20 +111,37 @@ def evaluate(
         list[Weights] | None,
         typer.Option(help="Whose weights [default: student and, where there is one, teacher]."),
     ] = None,
+    ensemble: Annotated[
+        Mean | None, typer.Option(help="Measure the RUNs as one: the mean of their networks' logits or probabilities.")
+    ] = None,
+    shares: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Each RUN's share in the ensemble [default: equal ones].")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Where to write the ensemble's report [default: nowhere].")
+    ] = None,
+    all_checkpoints: Annotated[
+        bool, typer.Option("--all-checkpoints", help="Measure every snapshot of the student (recipe key keep_every).")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Measure a run on labelled data: IoU of each class, mIoU, accuracy, with the protocol beside the numbers."""
-    from segda.commands.evaluate import evaluate as measure
-    from segda.commands.evaluate import tables
+    """Measure runs on labelled data: IoU of each class, mIoU, accuracy, with the protocol beside the numbers.
 
-    which = tuple(str(one) for one in weights) if weights else ("student", "teacher")
-    reports = measure(run, data, root, which, str(device), str(precision), _track())
+    Several RUNs are measured one after the other, or with --ensemble as one. Reports go to each RUN's reports folder;
+    those of an ensemble, which is no run, to --out.
+    """
+    from segda.commands.evaluate import STUDENT_AND_TEACHER, run_command
+
+    shown, plain = run_command(
+        runs, data, root, tuple(map(str, weights or ())) or STUDENT_AND_TEACHER, ensemble and str(ensemble), shares,
+        out, all_checkpoints, str(device), str(precision), _track(),
+    )  # fmt: skip
     if json:
-        print(json_format.dumps([report.to_json() for report in reports], indent=1))
+        print(json_format.dumps(plain, indent=1))
     else:
-        for table in tables(reports):
+        for table in shown:
             _show(table)
 
 
@@ -168,6 +162,48 @@ def predict(
 
     written = label(run, images, out, str(weights), colour, overlay, entropy, str(device), str(precision), _track())
     _say(f"{len(written)} files in {out}")
+
+
+@app.command("pseudo-label")
+def pseudo_label(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; of several, the mean counts.")],
+    rule: Annotated[
+        str, typer.Option(help="entropy-median (ESL), class-median (BDL), quantile (FDA) or fixed; see rules.yaml.")
+    ],
+    data: Annotated[str, typer.Option(metavar="NAME:SPLIT[:CONDITION]", help="The images to label.")],
+    out: Annotated[Path, typer.Option(help="Folder for the labels; a later `segda train` reads it.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the rule, e.g. floor=0.2. Repeatable."),
+    ] = None,
+    root: RootOption = None,
+    weights: Annotated[Weights, typer.Option(help="Whose weights.")] = Weights.student,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds labels.")] = False,
+    score: Annotated[
+        bool,
+        typer.Option("--score", help="When all is written, compare with the true labels; for the report only."),
+    ] = False,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+) -> None:
+    """Label the images of a data set where RUN's network is sure of them: stage two of self-training.
+
+    One PNG of train ids an image, with 255 where the rule keeps no label, a summary and a contact sheet. Memory does
+    not grow with the number of images; scratch files on disk do, and are removed at the end. A call that was
+    interrupted goes on when it is repeated. Also under torchrun; with the same OMP_NUM_THREADS, the result is the same
+    to the bit.
+    """
+    from segda.commands.pseudo_label import pseudo_label as label
+    from segda.commands.pseudo_label import table
+    from segda.processes import rank
+
+    summary = label(
+        runs, data, rule, out, settings or (), root, str(weights), str(device), str(precision), overwrite=overwrite,
+        score=score, say=_say, track=_track(),
+    )  # fmt: skip
+    if rank() == 0:
+        _show(table(summary))
+        _say(f"{summary['images']} labels in {out}")
 
 
 @app.command()
@@ -196,6 +232,30 @@ def report(
     from segda.commands.report import report as write
 
     _say(str(write(run, against, str(device), root, _track())))
+
+
+@app.command()
+def convert(
+    given: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of other code, or a run folder of ours.")],
+    out: Annotated[Path, typer.Option(help="Run folder or .safetensors file to write; with --to a .pth file.")],
+    source: Annotated[str, typer.Option("--from", metavar="STYLE", help="advent, advent-imagenet, daformer")] = "segda",
+    target: Annotated[str, typer.Option("--to", metavar="STYLE", help="The same, to go back.")] = "segda",
+    recipe: Annotated[str | None, typer.Option(help="Says what network it is, and how it is measured.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Change one KEY=VALUE of the recipe.")] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="Do without the tensors that begin so.")] = None,
+    weights: Annotated[Weights, typer.Option(help="Whose weights of a run folder.")] = Weights.student,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
+) -> None:
+    """Make a run folder of a checkpoint that other code has trained, to measure and to use it; or the other way round.
+
+    segda convert gta2cityscapes_advent.pth --from advent --recipe advent_gta5_cityscapes --out runs/authors
+    """
+    from segda.commands.convert import convert as translate
+    from segda.recipe import load_recipe
+
+    loaded = load_recipe(recipe).override(*(settings or [])) if recipe else None
+    done = translate(given, out, source, target, loaded, leave_out or (), str(weights), overwrite)
+    _say("\n".join(done.lines()))
 
 
 @app.command()
@@ -288,7 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         return _failed(error, 1)
     if code == 130:
-        print("segda: interrupted; a run goes on with --resume", file=sys.stderr)
+        print("segda: interrupted; a run goes on with --resume, pseudo-label when it is called again", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

@@ -1,0 +1,54 @@
+"""What several commands of the command line take: choices and options, said once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    full = "32"
+    bf16 = "bf16"
+    half = "16"
+
+
+class Weights(StrEnum):
+    student = "student"
+    teacher = "teacher"
+
+
+class Mean(StrEnum):
+    logits = "logits"
+    probabilities = "probabilities"
+
+
+class What(StrEnum):
+    methods = "methods"
+    networks = "networks"
+    datasets = "datasets"
+    recipes = "recipes"
+
+
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where to compute; auto takes cuda, mps or cpu, the first there is.")
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(help="Type of the networks' arithmetic; auto is bf16 where the hardware has it, else 32."),
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option("--root", "--data-root", help="Folder of the data sets [default: the recipe's, $SEGDA_DATA, data/]."),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder: the --out of `segda train`.")]
