@@ -25,7 +25,11 @@ STARS = {
 
 SIZE = (6, 9)
 LAYOUTS = [
-    (name, template, labelling) for name, row in DATASETS.items() if row.images for template, labelling in row.labels
+    (name, template, labelling)
+    for name, row in DATASETS.items()
+    if row.images
+    for variant in row.variants()
+    for template, labelling in variant.labels
 ]
 
 
@@ -45,8 +49,11 @@ def sixteen_bits(ids: np.ndarray) -> bytes:
 
 
 def write_row(folder: Path, name: str, template: str, labelling: str) -> dict[tuple[str, str | None], dict]:
-    """Two images a split and condition, with labels; (split, condition) -> stem -> (pixels, ids) as drawn."""
-    row = DATASETS[name]
+    """Two images a split and condition, with labels; (split, condition) -> stem -> (pixels, ids) as drawn.
+
+    The images lie in the layout that the label's template is of.
+    """
+    row = next(one for one in DATASETS[name].variants() if (template, labelling) in one.labels)
     written: dict[tuple[str, str | None], dict] = {}
     ids = np.array([*LABELLINGS[labelling], IGNORE])
     for split in row.splits:
@@ -54,9 +61,12 @@ def write_row(folder: Path, name: str, template: str, labelling: str) -> dict[tu
             for k in range(2):
                 image, star = row.images[0], STARS.get(name, "").format(condition=condition)
                 key = f"scene_{k}"
-                if condition is not None and "*" not in image:
+                if "{condition}" in image:
+                    key = f"{condition}_{k}"
+                elif condition is not None and "*" not in image:
                     key = row.conditions[condition][0].replace("*", f"_{k}")
                 fields = {"split": row.split_folders.get(split, split), "city": "town", "key": key}
+                fields |= {"condition": condition, "sequence": f"GOPR{k}"}
                 path = image.format(**fields).replace("*", star)
                 rng = np.random.default_rng(zlib.crc32(path.encode()))
                 pixels = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)

@@ -9,6 +9,7 @@ import pytest
 from segda.data.datasets import DATASETS
 from segda.data.labels import LABELLINGS, SPACES, UNKNOWN, space_named
 from segda.errors import RecipeError
+from segda.evaluation.metrics import Report
 from segda.scene import IGNORE
 
 CITYSCAPES = {
@@ -138,6 +139,23 @@ def test_thirteen_of_synthias_sixteen_classes_have_a_mean_of_their_own():
         name for name in SPACES["cityscapes-19"].classes if name not in ("terrain", "truck", "train")
     )
     assert set(space.classes) - set(space.views["mIoU 13"]) == {"wall", "fence", "pole"}
+
+
+def test_nineteen_outputs_on_synthia_are_scored_on_the_sixteen_and_thirteen_it_has():
+    space = SPACES["synthia-19"]
+    assert space.classes == SPACES["cityscapes-19"].classes
+    assert space.views["mIoU 16"] == SPACES["synthia-16"].classes
+    assert space.views["mIoU 13"] == SPACES["synthia-16"].views["mIoU 13"]
+
+
+def test_the_mean_over_sixteen_is_the_authors_mean_over_nineteen_times_19_over_16():
+    # DAFormer's README: what is never predicted has IoU 0, so that mIoU16 = mIoU19 * 19 / 16.
+    space = SPACES["synthia-19"]
+    counts = np.random.default_rng(0).integers(1, 50, (20, 19))
+    counts[:, [space.classes.index(name) for name in ("terrain", "truck", "train")]] = 0
+    report = Report(None, space.classes, counts, space.views)
+    iou = np.array([counts[c, c] / (counts[c].sum() + counts[:, c].sum() - counts[c, c]) for c in range(19)])
+    assert report.view("mIoU 16") == pytest.approx(iou.mean() * 19 / 16)
 
 
 @pytest.mark.parametrize("name", SPACES)

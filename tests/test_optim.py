@@ -113,6 +113,10 @@ def test_a_rate_may_fall_more_slowly_than_the_run_lasts():
         ({"players": {"discriminators": {"name": "adam", "lr": 1, "betas": [0, 0], "power": 1}}}, r"no such player"),
         ({"players": {"discriminators": {"name": "adam", "lr": 1}}}, r"players\.discriminators\.power: missing"),
         (
+            {"players": {"discriminators": {"name": "adam", "lr": -1, "betas": [0, 0], "power": 1}}},
+            r"players\.discriminators\.lr: Input should be greater than 0",
+        ),
+        (
             {"method": {"name": "advent", "adversarial_weight": {"main": 1}, "width": 2}},
             r"players.discriminators: missing; method advent needs an optimiser",
         ),

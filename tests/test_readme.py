@@ -111,7 +111,7 @@ def test_the_readme_shows_minents_step_as_it_stands():
 
 def test_every_recipe_in_the_readme_is_shipped_and_every_shipped_one_is_there():
     table = {
-        name for row in plain(README).splitlines() if row.startswith("|") for name in re.findall(r"`(\w+_\w+)`", row)
+        name for row in plain(README).splitlines() if row.startswith("|") for name in re.findall(r"`(\w+_[\w-]+)`", row)
     }
     assert table == set(shipped())
 

@@ -113,3 +113,77 @@ def test_mapillarys_folders_have_names_of_their_own(tmp_path):
     assert data.label_path(0) == tmp_path / "mapillary" / "validation" / "labels" / "scene_0.png"
     save(data.label_path(0), np.full(SIZE, 66, np.uint8), palette=True)  # an id of v2.0
     assert "has id 66 (54 pixels), which labelling 'mapillary' does not name" in refused(data, data.label_path(0))
+
+
+ACDC, FLATTENED = (
+    "gt/{condition}/{split}/{sequence}/{key}_gt_labelTrainIds.png",
+    "gt/{split}/{key}_gt_labelTrainIds.png",
+)
+
+
+def test_acdcs_conditions_are_folders(tmp_path):
+    write_row(tmp_path / "acdc", "acdc", ACDC, "cityscapes-train")
+    data = open_data("acdc:train:fog", tmp_path)
+    assert data.names == ("fog_0_rgb_anon", "fog_1_rgb_anon")
+    assert data.image_path(1) == tmp_path / "acdc/rgb_anon/fog/train/GOPR1/fog_1_rgb_anon.png"
+    assert data.label_path(1) == tmp_path / "acdc/gt/fog/train/GOPR1/fog_1_gt_labelTrainIds.png"
+    assert len(open_data("acdc:train", tmp_path)) == 8
+
+
+def test_acdcs_reference_images_are_a_row_of_their_own(tmp_path):
+    write_row(tmp_path / "acdc", "acdc", ACDC, "cityscapes-train")
+    template = "gt/{condition}/{split}_ref/{sequence}/{key}_gt_ref_labelTrainIds.png"
+    write_row(tmp_path / "acdc", "acdc-ref", template, "cityscapes-train")
+    data = open_data("acdc-ref:val:snow", tmp_path)
+    assert data.image_path(0) == tmp_path / "acdc/rgb_anon/snow/val_ref/GOPR0/snow_0_rgb_ref_anon.png"
+    assert len(open_data("acdc:val", tmp_path)) == len(open_data("acdc-ref:val", tmp_path)) == 8
+    data.check_pairs()
+
+
+def test_train_ids_of_acdc_come_before_label_ids_and_both_mean_the_same(tmp_path):
+    write_row(tmp_path / "acdc", "acdc", ACDC, "cityscapes-train")
+    data = open_data("acdc:val:night", tmp_path)
+    path = data.label_path(0)
+    label = data.read(0, label=True).label
+    raw = SPACES["cityscapes-19"].lookup("cityscapes")
+    ids = np.array([[int(np.flatnonzero(raw == c)[0]) for c in line] for line in label.tolist()], np.uint8)
+    save(path.with_name(path.name.replace("labelTrainIds", "labelIds")), ids)
+    assert data.label_path(0) == path
+    path.unlink()
+    assert data.label_path(0).name.endswith("_gt_labelIds.png")
+    assert torch.equal(data.read(0, label=True).label, label)
+
+
+def test_acdc_flattened_as_daformer_wants_it_has_no_conditions_any_more(tmp_path):
+    write_row(tmp_path / "acdc", "acdc", FLATTENED, "cityscapes-train")
+    assert len(open_data("acdc:train", tmp_path)) == 2
+    with pytest.raises(DataError, match=r"^acdc:train:fog: the images in .*/acdc lie without the folders that tell"):
+        open_data("acdc:train:fog", tmp_path)
+
+
+def test_a_flattened_copy_beside_acdc_as_downloaded_is_left_alone(tmp_path):
+    write_row(tmp_path / "acdc", "acdc", ACDC, "cityscapes-train")
+    write_row(tmp_path / "acdc", "acdc", FLATTENED, "cityscapes-train")
+    for split in ("train", "val"):
+        data = open_data(f"acdc:{split}", tmp_path)
+        assert len(data) == 8 and not any("scene" in name for name in data.names)
+        data.check_pairs()
+
+
+def test_dark_zurichs_training_images_have_no_labels_and_are_a_target(tmp_path):
+    template = "gt/{split}/{condition}/{sequence}/{key}_gt_labelTrainIds.png"
+    write_row(tmp_path / "dark_zurich", "dark-zurich", template, "cityscapes-train")
+    shutil.rmtree(tmp_path / "dark_zurich" / "gt" / "train")
+    data = open_data("dark-zurich:train:night", tmp_path)
+    assert data.image_path(0) == tmp_path / "dark_zurich/rgb_anon/train/night/GOPR0/night_0_rgb_anon.png"
+    assert len(data) == 2 and data.read(0).label is None
+    with pytest.raises(DataError, match=r"^dark-zurich:train:night: 2 of 2 images have no label"):
+        data.check_pairs()
+    open_data("dark-zurich:val", tmp_path).check_pairs()
+
+
+def test_dark_zurichs_references_of_val_are_no_images_of_val(tmp_path):
+    image = tmp_path / "dark-zurich/rgb_anon/{}/GOPR0356_frame_000321_rgb_anon.png"
+    save(tmp_path / str(image).format("val/night/GOPR0356"), np.zeros((*SIZE, 3), np.uint8))
+    save(tmp_path / str(image).format("val_ref/day/GOPR0356_ref"), np.zeros((*SIZE, 3), np.uint8))
+    assert len(open_data("dark-zurich:val", tmp_path)) == 1

@@ -276,7 +276,13 @@ def explain(error: ValidationError, model: Any) -> str:
     # A union reports its branches in the path ("float", "literal['auto']", "sgd"); users know only their keys.
     places = [part for part in first["loc"] if part not in OPTIMISERS]
     path = [part for part in places if isinstance(part, int) or part.isidentifier()]
-    key = ".".join(str(part) for part in places if isinstance(part, int) or part in {*_keys_of(model)})
+    known = _keys_of(model)
+    # The keys of `players` are names of a method's own.
+    key = ".".join(
+        str(part)
+        for before, part in zip(("", *places), places, strict=False)
+        if isinstance(part, int) or part in known or before == "players"
+    )
     where = f"{key}: " if key else ""
     more = len(error.errors()) - 1
     rest = f" (and {more} more)" if more and first["type"] in ("missing", "extra_forbidden") else ""

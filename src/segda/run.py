@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from segda.data.datasets import DATASETS, default_root, parse
+from segda.data.datasets import default_root, own_space
 from segda.data.labels import Space, space_named
 from segda.errors import RunError, WeightsError
 from segda.files import cannot_write, whole, write_text
@@ -229,7 +229,7 @@ def step_of(run: Path, which: Which = "student") -> int | None:
 
 def space_of(recipe: Recipe) -> Space:
     """The label space a recipe's network learns."""
-    return space_named(recipe.data.space or DATASETS[parse(recipe.data.source)[0]].space)
+    return space_named(recipe.data.space) if recipe.data.space else own_space(recipe.data.source)
 
 
 def data_root(recipe: Recipe | None, given: Path | None) -> Path:

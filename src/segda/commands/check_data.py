@@ -79,7 +79,7 @@ def check_data(
     """
     data = open_data(spec, root, space)
     classes = data.space.classes
-    where = "drawn" if data.row.drawn else str(data.folder)
+    where = ", ".join("drawn" if part.row.drawn else str(part.folder) for part in data.parts)
     report = DataReport(spec, where, classes, len(data))
     report.census, report.seen = np.zeros((2, len(classes) + 1), np.int64)
     labelled = [data.labelled(i) for i in range(len(data))]
@@ -89,8 +89,9 @@ def check_data(
             _add(report, "images without label", f"{data.image_path(i)} (looked for {data.label_path(i)})")
     for path in data.labels_without_image():
         _add(report, "labels without image", str(path))
-    for line in _other_names(data):
-        _add(report, "ids of another meaning", line)
+    for part in data.parts:
+        for line in _other_names(part):
+            _add(report, "ids of another meaning", line)
     sound = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         futures = [pool.submit(_look, data, i, labelled[i]) for i in range(len(data))]
@@ -163,7 +164,7 @@ def _look(data: DataSet, i: int, labelled: bool) -> _Look:
     except DataError as error:
         found.faults.append(("unreadable files", str(error)))
         return found
-    name = data.names[i] if data.row.drawn else str(data.label_path(i))
+    name = data.names[i] if data.at(i)[0].row.drawn else str(data.label_path(i))
     if found.size is not None and ids.shape != found.size[::-1]:
         sizes = f"{ids.shape[1]}x{ids.shape[0]}, its image {found.size[0]}x{found.size[1]}"
         found.faults.append(("sizes that differ", f"{name} is {sizes}"))

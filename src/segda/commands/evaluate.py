@@ -299,13 +299,14 @@ def open_labelled(spec: str, root: Path, space: Space) -> DataSet:
     wrong.
     """
     dataset = open_data(spec, root, space)
-    named = {name for _, labelling in dataset.row.labels for name in space.classes_in(labelling)}
-    lacking = [name for name in space.classes if name not in named]
-    if lacking:
-        raise RecipeError(
-            f"{spec}: its labels do not know the network's {', '.join(lacking)} (space {space.name}); "
-            f"choose data with these classes, or train with data.space {dataset.row.space}"
-        )
+    for part in dataset.parts:
+        named = {name for _, labelling in part.row.labels for name in space.classes_in(labelling)}
+        lacking = [name for name in space.classes if name not in named]
+        if lacking:
+            raise RecipeError(
+                f"{part.spec}: its labels do not know the network's {', '.join(lacking)} (space {space.name}); "
+                f"choose data with these classes, or train with data.space {part.row.space}"
+            )
     dataset.check_pairs()
     return dataset
 

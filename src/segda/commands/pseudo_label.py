@@ -158,10 +158,11 @@ def make_job(
 
 def image_sizes(dataset: DataSet) -> list[tuple[int, int]]:
     """(height, width) of each image, from the files' headers."""
-    if dataset.row.drawn:
-        return [STREETS_SIZE] * len(dataset)
     sizes = []
     for i in range(len(dataset)):
+        if dataset.at(i)[0].row.drawn:
+            sizes.append(STREETS_SIZE)
+            continue
         try:
             with Image.open(dataset.image_path(i)) as picture:
                 sizes.append((picture.height, picture.width))
@@ -172,7 +173,7 @@ def image_sizes(dataset: DataSet) -> list[tuple[int, int]]:
 
 def part_name(dataset: DataSet, i: int) -> str:
     """Of an image's scratch file: another one when the image has been changed."""
-    if dataset.row.drawn:
+    if dataset.at(i)[0].row.drawn:
         return f"{i:06d}"
     state = dataset.image_path(i).stat()
     return f"{i:06d}-{zlib.crc32(f'{state.st_size} {state.st_mtime_ns}'.encode()):08x}"

@@ -1,7 +1,8 @@
 """Data sets: one reader for all rows of DATASETS.
 
 A data set is written `name:split[:condition]`, for example `camvid:train:day`, and looked for in `<root>/<folder>`,
-where the folder is one of its row's usual names (data/rows.py); the root itself may be that folder.
+where the folder is one of its row's usual names (data/rows.py); the root itself may be that folder. Several are joined
+by `+`: `cityscapes-foggy:train+cityscapes-rain:train`.
 
 Label files are only opened by `DataSet.read(i, label=True)` and the censuses: a target's ground truth stays unseen.
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import cv2
 import numpy as np
@@ -27,6 +28,9 @@ from segda.data.labels import UNKNOWN, Space, space_named
 from segda.data.rows import DATASETS, Row
 from segda.errors import DataError, RecipeError, nearest
 from segda.scene import IGNORE, Scene
+
+if TYPE_CHECKING:
+    from segda.data.unions import Union
 
 STREETS_SIZE = (256, 512)
 STREETS_KEPT = 1100
@@ -65,15 +69,40 @@ def parse(spec: str) -> tuple[str, str, str | None]:
     return name, rest[0], rest[1]
 
 
-def open_data(spec: str, root: Path | None = None, space: Space | None = None) -> DataSet:
+def data_sets(spec: str) -> set[str]:
+    """The names of the data sets in a spec."""
+    return {part.split(":")[0] for part in spec.split("+")}
+
+
+def own_space(spec: str) -> Space:
+    """The label space of a data set; RecipeError for several whose own spaces differ."""
+    spaces = {DATASETS[parse(part)[0]].space for part in spec.split("+")}
+    if len(spaces) > 1:
+        raise RecipeError(
+            f"{spec}: its parts have the label spaces {', '.join(sorted(spaces))}; choose with data.space"
+        )
+    return space_named(spaces.pop())
+
+
+def open_data(spec: str, root: Path | None = None, space: Space | None = None) -> DataSet | Union:
     """The data set `name:split[:condition]` under `root`, its labels in `space` (default: the data set's own).
 
-    Lists the image files and opens none. RecipeError for an unknown part of the spec or a space that shares no class
-    with the labels; DataError for a missing folder or an empty split.
+    Several, joined by `+`, become a Union. Lists the image files and opens none. RecipeError for an unknown part of the
+    spec or a space that shares no class with the labels; DataError for a missing folder or an empty split.
     """
+    space = space or own_space(spec)
+    root = default_root() if root is None else Path(root)
+    parts = [_open(part, root, space) for part in spec.split("+")]
+    if len(parts) == 1:
+        return parts[0]
+    from segda.data.unions import Union
+
+    return Union.of(spec, space, parts)
+
+
+def _open(spec: str, root: Path, space: Space) -> DataSet:
     name, split, condition = parse(spec)
     row = DATASETS[name]
-    space = space or space_named(row.space)
     if not any(space.classes_in(labelling) for _, labelling in row.labels):
         raise RecipeError(f"{spec}: its labels have no class of the space {space.name}; use {row.space}")
     if row.drawn:
@@ -84,11 +113,15 @@ def open_data(spec: str, root: Path | None = None, space: Space | None = None) -
         condition = condition or "day"
         names = tuple(f"{split}_{condition}_{index:0{width}d}" for index in range(count))
         return DataSet(spec, space, row, split, condition, Path(), names, ())
-    folder = _find(spec, row, split, default_root() if root is None else Path(root))
+    folder, row = _find(spec, row, split, root)
     found = _matches(folder, row.image_files(split))
     if condition is not None:
-        patterns = row.conditions[condition]
-        found = [path for path in found if any(fnmatchcase(Path(path).stem, p) for p in patterns)]
+        if condition not in row.conditions:
+            raise DataError(
+                f"{spec}: the images in {folder} lie without the folders that tell their condition; put them as they "
+                f"are in the archives, or leave {condition!r} out"
+            )
+        found = [path for path in found if _is_of(path, condition, row, split)]
         if not found:
             raise DataError(f"{spec}: no image in {folder} is of the condition {condition!r}; {_way_out(row)}")
     names = tuple(Path(path).stem for path in found)
@@ -102,17 +135,21 @@ def _way_out(row: Row) -> str:
     return f"get the data from {row.page} and see docs/DATA.md"
 
 
-def _find(spec: str, row: Row, split: str, root: Path) -> Path:
-    """The folder of a data set: the first under its usual names that has images of the split."""
+def _find(spec: str, row: Row, split: str, root: Path) -> tuple[Path, Row]:
+    """The folder of a data set, the first under its usual names that has images of the split, and the row as it lies
+    there.
+    """
     usual = [root / folder for folder in row.folders]
     for folder in (*usual, root):
-        if _matches(folder, row.image_files(split)):
-            return folder
+        for variant in row.variants():
+            if _matches(folder, variant.image_files(split)):
+                return folder, variant
     there = next((folder for folder in usual if folder.is_dir()), None)
     if there is None:
         also = ", ".join(row.folders[1:])
         raise DataError(f"{spec}: no folder {usual[0]} (nor {also} in {root}); {_way_out(row)}, or give another root")
-    looked_for = " or ".join(str(there / _pattern(template)) for template in row.image_files(split))
+    templates = (template for variant in row.variants() for template in variant.image_files(split))
+    looked_for = " or ".join(str(there / _pattern(template)) for template in templates)
     raise DataError(f"{spec}: no images match {looked_for}; {_way_out(row)}")
 
 
@@ -138,6 +175,11 @@ def _fields(path: str, templates: tuple[str, ...]) -> dict[str, str]:
         if match:
             return match.groupdict()
     raise AssertionError(f"{path} matches none of {templates}")
+
+
+def _is_of(path: str, condition: str, row: Row, split: str) -> bool:
+    told = _fields(path, row.image_files(split)).get("condition", Path(path).stem)
+    return any(fnmatchcase(told, pattern) for pattern in row.conditions[condition])
 
 
 @lru_cache(maxsize=STREETS_KEPT)
@@ -166,6 +208,15 @@ class DataSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def parts(self) -> tuple[DataSet, ...]:
+        """What it is made of: itself."""
+        return (self,)
+
+    def at(self, i: int) -> tuple[DataSet, int]:
+        """The part that image i is of, and its number in there."""
+        return self, i
 
     def image_path(self, i: int) -> Path:
         assert not self.row.drawn

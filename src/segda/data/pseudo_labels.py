@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from segda.data.augment import Shape, scaled_size
-from segda.data.datasets import DataSet
+from segda.data.datasets import DataSet, data_sets
 from segda.data.images import read_ids
 from segda.data.labels import Space
 from segda.errors import DataError
@@ -68,7 +68,7 @@ class PseudoLabels:
             other = f"{len(made_for)} classes" if first is None else f"{first[0]!r}"
             ours = f"{len(space.classes)}" if first is None else f"{first[1]!r}"
             raise DataError(f"{path}: its labels have {other} where {space.name} has {ours}; make labels in this space")
-        if data.split(":")[0] != dataset.spec.split(":")[0]:
+        if data_sets(data) != data_sets(dataset.spec):
             raise DataError(f"{path}: these are labels of {data}, not of {dataset.spec}; give the folder made for it")
         if missing := [name for name in dataset.names if not (folder / f"{name}.png").is_file()]:
             raise DataError(

