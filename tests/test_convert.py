@@ -18,9 +18,9 @@ from segda.commands.convert import convert
 from segda.commands.evaluate import evaluate
 from segda.data.labels import space_named
 from segda.errors import SegdaError, WeightsError
-from segda.networks import DeepLabV2, MiTDAFormer
-from segda.recipe import Recipe
-from segda.run import load_network
+from segda.networks import NETWORKS, DeepLabV2, MiTDAFormer
+from segda.recipe import Recipe, build
+from segda.run import load_network, save_network
 from test_resnet_weights import prefixed, usual, without_counters
 from test_weights import Executes, official
 
@@ -200,13 +200,40 @@ def test_daformers_names_go_there_and_back(tmp_path):
         theirs |= prefixed(f"decode_head.{name}.", module.state_dict())
     theirs = {name: tensor.detach().clone() for name, tensor in theirs.items()}
     # As lhoyer/DAFormer saves a whole training: the student, its teacher, the start.
-    whole = prefixed("model.", theirs) | {"ema_model.decode_head.conv_seg.bias": torch.zeros(11)}
+    averaged = {name: 2 * tensor for name, tensor in theirs.items()}
+    start = {"imnet_model.backbone.norm1.weight": torch.zeros(16), "imnet_model.backbone.norm1.bias": torch.zeros(16)}
+    whole = prefixed("model.", theirs) | prefixed("ema_model.", averaged) | start
     file = saved(tmp_path / "iter_40000.pth", {"meta": {"iter": 40000}, "state_dict": whole})
-    done = convert(file, tmp_path / "run", source="daformer", recipe=recipe, leave_out=["ema_model."])
-    assert done.left_out == ("meta", "ema_model.decode_head.conv_seg.bias")
+    done = convert(file, tmp_path / "run", source="daformer", recipe=recipe)
+    assert done.left_out == ("meta", f"ema_model.* ({len(theirs)})", "imnet_model.* (2)")
     assert equal(load_network(tmp_path / "run").state_dict(), network.state_dict())
+    done = convert(file, tmp_path / "teacher", source="daformer", recipe=recipe, which="teacher")
+    assert done.left_out == ("meta", f"model.* ({len(theirs)})", "imnet_model.* (2)")
+    bias = load_network(tmp_path / "teacher").state_dict()["decoder.classify.bias"]
+    assert torch.equal(bias, averaged["decode_head.conv_seg.bias"])
+    alone = saved(tmp_path / "published.pth", theirs)
+    refused("holds a student of style daformer, and no teacher", alone, recipe, "daformer", which="teacher")
     convert(tmp_path / "run", tmp_path / "back.pth", target="daformer")
     assert equal(torch.load(tmp_path / "back.pth", weights_only=True), theirs)
+
+
+def test_another_head_goes_there_and_back_without_what_the_authors_never_use(tmp_path):
+    settings = {"name": "encoder_decoder", "encoder": "tiny", "decoder": "segformer", "dropout": 0.1, "drop_path": 0.1}
+    recipe = small_recipe(tmp_path / "data").override(f"network={settings | {'weights': 'scratch'}}")
+    network = build(NETWORKS, recipe.network, "network", class_names=CLASSES)
+    save_network(tmp_path / "ours.safetensors", network, recipe.network, step=1)
+    convert(tmp_path / "ours.safetensors", tmp_path / "theirs.pth", target="daformer-segformer")
+    held = torch.load(tmp_path / "theirs.pth", weights_only=True)
+    assert torch.equal(held["decode_head.linear_pred.bias"], network.decoder.classify.bias)
+    assert torch.equal(held["backbone.norm4.weight"], network.encoder.stages[3].layer_norm.weight)
+    unused = {"decode_head.conv_seg.weight": torch.zeros(11, 128, 1, 1), "decode_head.conv_seg.bias": torch.zeros(11)}
+    file = saved(tmp_path / "whole.pth", prefixed("model.", held | unused))
+    done = convert(file, tmp_path / "run", source="daformer-segformer", recipe=recipe)
+    assert done.left_out == tuple(f"model.{name}" for name in unused)
+    assert equal(load_network(tmp_path / "run").state_dict(), network.state_dict())
+    other = recipe.override("network.decoder=conv1")
+    refused("decode_head.linear_pred.weight is .11, 768, 1, 1. instead of", file, other, source="daformer-segformer")
+    refused(r"16 tensors have no place .*: model\.decode_head\.linear", file, recipe, "daformer-upernet")
 
 
 # Refused

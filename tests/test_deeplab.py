@@ -12,7 +12,7 @@ from torch import nn
 
 from segda.errors import DataError, RecipeError
 from segda.networks import DeepLabV2
-from segda.networks.deeplab import Classifier
+from segda.networks.deeplab import DILATIONS, Classifier
 from segda.networks.resnet import ResNet, frozen_norm
 
 CLASSES = ("road", "sky", "car")
@@ -86,7 +86,7 @@ def test_a_single_level_has_one_head_and_no_weight_for_another():
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 17), (33, 40)])
 def test_a_head_is_the_sum_of_four_dilated_convolutions(size):
     torch.manual_seed(0)
-    ours = Classifier(5, 3).double()
+    ours = Classifier(5, 3, DILATIONS).double()
     cells = normal(2, 5, *size).double().requires_grad_()
     theirs = sum(
         F.conv2d(cells, branch.weight, branch.bias, padding=dilation, dilation=dilation)
@@ -205,7 +205,7 @@ def test_a_stages_dilated_convolutions_have_their_gradients_in_bfloat16_with_cha
 @pytest.mark.parametrize("size", [(24, 32), (65, 129)])
 def test_a_head_has_its_gradients_in_bfloat16(size):
     torch.manual_seed(0)
-    ours = Classifier(32, 19)
+    ours = Classifier(32, 19, DILATIONS)
     cells = normal(1, 32, *size).bfloat16().contiguous(memory_format=LAST).requires_grad_()
     upstream = normal(1, 19, *size, seed=3)
     with torch.autocast("cpu", torch.bfloat16):

@@ -30,6 +30,13 @@ SPECS = {
         "dropout": 0.1,
         "drop_path": 0.1,
     },
+    "encoder_decoder": {
+        "encoder": "tiny",
+        "weights": "scratch",
+        "decoder": "conv1",
+        "dropout": 0.1,
+        "drop_path": 0.1,
+    },
     "deeplab_v2": {"encoder": "small", "weights": "scratch", "multi_level": True, "aux_weight": 0.1},
 }
 SCALER = torch.amp.GradScaler("cpu", enabled=False)

@@ -30,8 +30,10 @@ def generated(name: str, shape: list[int], kind: str) -> Tensor:
         "norm_bias": lambda: np.float32(0.1) * normal,
         "running_mean": lambda: np.float32(0.1) * normal,
         "running_var": lambda: 1 + np.float32(0.1) * abs(normal),
+        "scale": lambda: np.float32(0.1) * normal,
     }
-    return torch.from_numpy(values[kind]())
+    # A single number is an array of numpy's only before it is multiplied.
+    return torch.from_numpy(np.asarray(values[kind]()))
 
 
 def authors_network(encoder: str) -> MiTDAFormer:

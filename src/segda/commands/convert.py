@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,8 @@ def convert(
     """A checkpoint from the style of `source` to that of `target`; one of the two is "segda", the other in LAYOUTS.
 
     To ours: `out` is a run folder, which evaluate, predict and network.weights take, or a .safetensors file. `recipe`
-    says which network it is, on which classes, and how it is measured; for an encoder alone it is not needed.
+    says which network it is, on which classes, and how it is measured; for an encoder alone it is not needed. Of a
+    training's checkpoint, which may hold several networks, `which` is taken.
     From ours: `given` is a run folder (and `which` of its networks) or a .safetensors file, `out` a .pth state dict.
     Tensors that have no place there are an error, unless their names begin with one of `leave_out`. Nothing in a file
     is executed.
@@ -81,10 +83,10 @@ def convert(
     if isinstance(recipe, str | Path):
         recipe = load_recipe(recipe)
     if not layout.whole:
-        return _encoder(given, out, source, layout, leave_out, overwrite)
+        return _encoder(given, out, source, layout, leave_out, which, overwrite)
     if recipe is None:
         raise RecipeError("--recipe: needed to know the network, its classes and how it is measured; give a recipe")
-    return _network(given, out, source, layout, recipe, leave_out, overwrite)
+    return _network(given, out, source, layout, recipe, leave_out, which, overwrite)
 
 
 def layout_named(style: str) -> Layout:
@@ -94,7 +96,14 @@ def layout_named(style: str) -> Layout:
 
 
 def _network(
-    given: Path, out: Path, style: str, layout: Layout, recipe: Recipe, leave_out: Sequence[str], overwrite: bool
+    given: Path,
+    out: Path,
+    style: str,
+    layout: Layout,
+    recipe: Recipe,
+    leave_out: Sequence[str],
+    which: runs.Which,
+    overwrite: bool,
 ) -> Converted:
     """A whole network, into a run folder or a file."""
     if recipe.network["name"] != layout.network:
@@ -107,7 +116,7 @@ def _network(
         _free(out, overwrite)
     else:
         _free_for_run(out, recipe, overwrite)
-    found, left_out = _translated(given, style, layout, leave_out)
+    found, left_out = _translated(given, style, layout, leave_out, which)
     spec = {**recipe.network, "weights": "scratch"}
     network = build(NETWORKS, spec, "network", class_names=runs.space_of(recipe).classes)
     added = fill(network, found, layout, given)
@@ -122,13 +131,13 @@ def _network(
 
 
 def _encoder(
-    given: Path, out: Path, style: str, layout: Layout, leave_out: Sequence[str], overwrite: bool
+    given: Path, out: Path, style: str, layout: Layout, leave_out: Sequence[str], which: runs.Which, overwrite: bool
 ) -> Converted:
     """An encoder alone, into a file that network.weights takes."""
     if out.suffix != ".safetensors":
         raise RecipeError(f"--out {out}: a file of style {style} holds an encoder alone; write a .safetensors file")
     _free(out, overwrite)
-    found, left_out = _translated(given, style, layout, leave_out)
+    found, left_out = _translated(given, style, layout, leave_out, which)
     family = FAMILIES[ResNet]
     tensors = {name.removeprefix("encoder."): tensor for name, tensor in found.items()}
     encoder = ResNet(family.size(tensors) or next(reversed(RESNETS)))
@@ -172,20 +181,25 @@ CONSTANTS = ("mean", "scale", "deviation")
 
 
 def _translated(
-    given: Path, style: str, layout: Layout, leave_out: Sequence[str]
+    given: Path, style: str, layout: Layout, leave_out: Sequence[str], which: runs.Which
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The file's tensors by our names, and what was left out: no tensors, skipped by the style, agreed to."""
+    """The file's tensors by our names, and what was left out: no tensors, other networks, skipped, agreed to."""
     if not given.is_file():
         raise WeightsError(f"{given}: no such file; give a checkpoint of {style} code, or name its style with --to")
     tensors, others = read(given)
-    found, unknown = to_ours(tensors, layout.ours, given)
+    found, unknown = to_ours(tensors, lambda key: layout.ours(key, which), given)
+    if not found and which == "teacher" and any(map(layout.ours, tensors)):
+        raise WeightsError(f"{given}: holds a student of style {style}, and no teacher; use --weights student")
     if not found:
         fitting = [name for name, other in LAYOUTS.items() if any(map(other.ours, tensors))]
         advice = f"they are of style {' or '.join(fitting)}" if fitting else "is it the right file?"
         raise WeightsError(f"{given}: holds nothing of style {style}; its first names are {few(tensors)}; {advice}")
-    skipped = [key for key in unknown if key.startswith(layout.skips)]
-    agreed = _agreed([key for key in unknown if key not in skipped], leave_out, given, style)
-    return found, (*others, *skipped, *agreed)
+    elsewhere = [key for key in unknown if layout.inside(key, which) is None]
+    skipped = [key for key in unknown if layout.skipped(key, which)]
+    agreed = _agreed([key for key in unknown if key not in {*elsewhere, *skipped}], leave_out, given, style)
+    # Networks beside the one that is taken have thousands of tensors.
+    networks = Counter(key.removeprefix("module.").split(".")[0] for key in elsewhere)
+    return found, (*others, *(f"{name}.* ({count})" for name, count in networks.items()), *skipped, *agreed)
 
 
 def _agreed(unknown: Sequence[str], leave_out: Sequence[str], file: Path, style: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from segda.data.datasets import DATASETS, conditions_of
 from segda.methods import METHODS
-from segda.networks import ENCODERS_OF, NETWORKS
+from segda.networks import CHOICES, NETWORKS
 from segda.recipe import load_recipe, shipped
 
 What = Literal["methods", "networks", "datasets", "recipes"]
@@ -42,10 +42,11 @@ def _methods() -> list[tuple[str, ...]]:
 
 
 def _networks() -> list[tuple[str, ...]]:
-    return [
-        (name, _first_line(cls), f"{_settings(cls, 'class_names')} (encoders: {', '.join(ENCODERS_OF[name])})")
-        for name, cls in NETWORKS.items()
-    ]
+    rows = []
+    for name, cls in NETWORKS.items():
+        choices = "; ".join(f"{key}: {', '.join(values)}" for key, values in CHOICES[name].items())
+        rows.append((name, _first_line(cls), f"{_settings(cls, 'class_names')} ({choices})"))
+    return rows
 
 
 def _datasets() -> list[tuple[str, ...]]:

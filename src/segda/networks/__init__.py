@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segda.networks.deeplab import DeepLabV2
+from segda.networks.encoder_decoder import ALL_ENCODERS, DECODERS, EncoderDecoder
 from segda.networks.encoders import ENCODERS
 from segda.networks.mit_daformer import MiTDAFormer
 from segda.networks.network import Network
@@ -10,11 +11,13 @@ from segda.networks.resnet import RESNETS
 
 NETWORKS: dict[str, type[Network]] = {
     "mit_daformer": MiTDAFormer,
+    "encoder_decoder": EncoderDecoder,
     "deeplab_v2": DeepLabV2,
 }
 
-ENCODERS_OF: dict[str, tuple[str, ...]] = {
-    "mit_daformer": tuple(ENCODERS),
-    "deeplab_v2": tuple(RESNETS),
+CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "mit_daformer": {"encoder": tuple(ENCODERS)},
+    "encoder_decoder": {"encoder": ALL_ENCODERS, "decoder": tuple(DECODERS)},
+    "deeplab_v2": {"encoder": tuple(RESNETS)},
 }
-"""The values of each network's setting `encoder`."""
+"""The values of those settings of each network that name a part."""

@@ -1,12 +1,12 @@
-"""Decoders: the encoder's maps to logits at the resolution of the finest one.
+"""Decoders of DAFormer: the encoder's maps to logits at the resolution of the finest one.
 
-SepASPP is DAFormer's (Hoyer et al., CVPR 2022, sec. 4.2): embed all levels, bring them to stride 4, look at
-the stack with convolutions of several dilations at once.
+All of them embed every level, bring it to stride 4 and fuse the stack (Hoyer et al., CVPR 2022, sec. 4.2 and table 6).
+SepASPP, the paper's own, looks at it with convolutions of several dilations at once; Stacked fuses it in any other way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,35 +33,98 @@ class SepASPP(nn.Module):
         super().__init__()
         stack = channels * len(inputs)
         self.embed = nn.ModuleList(nn.Linear(width, channels) for width in inputs)
-        self.branches = nn.ModuleList(
-            block(nn.Conv2d(stack, channels, 1, bias=False))
-            if dilation == 1
-            else nn.Sequential(
-                block(DilatedDepthwise(stack, dilation)), block(nn.Conv2d(stack, channels, 1, bias=False))
-            )
-            for dilation in dilations
-        )
+        # The parts of an ASPP, here without a module around them: weights of trained networks go by these names.
+        self.branches = dilated_branches(stack, channels, dilations, separable=True)
         self.fuse = block(nn.Conv2d(channels * len(dilations), channels, 3, padding=1, bias=False))
         self.dropout = nn.Dropout2d(dropout)
-        self.classify = nn.Conv2d(channels, classes, 1)
-        nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.zeros_(self.classify.bias)
+        self.classify = classifier(channels, classes)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        size = levels[0].shape[-2:]
-        # Linear on the last dimension, seen as channels again: from here on memory is channels-last, which is
-        # what makes the convolutions fast on CPUs in bfloat16.
-        embedded = [
-            embed(level.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-            for embed, level in zip(self.embed, levels, strict=True)
-        ]
-        stack = torch.cat([embedded[0], *(upsample(level, size) for level in embedded[1:])], dim=1)
+        stack = stacked(embedded(self.embed, levels))
         fused = self.fuse(torch.cat([branch(stack) for branch in self.branches], dim=1))
         return self.classify(self.dropout(fused))
 
 
+class Stacked(nn.Module):
+    """DAFormer's head with another fusion: four maps (B, c_i, h_i, w_i) -> logits (B, C, h_0, w_0).
+
+    fuse: makes the module (B, 4 channels, h_0, w_0) -> (B, channels, h_0, w_0) from its numbers of channels.
+    deepest: makes one that embeds the last level in the place of a linear layer, (B, c_3, h_3, w_3) -> (B, channels,
+    h_3, w_3).
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        classes: int,
+        *,
+        channels: int,
+        fuse: Callable[[int, int], nn.Module],
+        dropout: float,
+        deepest: Callable[[int, int], nn.Module] | None = None,
+    ):
+        super().__init__()
+        self.embed = nn.ModuleList(nn.Linear(width, channels) for width in (inputs[:-1] if deepest else inputs))
+        self.deepest = deepest(inputs[-1], channels) if deepest else None
+        self.fuse = fuse(channels * len(inputs), channels)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classify = classifier(channels, classes)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        narrow = embedded(self.embed, levels[: len(self.embed)])
+        if self.deepest is not None:
+            narrow.append(self.deepest(levels[-1]))
+        return self.classify(self.dropout(self.fuse(stacked(narrow))))
+
+
+class ASPP(nn.Module):
+    """Convolutions of several dilations side by side, and a 3x3 over all: (B, stack, h, w) -> (B, channels, h, w)."""
+
+    def __init__(self, stack: int, channels: int, *, dilations: Sequence[int], separable: bool):
+        super().__init__()
+        self.branches = dilated_branches(stack, channels, dilations, separable=separable)
+        self.fuse = block(nn.Conv2d(channels * len(dilations), channels, 3, padding=1, bias=False))
+
+    def forward(self, stack: Tensor) -> Tensor:
+        return self.fuse(torch.cat([branch(stack) for branch in self.branches], dim=1))
+
+
+def bottleneck_aspp(width: int, channels: int, *, dilations: Sequence[int]) -> nn.Sequential:
+    """A 1x1 convolution to `channels`, and a separable ASPP on them."""
+    return nn.Sequential(nn.Conv2d(width, channels, 1), ASPP(channels, channels, dilations=dilations, separable=True))
+
+
+def pointwise(stack: int, channels: int) -> nn.Sequential:
+    """A 1x1 convolution with batch norm and ReLU."""
+    return block(nn.Conv2d(stack, channels, 1, bias=False))
+
+
+def dilated_branches(
+    stack: int, channels: int, dilations: Sequence[int], *, separable: bool, bias: bool = False
+) -> nn.ModuleList:
+    """One convolution a dilation, stack -> channels: 1x1 for dilation 1, else a 3x3, which may be depthwise and a 1x1.
+
+    With `bias` they have no batch norm.
+    """
+    return nn.ModuleList(
+        block(nn.Conv2d(stack, channels, 1, bias=bias))
+        if dilation == 1
+        else separated(stack, channels, dilation, bias=bias)
+        if separable
+        else block(nn.Conv2d(stack, channels, 3, padding=dilation, dilation=dilation, bias=bias))
+        for dilation in dilations
+    )
+
+
+def separated(width: int, channels: int, dilation: int, *, bias: bool = False) -> nn.Sequential:
+    """A depthwise 3x3 convolution, then a 1x1, both with ReLU, and with batch norm unless they have a bias."""
+    return nn.Sequential(
+        block(DilatedDepthwise(width, dilation, bias=bias)), block(nn.Conv2d(width, channels, 1, bias=bias))
+    )
+
+
 class DilatedDepthwise(nn.Conv2d):
-    """Depthwise 3x3 convolution, dilated, size kept, no bias: (B, c, h, w) -> (B, c, h, w).
+    """Depthwise 3x3 convolution, dilated, size kept: (B, c, h, w) -> (B, c, h, w).
 
     Computed as what it is: an ordinary depthwise convolution on each of the dilation^2 images that one gets
     by taking every dilation-th row and column (h and w filled up with zeros, which the padding is anyway).
@@ -69,8 +132,8 @@ class DilatedDepthwise(nn.Conv2d):
     besides is wrong in bfloat16 with channels-last memory (torch 2.13, maps of 64 x 80, not of 16 x 24).
     """
 
-    def __init__(self, channels: int, dilation: int):
-        super().__init__(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels, bias=False)
+    def __init__(self, channels: int, dilation: int, *, bias: bool = False):
+        super().__init__(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels, bias=bias)
 
     def forward(self, pixels: Tensor) -> Tensor:
         (step, _), (batch, channels, height, width) = self.dilation, pixels.shape
@@ -78,16 +141,43 @@ class DilatedDepthwise(nn.Conv2d):
         grid = F.pad(pixels.permute(0, 2, 3, 1), (0, 0, 0, columns * step - width, 0, rows * step - height))
         grid = grid.reshape(batch, rows, step, columns, step, channels).permute(0, 2, 4, 1, 3, 5)
         grid = grid.flatten(0, 2).permute(0, 3, 1, 2)  # (B step step, c, rows, columns), channels-last
-        grid = F.conv2d(grid, self.weight, padding=1, groups=channels)
+        grid = F.conv2d(grid, self.weight, self.bias, padding=1, groups=channels)
         grid = grid.permute(0, 2, 3, 1).unflatten(0, (batch, step, step)).permute(0, 3, 1, 4, 2, 5)
         grid = grid.reshape(batch, rows * step, columns * step, channels)
         # Dense again: batch norm is slow on the view.
         return grid[:, :height, :width].contiguous().permute(0, 3, 1, 2)
 
 
+def embedded(embed: nn.ModuleList, levels: Sequence[Tensor]) -> list[Tensor]:
+    """Every level through its linear layer, cell by cell."""
+    # Linear on the last dimension, seen as channels again: from here on memory is channels-last, which is
+    # what makes the convolutions fast on CPUs in bfloat16.
+    return [linear(level.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for linear, level in zip(embed, levels, strict=True)]
+
+
+def stacked(levels: Sequence[Tensor]) -> Tensor:
+    """All levels at the size of the first, one above the other."""
+    size = levels[0].shape[-2:]
+    return torch.cat([levels[0], *(upsample(level, size) for level in levels[1:])], dim=1)
+
+
+def classifier(channels: int, classes: int) -> nn.Conv2d:
+    """The last 1x1 convolution, started N(0, 0.01), its bias 0."""
+    classify = nn.Conv2d(channels, classes, 1)
+    nn.init.normal_(classify.weight, std=0.01)
+    nn.init.zeros_(classify.bias)
+    return classify
+
+
 def block(convolution: nn.Conv2d) -> nn.Sequential:
-    """A convolution without bias, started Kaiming-normal over its fan-out, then batch norm and ReLU."""
+    """A convolution, started Kaiming-normal over its fan-out, then batch norm and ReLU.
+
+    With a bias, which starts at 0, it has no batch norm (mmcv's rule: one of the two).
+    """
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+        return nn.Sequential(convolution, nn.ReLU(inplace=True))
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True))
 
 

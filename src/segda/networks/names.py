@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segda.errors import WeightsError
 from segda.networks.encoders import ENCODERS, MiT
+from segda.networks.residual import PLANES, RESIDUALS, Residual
 from segda.networks.resnet import RESNETS, ResNet
 
 Names = dict[str, str | tuple[str, str]]
@@ -115,6 +116,30 @@ PUBLISHED_RESNET: Names = {
     "stages.S.layers.B.shortcut.convolution": "stages.S.B.shortcut.0",
     "stages.S.layers.B.shortcut.normalization": "stages.S.B.shortcut.1",
 }
+
+RESIDUAL: Names = {
+    name: name
+    for name in (
+        *(f"stem.{place}" for place in ("conv1", "bn1", 0, 1, 3, 4, 6, 7)),
+        *(f"stages.S.B.{part}" for part in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")),
+        *(f"stages.S.B.conv2.{part}" for part in ("conv", "norm", "squeeze", "squeeze_norm", "excite")),
+        *(f"stages.S.B.shortcut.{place}" for place in (0, 1, 2)),
+    )
+}
+
+OPEN_MMLAB: Names = {
+    "conv1": "stem.conv1",
+    "bn1": "stem.bn1",
+    **{f"stem.{place}": f"stem.{place}" for place in (0, 1, 3, 4, 6, 7)},
+    **{f"layerS.B.{part}": f"stages.S.B.{part}" for part in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")},
+    "layerS.B.conv2.conv": "stages.S.B.conv2.conv",
+    "layerS.B.conv2.bn0": "stages.S.B.conv2.norm",
+    "layerS.B.conv2.fc1": "stages.S.B.conv2.squeeze",
+    "layerS.B.conv2.bn1": "stages.S.B.conv2.squeeze_norm",
+    "layerS.B.conv2.fc2": "stages.S.B.conv2.excite",
+    **{f"layerS.B.downsample.{place}": f"stages.S.B.shortcut.{place}" for place in (0, 1, 2)},
+}
+"""Of mmsegmentation's ResNet, ResNeXt and ResNeSt, and of the files at open-mmlab:// that they start from."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +245,15 @@ def resnet_size(tensors: Mapping[str, Tensor]) -> str:
     return next((name for name, row in RESNETS.items() if (row.depths, row.planes) == (depths, planes)), "")
 
 
+def residual_size(tensors: Mapping[str, Tensor]) -> str:
+    depths = _blocks(tensors, r"stages\.(\d+)\.(\d+)\.conv3\.")
+    first = tensors.get("stages.0.0.conv1.weight")
+    inner, stem = (0, 0) if first is None else first.shape[:2]
+    held = (depths, inner, stem, any(".conv2.excite." in name for name in tensors))
+    rows = {name: (row.depths, PLANES[0] * row.widen, row.stem, row.split) for name, row in RESIDUALS.items()}
+    return next((name for name, row in rows.items() if row == held), "")
+
+
 FAMILIES: dict[type[nn.Module], Family] = {
     MiT: Family(
         "MiT",
@@ -233,5 +267,11 @@ FAMILIES: dict[type[nn.Module], Family] = {
         # Scale: of the authors' file of ImageNet weights.
         re.compile(r"(module\.)?(model\.)?(backbone\.|resnet\.|Scale\.)?(encoder\.)?"),
         resnet_size,
+    ),
+    Residual: Family(
+        "residual",
+        {"our": Style(RESIDUAL), "open-mmlab": Style(OPEN_MMLAB, 1)},
+        re.compile(r"(module\.)?(model\.)?(backbone\.)?(encoder\.)?"),
+        residual_size,
     ),
 }

@@ -1,0 +1,184 @@
+"""Any encoder with any decoder: the networks that DAFormer was compared with, and more of their kind.
+
+The two tables have the parts as they were published (Hoyer et al., CVPR 2022, tables 1, 2 and 6; numbers from the
+authors' configs/_base_/models); `mit_daformer` is the network that the paper chose, with dials of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segda.errors import DataError, RecipeError, nearest
+from segda.networks.attention import DANet, ISAFusion, ISANet
+from segda.networks.decoders import ASPP, SepASPP, Stacked, bottleneck_aspp, pointwise, upsample
+from segda.networks.deeplab_heads import DeepLabV3Plus, DilatedSum
+from segda.networks.encoders import ENCODERS, SMALLEST, MiT
+from segda.networks.mit_daformer import DEVIATION, MEAN
+from segda.networks.network import Head, Network, Output
+from segda.networks.pyramid import SegFormer, UPerNet
+from segda.networks.residual import RESIDUALS, Residual
+from segda.networks.weights import load_encoder_weights
+
+ALL_ENCODERS = (*ENCODERS, *RESIDUALS)
+
+SMALLEST_RESIDUAL = 16
+"""Pixels, two cells of the deepest map: on a single one batch norm would have nothing to compare."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """One decoder: build(encoder's channels, classes, **settings, dropout=...), its module's call gives the logits.
+
+    heads: with more than the main one, the module's `each` gives the logits of all. dropout: whether it has any.
+    deepest: the stride that the encoder's last map is enlarged to first, for every use of it (mmsegmentation's neck).
+    pools: batch norm sees maps of one cell, so that training needs two images.
+    """
+
+    build: Callable[..., nn.Module]
+    settings: Mapping[str, Any]
+    heads: tuple[str, ...] = ("main",)
+    dropout: bool = True
+    deepest: int | None = None
+    pools: bool = False
+
+
+ASPP_DILATIONS = (1, 6, 12, 18)
+PLUS = {"channels": 512, "fine": 48, "dilations": (1, 12, 24, 36)}
+narrowed = partial(bottleneck_aspp, dilations=ASPP_DILATIONS)
+dense = partial(ASPP, dilations=ASPP_DILATIONS, separable=False)
+interlaced = partial(ISAFusion, side=8)
+
+DECODERS: dict[str, Decoder] = {
+    "sep_aspp": Decoder(SepASPP, {"channels": 256, "dilations": ASPP_DILATIONS}),
+    "conv1": Decoder(Stacked, {"channels": 256, "fuse": pointwise}),
+    "aspp": Decoder(Stacked, {"channels": 256, "fuse": dense}),
+    "isa_fusion": Decoder(Stacked, {"channels": 256, "fuse": interlaced}),
+    "bottleneck_aspp": Decoder(Stacked, {"channels": 256, "fuse": pointwise, "deepest": narrowed}, deepest=4),
+    "segformer": Decoder(SegFormer, {"channels": 768}),
+    "upernet": Decoder(UPerNet, {"channels": 512, "scales": (1, 2, 3, 6)}, pools=True),
+    "upernet_256": Decoder(UPerNet, {"channels": 256, "scales": (1, 2, 3, 6)}, pools=True),
+    "deeplab_v2_reduced": Decoder(DilatedSum, {"dilations": (6, 12)}, dropout=False),
+    "deeplab_v3_plus": Decoder(DeepLabV3Plus, PLUS),
+    "deeplab_v3_plus_enlarged": Decoder(DeepLabV3Plus, PLUS, deepest=8),
+    "danet": Decoder(DANet, {"channels": 512, "inner": 64}, heads=("main", "pam", "cam")),
+    "isanet": Decoder(ISANet, {"channels": 512, "inner": 256, "side": 8}),
+}
+
+
+class EncoderDecoder(Network):
+    """A row of encoders, a row of DECODERS. Images of at least 32 pixels a side with MiT, of 16 with another encoder.
+
+    encoder: a MiT, "tiny", "b0" .. "b5", or a row of RESIDUALS, "resnet101_v1c".
+    decoder: a row of DECODERS, with the channels and dilations it was published with.
+    weights: where the encoder starts from: "scratch", a name on the Hugging Face hub, a file or a folder
+    (see networks/weights.py); `origin` says what was made of it.
+    dropout: of the decoder, for all that have it. drop_path: of the last block, for MiT.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        encoder: str,
+        decoder: str,
+        weights: str,
+        dropout: float | None = None,
+        drop_path: float | None = None,
+    ):
+        super().__init__()
+        if encoder not in ALL_ENCODERS:
+            raise RecipeError(f"network.encoder: unknown encoder {encoder!r}{nearest(encoder, ALL_ENCODERS)}")
+        if decoder not in DECODERS:
+            raise RecipeError(f"network.decoder: unknown decoder {decoder!r}{nearest(decoder, DECODERS)}")
+        row = DECODERS[decoder]
+        check_rate("dropout", dropout, row.dropout, f"decoder {decoder}")
+        check_rate("drop_path", drop_path, encoder in ENCODERS, f"encoder {encoder}")
+        self.class_names = tuple(class_names)
+        self.fill = MEAN
+        self.heads = row.heads
+        self.align_corners = False
+        self.encoder = Residual(encoder) if drop_path is None else MiT(encoder, drop_path=drop_path)
+        self.stride = self.encoder.stride
+        self.smallest = SMALLEST if encoder in ENCODERS else SMALLEST_RESIDUAL
+        self.enlarge = self.stride // row.deepest if row.deepest else 1
+        self.pools = row.pools or (encoder in RESIDUALS and RESIDUALS[encoder].split)
+        settings = {**row.settings, "dropout": dropout} if row.dropout else row.settings
+        self.decoder = row.build(self.encoder.channels, self.classes, **settings)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1))
+        self.origin = load_encoder_weights(self.encoder, weights)
+        # Faster for convolutions; of MiT's layers those that like it bring it about themselves.
+        self.layout = torch.channels_last if encoder in RESIDUALS else torch.contiguous_format
+        self.to(memory_format=self.layout)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Four maps, the last one enlarged where the decoder's row says so, as the authors' anchor sees it too."""
+        if min(image.shape[-2:]) < self.smallest:
+            height, width = image.shape[-2:]
+            raise DataError(
+                f"image of {height} x {width} pixels (height x width): network encoder_decoder with encoder "
+                f"{self.encoder.name} needs {self.smallest} on each side; enlarge it"
+            )
+        if self.training and self.pools and len(image) == 1:
+            raise RecipeError(
+                "data.batch: 1 is too few: this network has batch norm after pooling to one cell, which has nothing to "
+                "compare in one image; set at least 2, or another network.decoder or network.encoder"
+            )
+        normalised = ((image - self.mean) / self.deviation).contiguous(memory_format=self.layout)
+        return self.enlarged(self.encoder(normalised))
+
+    def enlarged(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        *finer, deepest = levels
+        if self.enlarge > 1:
+            deepest = upsample(deepest, [self.enlarge * side for side in deepest.shape[-2:]])
+        return [*finer, deepest]
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        return self.decoder(features)
+
+    def forward(self, image: Tensor) -> Output:
+        features = self.features(image)
+        cells = self.decoder.each(features) if len(self.heads) > 1 else {"main": self.decode(features)}
+        return Output({head: Head(self.upsampled(logits, image)) for head, logits in cells.items()}, features)
+
+    def infer(self, image: Tensor) -> Tensor:
+        return self.upsampled(self.decode(self.features(image)), image)
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """At the image's size already: mmsegmentation upsamples twice, to the input's size and then to the label's."""
+        return self.infer(image)
+
+    def upsampled(self, logits: Tensor, image: Tensor) -> Tensor:
+        # In the network's own type: under autocast the decoder's is bfloat16, too coarse to interpolate in.
+        return upsample(logits.to(self.mean.dtype), image.shape[-2:])
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """encoder: all but its layer norms; norm: those, of MiT; head: the whole decoder, batch norm included.
+
+        Batch norm of an encoder is in `encoder`: the authors' rule for no weight decay goes by the name "norm".
+        """
+        norm = [
+            parameter
+            for module in self.encoder.modules()
+            if isinstance(module, nn.LayerNorm)
+            for parameter in module.parameters()
+        ]
+        known = set(map(id, norm))
+        rest = [parameter for parameter in self.encoder.parameters() if id(parameter) not in known]
+        return {"encoder": rest, **({"norm": norm} if norm else {}), "head": list(self.decoder.parameters())}
+
+
+def check_rate(key: str, rate: float | None, has: bool, part: str) -> None:
+    """RecipeError unless a rate in [0, 1) is given to a part that has it, and none to one that has not."""
+    if rate is None and has:
+        raise RecipeError(f"network.{key}: missing; {part} needs it, a number in [0, 1)")
+    if rate is not None and not has:
+        raise RecipeError(f"network.{key}: {rate} has no effect, {part} has none; remove it")
+    if rate is not None and not 0 <= rate < 1:
+        raise RecipeError(f"network.{key}: {rate} is not in [0, 1)")
