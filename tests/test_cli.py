@@ -42,7 +42,8 @@ def refused(capsys, *arguments: object) -> str:
 
 
 COMMANDS = (
-    "train", "evaluate", "pseudo-label", "predict", "compare", "report", "draw", "list", "check-data", "convert"
+    "train", "evaluate", "pseudo-label", "predict", "compare", "sweep",
+    "report", "draw", "list", "check-data", "convert",
 )  # fmt: skip
 
 

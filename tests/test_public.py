@@ -33,6 +33,7 @@ PUBLIC = [
     "predict",
     "pseudo_label",
     "report",
+    "sweep",
     "train",
 ]
 """Whoever changes this list changes what others rely on: say so in CHANGELOG.md."""

@@ -76,6 +76,20 @@ def test_what_is_there_is_skipped_and_what_stopped_goes_on(staged, tmp_path, mon
     assert [line.endswith("is there; skipped") for line in lines].count(True) == 3
 
 
+def test_a_stage_that_stopped_before_its_first_checkpoint_begins_anew(staged, tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command.loop, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(staged, tmp_path / "esl", stages=True, say=lambda line: None)
+    assert (tmp_path / "esl-teacher" / "recipe.yaml").is_file()
+    assert not (tmp_path / "esl-teacher" / "last.pt").exists()
+    train(staged, tmp_path / "esl", stages=True, say=lambda line: None)
+    assert runs.step_of(tmp_path / "esl") == 2
+
+
 def test_a_finished_stage_of_another_recipe_is_no_stage_of_this_one(staged, tmp_path):
     train(staged, tmp_path / "esl", stages=True, say=lambda line: None)
     with pytest.raises(RunError, match=r"esl-teacher was begun with another recipe \(seed: 5 then, 6 now\)"):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segda.commands.predict import predict
     from segda.commands.pseudo_label import pseudo_label
     from segda.commands.report import report
+    from segda.commands.sweep import sweep
     from segda.commands.train import train
     from segda.data.datasets import DATASETS, open_data
     from segda.data.labels import SPACES
@@ -39,6 +40,7 @@ _HOMES = {
     "segda.commands.predict": ("predict",),
     "segda.commands.pseudo_label": ("pseudo_label",),
     "segda.commands.report": ("report",),
+    "segda.commands.sweep": ("sweep",),
     "segda.commands.train": ("train",),
     "segda.data.datasets": ("DATASETS", "open_data"),
     "segda.data.labels": ("SPACES",),
@@ -75,6 +77,7 @@ __all__ = [
     "predict",
     "pseudo_label",
     "report",
+    "sweep",
     "train",
 ]
 

@@ -210,15 +210,44 @@ def pseudo_label(
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders with reports.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead of a terminal table.")] = False,
+    seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in the seed.")] = False,
 ) -> None:
     """One table of several runs: classes down, runs across, the best of each row marked."""
     from segda.commands.compare import compare as put_beside
 
-    comparison = put_beside(runs)
+    comparison = put_beside(runs, seeds)
     if markdown:
         print(comparison.markdown())
     else:
         _show(comparison.table())
+
+
+@app.command()
+def sweep(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A YAML file of axes, or a shipped one's name.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run folders [default: the file's].")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Change one KEY=VALUE in all runs.")] = None,
+    root: RootOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs' commands; start none.")] = False,
+    device: Annotated[Device | None, typer.Option(help="Where to compute [default: the recipes'].")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Arithmetic [default: the recipes'].")] = None,
+) -> None:
+    """Train every combination of FILE's recipes, seeds and settings, and compare their means over the seeds.
+
+    All is checked before the first run begins. A run that fails stops no other; the exit code is 1 then. Called again,
+    it skips what is finished and goes on with what is not.
+    """
+    from segda.commands import sweep as command
+
+    given = (file, out, settings or (), root, device and str(device), precision and str(precision))
+    if dry_run:
+        return print("\n".join(command.script(command.plan(*given))))
+    outcome = command.sweep(*given, say=_say)
+    if (comparison := outcome.comparison()) is not None:
+        _show(comparison.table())
+    for run, reason in outcome.failed.items():
+        print(f"segda: {run} failed: {reason}", file=sys.stderr)
+    raise typer.Exit(1 if outcome.failed else 0)
 
 
 @app.command()
@@ -238,12 +267,14 @@ def report(
 def convert(
     given: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of other code, or a run folder of ours.")],
     out: Annotated[Path, typer.Option(help="Run folder or .safetensors file to write; with --to a .pth file.")],
-    source: Annotated[str, typer.Option("--from", metavar="STYLE", help="advent, advent-imagenet, daformer")] = "segda",
+    source: Annotated[
+        str, typer.Option("--from", metavar="STYLE", help="advent, daformer, daformer-upernet, ...")
+    ] = "segda",
     target: Annotated[str, typer.Option("--to", metavar="STYLE", help="The same, to go back.")] = "segda",
     recipe: Annotated[str | None, typer.Option(help="Says what network it is, and how it is measured.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change one KEY=VALUE of the recipe.")] = None,
     leave_out: Annotated[list[str] | None, typer.Option(help="Do without the tensors that begin so.")] = None,
-    weights: Annotated[Weights, typer.Option(help="Whose weights of a run folder.")] = Weights.student,
+    weights: Annotated[Weights, typer.Option(help="Whose, of a run folder or a training's file.")] = Weights.student,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
 ) -> None:
     """Make a run folder of a checkpoint that other code has trained, to measure and to use it; or the other way round.
@@ -348,7 +379,9 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         return _failed(error, 1)
     if code == 130:
-        print("segda: interrupted; a run goes on with --resume, pseudo-label when it is called again", file=sys.stderr)
+        print(
+            "segda: interrupted; a run goes on with --resume, pseudo-label and sweep when called again", file=sys.stderr
+        )
     return code if isinstance(code, int) else 0
 
 

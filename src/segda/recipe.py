@@ -182,7 +182,7 @@ def load_recipe(name: str | Path) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text ({error}); give a YAML file") from error
     try:
-        tree = yaml.load(text, _UniqueKeys)
+        tree = yaml.load(text, UniqueKeys)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
@@ -342,7 +342,7 @@ def _set(tree: dict[str, Any], setting: str) -> None:
     tree[last] = value
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(yaml.SafeLoader):
     """SafeLoader that refuses a key written twice, where YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:

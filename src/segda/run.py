@@ -33,6 +33,7 @@ from segda.networks.network import Network
 from segda.recipe import Recipe, build, load_recipe
 
 Which = Literal["student", "teacher"]
+Standing = Literal["new", "unsaved", "begun", "finished"]
 FILES: dict[str, str] = {"student": "network.safetensors", "teacher": "teacher.safetensors"}
 
 
@@ -42,15 +43,34 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) ->
     if resume:
         if not (out / "last.pt").exists():
             raise RunError(f"{out} holds no checkpoint to resume from (last.pt); train without --resume")
-        changed = _differences(_without_root(load_recipe_of(out)), _without_root(recipe))
-        if changed:
-            raise RunError(
-                f"{out} was begun with another recipe ({'; '.join(changed)}); change it back or use a new --out"
-            )
+        refuse_another_recipe(out, recipe)
     elif holds_run and not overwrite:
         raise RunError(f"{out} already holds a run; use --resume to go on, --overwrite to begin anew, or another --out")
     elif not holds_run and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} exists and is not a run of segda; choose another --out")
+
+
+def standing(out: Path, recipe: Recipe) -> Standing:
+    """How far the run of `recipe` in the folder `out` is; RunError where it holds another run, or something else.
+
+    unsaved: begun, but without a checkpoint. finished: trained to the last step and, if the recipe says so, scored.
+    """
+    if not (out / "recipe.yaml").is_file():
+        check_folder(out, recipe, resume=False, overwrite=False)
+        return "new"
+    refuse_another_recipe(out, recipe)
+    if not (out / "last.pt").is_file():
+        return "unsaved"
+    trained = (out / FILES["student"]).is_file() and step_of(out) == recipe.steps
+    scored = (out / "report.html").is_file() or not recipe.evaluate.data
+    return "finished" if trained and scored else "begun"
+
+
+def refuse_another_recipe(out: Path, recipe: Recipe) -> None:
+    """RunError unless the run in `out` is of this recipe, wherever the data lie."""
+    changed = _differences(_without_root(load_recipe_of(out)), _without_root(recipe))
+    if changed:
+        raise RunError(f"{out} was begun with another recipe ({'; '.join(changed)}); change it back or use a new --out")
 
 
 def begin(out: Path, recipe: Recipe) -> None:

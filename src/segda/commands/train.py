@@ -115,10 +115,11 @@ def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say
 
 def one_run(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say, track: Track) -> None:
     """A stage that trains: from the start, or where it stopped, or not at all."""
-    begun = (out / "last.pt").is_file() and not overwrite
-    if begun and (out / "report.html").is_file() and runs.step_of(out) == recipe.steps:
-        located = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
-        runs.check_folder(out, located, resume=True, overwrite=False)
+    located = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
+    standing = "unsaved" if overwrite else runs.standing(out, located)
+    if standing == "finished":
         say(f"{out} is there; skipped")
         return
-    train(recipe, out, root, resume=begun, overwrite=overwrite, say=say, track=track)
+    train(
+        recipe, out, root, resume=standing == "begun", overwrite=standing == "unsaved", say=say, track=track
+    )  # fmt: skip
