@@ -212,6 +212,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(c
     assert all(value.isfinite().all() for value in kept["method"].values() if value.is_floating_point())
 
 
+def test_crops_that_cannot_be_mixed_are_a_mistake_in_the_recipe(camvid, tmp_path):
+    recipe = small_recipe(camvid, "dacs").override("data.target_augment.crop=[32, 48]")
+    with pytest.raises(RecipeError, match=r"source_augment gives 32x32, data.target_augment 48x32, .* same crop"):
+        train(recipe, tmp_path / "run", say=quiet, check=True)
+
+
 # Checkpoints that cannot be trusted
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segda.errors import RecipeError
 from segda.scene import Scene
 
 ClassesOf = Literal["batch", "image"]
@@ -35,8 +36,15 @@ def class_mix(source: Scene, pseudo: Scene, rng: np.random.Generator, *, classes
     """Source pixels of the chosen classes over the pseudo-labelled target: image, label and weight alike.
 
     A pasted pixel brings its own label (IGNORE stays IGNORE) and its own weight, 1 where the source has none.
+    RecipeError where the two domains' crops differ in size.
     """
     assert source.label is not None and pseudo.label is not None
+    if source.label.shape != pseudo.label.shape:
+        one, other = (f"{scene.label.shape[2]}x{scene.label.shape[1]}" for scene in (source, pseudo))
+        raise RecipeError(
+            f"data.source_augment gives {one}, data.target_augment {other}, but classes are pasted from one into the "
+            "other; give both the same crop (height, width)"
+        )
     mask = paste_mask(source.label, rng, classes_of)
     ones = torch.ones_like(source.label, dtype=torch.float32)
     weights = [ones if scene.weight is None else scene.weight for scene in (source, pseudo)]
