@@ -193,3 +193,9 @@ def test_a_fault_of_ours_exits_with_1_and_shows_where(monkeypatch, capsys):
     monkeypatch.setattr("segda.commands.train.train", break_down)
     assert main(["train", "ebda_streets"]) == 1
     assert "ZeroDivisionError" in said(capsys)[1]
+
+
+def test_a_command_of_one_process_refuses_torchrun(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "ebda_streets", "--check"]) == 2
+    assert "train runs in one process; leave out torchrun" in capsys.readouterr().err

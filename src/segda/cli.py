@@ -17,13 +17,17 @@ from rich.console import Console
 
 from segda.errors import SegdaError
 from segda.options import (
+    CheckOption,
     Device,
     DeviceOption,
     Mean,
+    OwnDevice,
+    OwnPrecision,
     Precision,
     PrecisionOption,
     RootOption,
     RunArgument,
+    StagesOption,
     Weights,
     What,
 )
@@ -43,10 +47,13 @@ app = typer.Typer(
 
 @app.callback()
 def _global(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
 ) -> None:
     global _debug
     _debug = debug
+    if os.environ.get("WORLD_SIZE", "1") != "1" and context.invoked_subcommand != "pseudo-label":
+        raise SegdaError(f"{context.invoked_subcommand} runs in one process; leave out torchrun")
 
 
 _debug = False
@@ -65,22 +72,10 @@ def train(
     root: RootOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds a run.")] = False,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            help="Build all, take a few steps on real data, say what the run will take; write nothing.",
-        ),
-    ] = False,
-    stages: Annotated[
-        bool,
-        typer.Option(
-            "--stages",
-            help="Make the recipe's pseudo-labels first: OUT-teacher, OUT-labels, then OUT; what is there is skipped.",
-        ),
-    ] = False,
-    device: Annotated[Device | None, typer.Option(help="Where to compute [default: the recipe's, else auto].")] = None,
-    precision: Annotated[Precision | None, typer.Option(help="Arithmetic [default: the recipe's, else auto].")] = None,
+    check: CheckOption = False,
+    stages: StagesOption = False,
+    device: OwnDevice = None,
+    precision: OwnPrecision = None,
 ) -> None:
     """Train a network by RECIPE and write everything about it to a run folder.
 
@@ -229,8 +224,8 @@ def sweep(
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change one KEY=VALUE in all runs.")] = None,
     root: RootOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs' commands; start none.")] = False,
-    device: Annotated[Device | None, typer.Option(help="Where to compute [default: the recipes'].")] = None,
-    precision: Annotated[Precision | None, typer.Option(help="Arithmetic [default: the recipes'].")] = None,
+    device: OwnDevice = None,
+    precision: OwnPrecision = None,
 ) -> None:
     """Train every combination of FILE's recipes, seeds and settings, and compare their means over the seeds.
 

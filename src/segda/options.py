@@ -47,8 +47,23 @@ PrecisionOption = Annotated[
     Precision,
     typer.Option(help="Type of the networks' arithmetic; auto is bf16 where the hardware has it, else 32."),
 ]
+OwnDevice = Annotated[Device | None, typer.Option(help="Where to compute [default: the recipe's, else auto].")]
+OwnPrecision = Annotated[Precision | None, typer.Option(help="Arithmetic [default: the recipe's, else auto].")]
 RootOption = Annotated[
     Path | None,
     typer.Option("--root", "--data-root", help="Folder of the data sets [default: the recipe's, $SEGDA_DATA, data/]."),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder: the --out of `segda train`.")]
+CheckOption = Annotated[
+    bool,
+    typer.Option(
+        "--check", help="Build all, take a few steps on real data, say what the run will take; write nothing."
+    ),
+]
+StagesOption = Annotated[
+    bool,
+    typer.Option(
+        "--stages",
+        help="Make the recipe's pseudo-labels first: OUT-teacher, OUT-labels, then OUT; what is there is skipped.",
+    ),
+]
