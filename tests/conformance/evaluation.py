@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from conformance.steps import authors_network
 from golden import Golden
 from segda.data.labels import SPACES
-from segda.evaluation.inference import View, labels, probabilities, windows
+from segda.evaluation.inference import View, labels, probabilities, slide, windows
 from segda.evaluation.metrics import Confusion, Report
 
 
@@ -58,6 +59,36 @@ def test_logits_are_upsampled_twice_before_softmax_as_the_authors_do(golden):
     prob = torch.stack(list(probabilities(seen, size)))
     np.testing.assert_allclose(prob.amax(0), theirs["prob_max"][0], atol=2e-6)
     # Where two classes are equal to the last bit, either may win.
+    assert (labels(seen, size).numpy() != theirs["argmax"]).mean() < 1e-3
+
+
+def test_the_mean_over_sizes_and_mirrored_images_is_the_authors(golden):
+    theirs = golden.npz("inference_whole.npz")
+    network = authors_network("", float(theirs["conv_seg_multiply"])).eval()
+    seen = []
+    for name, shape in (("input/whole", (1, 3, 64, 96)), ("input/whole_small", (1, 3, 48, 72))):
+        image = torch.from_numpy(golden.normal(name, shape))
+        with torch.no_grad():
+            seen += [View(network.coarse(image), False), View(network.coarse(image.flip(-1)).flip(-1), False)]
+    np.testing.assert_allclose(seen[0].logits.numpy(), theirs["logits_input"], atol=5e-5)
+    size = tuple(theirs["ori_shape"].tolist())
+    prob = torch.stack(list(probabilities(seen, size)))
+    np.testing.assert_allclose(prob.amax(0), theirs["aug_prob_max"][0], atol=2e-5)
+    assert (labels(seen, size).numpy() != theirs["aug_argmax"]).mean() < 1e-3
+
+
+def test_the_mean_over_windows_is_the_authors(golden):
+    theirs = golden.npz("inference_slide.npz")
+    network = authors_network("", float(theirs["conv_seg_multiply"])).eval()
+    image = torch.from_numpy(golden.normal("input/slide", (1, 3, 80, 110)))
+    window, stride = (tuple(theirs[key].tolist()) for key in ("crop_size", "stride"))
+    with torch.no_grad():
+        logits = slide(network, image, window, stride)
+    # Their own rounding, float32 against float64: 1e-6 of logits that are eight times as large here.
+    np.testing.assert_allclose(logits.numpy(), theirs["logits"], atol=5e-5)
+    seen, size = [View(logits, align_corners=False)], tuple(theirs["ori_shape"].tolist())
+    prob = torch.stack(list(probabilities(seen, size)))
+    np.testing.assert_allclose(prob.amax(0), theirs["prob_max"][0], atol=2e-5)
     assert (labels(seen, size).numpy() != theirs["argmax"]).mean() < 1e-3
 
 
