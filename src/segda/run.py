@@ -68,7 +68,7 @@ def standing(out: Path, recipe: Recipe) -> Standing:
 
 def refuse_another_recipe(out: Path, recipe: Recipe) -> None:
     """RunError unless the run in `out` is of this recipe, wherever the data lie."""
-    changed = _differences(_without_root(load_recipe_of(out)), _without_root(recipe))
+    changed = _differences(without_root(load_recipe_of(out)), without_root(recipe))
     if changed:
         raise RunError(f"{out} was begun with another recipe ({'; '.join(changed)}); change it back or use a new --out")
 
@@ -87,7 +87,7 @@ def begin(out: Path, recipe: Recipe) -> None:
     write_text(out / "recipe.yaml", recipe.to_yaml())
 
 
-def _without_root(recipe: Recipe) -> dict[str, Any]:
+def without_root(recipe: Recipe) -> dict[str, Any]:
     """The recipe's values, but for where the data lie: they may have moved."""
     tree = recipe.model_dump(mode="json")
     tree["data"].pop("root")

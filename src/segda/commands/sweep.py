@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from segda import run as runs
 from segda.commands.compare import Comparison, compare
@@ -187,7 +186,7 @@ def _check_all_differ(planned: Sequence[Planned], file: str) -> None:
                     f"{file}: two runs would write {run.out.with_name(name)}; name their values otherwise"
                 )
             places.add(name.casefold())
-        tree = _values(run.recipe)
+        tree = runs.without_root(run.recipe)
         if run.stages:
             tree["data"].pop("target_labels")
         other = recipes.setdefault(json.dumps(tree, sort_keys=True), run)
@@ -196,13 +195,6 @@ def _check_all_differ(planned: Sequence[Planned], file: str) -> None:
                 f"{file}: {other.out.name} and {run.out.name} are the same recipe: a later key undoes an earlier one, "
                 "or two values are equal; remove or exclude one"
             )
-
-
-def _values(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's values, but for where the data lie: they may have moved."""
-    tree = recipe.model_dump(mode="json")
-    tree["data"].pop("root")
-    return tree
 
 
 @contextmanager

@@ -115,8 +115,7 @@ def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say
 
 def one_run(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say, track: Track) -> None:
     """A stage that trains: from the start, or where it stopped, or not at all."""
-    located = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
-    standing = "unsaved" if overwrite else runs.standing(out, located)
+    standing = "unsaved" if overwrite else runs.standing(out, recipe)
     if standing == "finished":
         say(f"{out} is there; skipped")
         return

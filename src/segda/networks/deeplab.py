@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segda.errors import DataError, RecipeError
-from segda.networks.network import Head, Network, Output
+from segda.errors import RecipeError
+from segda.networks.network import Head, Network, Output, refuse_smaller
 from segda.networks.resnet import ResNet, start
 from segda.networks.weights import load_encoder_weights
 
@@ -98,12 +98,7 @@ class DeepLabV2(Network):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Four maps of strides 4, 8, 8, 8; the last two are what the heads look at."""
-        if min(image.shape[-2:]) < SMALLEST:
-            height, width = image.shape[-2:]
-            raise DataError(
-                f"image of {height} x {width} pixels (height x width): network deeplab_v2 needs "
-                f"{SMALLEST} on each side; enlarge it"
-            )
+        refuse_smaller(image, SMALLEST, "deeplab_v2")
         normalised = image.flip(1) * self.scale - self.mean
         return self.encoder(normalised.contiguous(memory_format=torch.channels_last))
 

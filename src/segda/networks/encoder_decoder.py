@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segda.errors import DataError, RecipeError, nearest
+from segda.errors import RecipeError, nearest
 from segda.networks.attention import DANet, ISAFusion, ISANet
 from segda.networks.decoders import ASPP, SepASPP, Stacked, bottleneck_aspp, pointwise, upsample
 from segda.networks.deeplab_heads import DeepLabV3Plus, DilatedSum
 from segda.networks.encoders import ENCODERS, SMALLEST, MiT
 from segda.networks.mit_daformer import DEVIATION, MEAN
-from segda.networks.network import Head, Network, Output
+from segda.networks.network import Head, Network, Output, refuse_smaller
 from segda.networks.pyramid import SegFormer, UPerNet
 from segda.networks.residual import RESIDUALS, Residual
 from segda.networks.weights import load_encoder_weights
@@ -119,12 +119,7 @@ class EncoderDecoder(Network):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Four maps, the last one enlarged where the decoder's row says so, as the authors' anchor sees it too."""
-        if min(image.shape[-2:]) < self.smallest:
-            height, width = image.shape[-2:]
-            raise DataError(
-                f"image of {height} x {width} pixels (height x width): network encoder_decoder with encoder "
-                f"{self.encoder.name} needs {self.smallest} on each side; enlarge it"
-            )
+        refuse_smaller(image, self.smallest, f"encoder_decoder with encoder {self.encoder.name}")
         if self.training and self.pools and len(image) == 1:
             raise RecipeError(
                 "data.batch: 1 is too few: this network has batch norm after pooling to one cell, which has nothing to "

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from segda.errors import DataError, RecipeError
+from segda.errors import RecipeError
 from segda.networks.decoders import SepASPP, upsample
 from segda.networks.encoders import SMALLEST, MiT
-from segda.networks.network import Head, Network, Output
+from segda.networks.network import Head, Network, Output, refuse_smaller
 from segda.networks.weights import load_encoder_weights
 
 MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
@@ -62,12 +62,7 @@ class MiTDAFormer(Network):
         self.origin = load_encoder_weights(self.encoder, weights)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        if min(image.shape[-2:]) < SMALLEST:
-            height, width = image.shape[-2:]
-            raise DataError(
-                f"image of {height} x {width} pixels (height x width): network mit_daformer needs "
-                f"{SMALLEST} on each side; enlarge it"
-            )
+        refuse_smaller(image, SMALLEST, "mit_daformer")
         return self.encoder((image - self.mean) / self.deviation)
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from segda.errors import RecipeError
+from segda.errors import DataError, RecipeError
 from segda.scene import Box
 
 
@@ -86,6 +86,16 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def groups(self) -> dict[str, list[nn.Parameter]]: ...
+
+
+def refuse_smaller(image: Tensor, side: int, network: str) -> None:
+    """DataError for images (..., H, W) with fewer than `side` pixels on a side."""
+    height, width = image.shape[-2:]
+    if min(height, width) < side:
+        raise DataError(
+            f"image of {height} x {width} pixels (height x width): network {network} needs {side} on each side; "
+            "enlarge it"
+        )
 
 
 def of_each_head(network: Network, setting: str, values: Mapping[str, float]) -> dict[str, float]:
