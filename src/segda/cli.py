@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from segda import cli_files
 from segda.errors import SegdaError
 from segda.options import (
     CheckOption,
@@ -29,7 +29,9 @@ from segda.options import (
     RunArgument,
     StagesOption,
     Weights,
-    What,
+    say,
+    show,
+    track,
 )
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def train(
     loaded = loaded.override(*changes) if changes else loaded
     run(
         loaded, out or Path("runs") / Path(recipe).stem, root, resume=resume, overwrite=overwrite, check=check,
-        stages=stages, say=_say, track=_track(),
+        stages=stages, say=say, track=track(),
     )  # fmt: skip
 
 
@@ -131,13 +133,13 @@ def evaluate(
 
     shown, plain = run_command(
         runs, data, root, tuple(map(str, weights or ())) or STUDENT_AND_TEACHER, ensemble and str(ensemble), shares,
-        out, all_checkpoints, str(device), str(precision), _track(),
+        out, all_checkpoints, str(device), str(precision), track(),
     )  # fmt: skip
     if json:
         print(json_format.dumps(plain, indent=1))
     else:
         for table in shown:
-            _show(table)
+            show(table)
 
 
 @app.command()
@@ -155,8 +157,8 @@ def predict(
     """Label images: one PNG of train ids an image, and pictures of it if you ask for them."""
     from segda.commands.predict import predict as label
 
-    written = label(run, images, out, str(weights), colour, overlay, entropy, str(device), str(precision), _track())
-    _say(f"{len(written)} files in {out}")
+    written = label(run, images, out, str(weights), colour, overlay, entropy, str(device), str(precision), track())
+    say(f"{len(written)} files in {out}")
 
 
 @app.command("pseudo-label")
@@ -194,11 +196,11 @@ def pseudo_label(
 
     summary = label(
         runs, data, rule, out, settings or (), root, str(weights), str(device), str(precision), overwrite=overwrite,
-        score=score, say=_say, track=_track(),
+        score=score, say=say, track=track(),
     )  # fmt: skip
     if rank() == 0:
-        _show(table(summary))
-        _say(f"{summary['images']} labels in {out}")
+        show(table(summary))
+        say(f"{summary['images']} labels in {out}")
 
 
 @app.command()
@@ -214,7 +216,7 @@ def compare(
     if markdown:
         print(comparison.markdown())
     else:
-        _show(comparison.table())
+        show(comparison.table())
 
 
 @app.command()
@@ -237,9 +239,9 @@ def sweep(
     given = (file, out, settings or (), root, device and str(device), precision and str(precision))
     if dry_run:
         return print("\n".join(command.script(command.plan(*given))))
-    outcome = command.sweep(*given, say=_say)
+    outcome = command.sweep(*given, say=say)
     if (comparison := outcome.comparison()) is not None:
-        _show(comparison.table())
+        show(comparison.table())
     for run, reason in outcome.failed.items():
         print(f"segda: {run} failed: {reason}", file=sys.stderr)
     raise typer.Exit(1 if outcome.failed else 0)
@@ -255,99 +257,10 @@ def report(
     """Make RUN/report.html: curves, IoU bars and pictures in one self-contained file."""
     from segda.commands.report import report as write
 
-    _say(str(write(run, against, str(device), root, _track())))
+    say(str(write(run, against, str(device), root, track())))
 
 
-@app.command()
-def convert(
-    given: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of other code, or a run folder of ours.")],
-    out: Annotated[Path, typer.Option(help="Run folder or .safetensors file to write; with --to a .pth file.")],
-    source: Annotated[
-        str, typer.Option("--from", metavar="STYLE", help="advent, daformer, daformer-upernet, ...")
-    ] = "segda",
-    target: Annotated[str, typer.Option("--to", metavar="STYLE", help="The same, to go back.")] = "segda",
-    recipe: Annotated[str | None, typer.Option(help="Says what network it is, and how it is measured.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Change one KEY=VALUE of the recipe.")] = None,
-    leave_out: Annotated[list[str] | None, typer.Option(help="Do without the tensors that begin so.")] = None,
-    weights: Annotated[Weights, typer.Option(help="Whose, of a run folder or a training's file.")] = Weights.student,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
-) -> None:
-    """Make a run folder of a checkpoint that other code has trained, to measure and to use it; or the other way round.
-
-    segda convert gta2cityscapes_advent.pth --from advent --recipe advent_gta5_cityscapes --out runs/authors
-    """
-    from segda.commands.convert import convert as translate
-    from segda.recipe import load_recipe
-
-    loaded = load_recipe(recipe).override(*(settings or [])) if recipe else None
-    done = translate(given, out, source, target, loaded, leave_out or (), str(weights), overwrite)
-    _say("\n".join(done.lines()))
-
-
-@app.command()
-def draw(
-    spec: Annotated[
-        str, typer.Argument(metavar="streets:SPLIT:CONDITION", help="What to draw, e.g. streets:train:fog.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to write; must be empty or new.")],
-    count: Annotated[int, typer.Option(help="How many scenes.")] = 20,
-    size: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Pixels of a scene.")] = "512x1024",
-) -> None:
-    """Write drawn street scenes as files in the Cityscapes layout: images, label ids, train ids and depth."""
-    from segda.commands.draw import draw_files
-    from segda.errors import RecipeError
-
-    height, cross, width = size.partition("x")
-    if not (cross and height.isdigit() and width.isdigit()):
-        raise RecipeError(f"--size {size}: write HEIGHTxWIDTH in pixels, for example 512x1024")
-    written = draw_files(spec, count, out, (int(height), int(width)), _track())
-    _say(f"{len(written)} files in {out}")
-
-
-@app.command("check-data")
-def check_data(
-    spec: Annotated[str, typer.Argument(metavar="NAME:SPLIT[:CONDITION]", help="The data to look at.")],
-    root: RootOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the contact sheet [default: check-data].")] = None,
-) -> None:
-    """Look through a data set before training on it: counts, sizes, classes, and every file that cannot be used.
-
-    Writes a contact sheet (image beside its labels) to look at. Exit code 1 when the data cannot be used.
-    """
-    from segda.commands.check_data import check_data as look
-    from segda.commands.check_data import render
-    from segda.run import data_root
-
-    found = look(spec, data_root(None, root), out=out or Path("check-data"), track=_track())
-    _show(render(found))
-    if not found.usable:
-        raise typer.Exit(1)
-
-
-@app.command("list")
-def list_(what: Annotated[What, typer.Argument(help="What to list.")]) -> None:
-    """Name the methods, networks, data sets or shipped recipes there are."""
-    from segda.commands.list import listing
-
-    _show(listing(str(what)))
-
-
-def _show(renderable) -> None:
-    """Prints a table; into a file or a pipe as wide as it likes, so that no word is broken."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(renderable)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _track():
-    from segda.progress import shown
-
-    return shown
+app.add_typer(cli_files.app)
 
 
 UsageError = typer.BadParameter.__mro__[1]

@@ -1,4 +1,4 @@
-"""What several commands of the command line take: choices and options, said once."""
+"""What several commands of the command line share: choices and options, and how they print."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 
 class Device(StrEnum):
@@ -67,3 +68,23 @@ StagesOption = Annotated[
         help="Make the recipe's pseudo-labels first: OUT-teacher, OUT-labels, then OUT; what is there is skipped.",
     ),
 ]
+
+
+def show(renderable) -> None:
+    """Prints a table; into a file or a pipe as wide as it likes, so that no word is broken."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(renderable)
+
+
+def say(line: str) -> None:
+    """Prints a line at once."""
+    print(line, flush=True)
+
+
+def track():
+    """What shows how far a command is."""
+    from segda.progress import shown
+
+    return shown
