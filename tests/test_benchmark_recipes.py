@@ -21,11 +21,13 @@ SMALL = [
 ]  # fmt: skip
 """What makes a step take a moment; everything else is as published."""
 
+UNSURE = ("H/source", "H/target", "H/mixed")
+
 TERMS = {
-    "source_only": {"source"},
-    "dacs": {"source", "mix", "confident"},
-    "daformer": {"source", "anchor", "mix", "confident"},
-    "ebda": {"source", "anchor", "mix", "confident", "balance", "entropy"},
+    "source_only": {"source", "H/source"},
+    "dacs": {"source", "mix", "confident", *UNSURE},
+    "daformer": {"source", "anchor", "mix", "confident", *UNSURE},
+    "ebda": {"source", "anchor", "mix", "confident", "balance", *UNSURE},
 }
 
 

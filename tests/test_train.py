@@ -45,7 +45,10 @@ def test_a_run_folder_holds_all_that_is_promised(camvid, tmp_path):
     lines = list(runs.read_log(run))
     steps = [line for line in lines if "seconds" in line]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
-    assert {"source", "anchor", "mix", "confident", "balance", "entropy", "lr/student/encoder"} <= steps[0].keys()
+    assert {"source", "anchor", "mix", "confident", "balance", "lr/student/encoder"} <= steps[0].keys()
+    for domain in ("source", "target", "mixed"):
+        assert 0 <= steps[0][f"H/{domain}/q05"] <= steps[0][f"H/{domain}/q50"] <= steps[0][f"H/{domain}/q95"]
+        assert sum(steps[0][f"histogram/{domain}"]) == pytest.approx(1, abs=1e-3)
     scores = [line for line in lines if "evaluation" in line]
     assert [line["step"] for line in scores] == [2, 4]
     assert {"student", "teacher"} <= scores[0].keys()

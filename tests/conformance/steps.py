@@ -110,9 +110,9 @@ def test_three_training_steps_equal_the_authors(name):
         ours = train_step(method, batch_of(t, recorded), t, {"student": adamw}, scaler, torch.float32)
         # Rounding grows from step to step, in theirs (float32 against float64) as much.
         loose = (1e-5, 1e-3, 1e-3)[t]
-        unlogged = {"entropy"} | ({"confident"} if name == "daformer" else set())  # by the authors
+        unlogged = {"confident"} if name == "daformer" else set()  # by the authors
         for key, value in ours.items():
-            if key not in unlogged:
+            if key not in unlogged and not key.startswith(("H/", "histogram/")):
                 assert value.item() == pytest.approx(theirs["log_vars"][keys[key]], rel=loose), (t, key)
         gradients = theirs["grad_norms_after_each_backward"][-1]
         total = sum(parameter.grad.double().square().sum() for parameter in student.parameters()).sqrt().item()

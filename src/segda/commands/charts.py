@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -36,7 +38,6 @@ MEANING = {
     "anchor": "distance of the features from the start's",
     "balance": "distance of the entropy from its level, weighted",
     "confident": "share of target pixels with a confident pseudo-label: the pseudo-label weight",
-    "entropy": "mean entropy of the mixed images' prediction, in nats",
     "entropy/": "mean entropy of the target images' prediction by head, relative to ln C, weighted",
     "fool/": "how little the target looks like the source to each head's discriminator, weighted",
     "discriminator/": "its error on each domain, halved; 0.347 = (ln 2) / 2 where it cannot tell them apart",
@@ -81,10 +82,12 @@ def bars(data: str, columns: Sequence[tuple[str, Report]], others: Sequence[Repo
 
 def curves(log: Sequence[dict[str, Any]]) -> list[Chart]:
     """A chart of each scalar of the log. Scalars that differ in the last part of their name share one, as fool/main and
-    fool/aux do, and so do all learning rates; where several are equal throughout, they are one line.
+    fool/aux do, and so do all learning rates; where several are equal throughout, they are one line. The entropy has
+    charts of its own, see `peaks`.
     """
     training = [line for line in log if "evaluation" not in line]
     names = list(dict.fromkeys(key for line in training for key in line if key not in ("step", "seconds")))
+    names = [name for name in names if not name.startswith(("H/", "histogram/"))]
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_group(name), []).append(name)
@@ -141,6 +144,67 @@ def snapshot_curve(measured: Snapshots) -> Chart:
         f"Curve: {'; '.join(said)}",
         _svg(figure),
     )
+
+
+DOMAINS = {
+    "source": "student's prediction of the source images",
+    "target": "prediction of the target images",
+    "mixed": "student's prediction of the mixed images",
+}
+"""Of which batches the log holds the entropy."""
+
+
+def peaks(log: Sequence[dict[str, Any]], classes: int, level: float | None) -> list[Chart]:
+    """The entropy's distribution over training, a chart for each domain in the log: where it peaks, and where not.
+
+    Across: steps. Up: H in nats, 0 to ln C. The darker, the more pixels; a share's square root, so that the rare ones
+    are seen. On it the mean, the median and the middle 90 %. level: what a balance loss pulls the mixed images towards.
+    """
+    charts = []
+    for domain, meaning in DOMAINS.items():
+        lines = [line for line in log if f"histogram/{domain}" in line]
+        if len(lines) < 2:
+            continue
+        steps, shares = _grouped(lines, f"histogram/{domain}")
+        figure, axes = _figure(3.6, 2.4)
+        top = math.log(classes)
+        axes.imshow(
+            np.sqrt(shares).T,
+            extent=(steps[0], steps[-1], 0, top),
+            origin="lower", aspect="auto", cmap=SHADES, vmin=0, interpolation="nearest",
+        )  # fmt: skip
+        axes.grid(visible=False)
+        drawn = {"mean": ("", "-", COLOURS[1]), "median": ("/q50", "-", COLOURS[2])}
+        drawn |= {"5 %": ("/q05", ":", COLOURS[2]), "95 %": ("/q95", ":", COLOURS[2])}
+        said, legend = [], []
+        for name, (ending, style, colour) in drawn.items():
+            _, values = _series(lines, f"H/{domain}{ending}")
+            axes.plot(steps, values, color=colour, linestyle=style, linewidth=1.2)
+            said.append(f"{name} from {values[0]:.2f} to {values[-1]:.2f}")
+            legend.append((name, colour))
+        if level is not None and domain == "mixed":
+            axes.axhline(level, color=COLOURS[5], linewidth=1, linestyle="--")
+            legend.append((f"level {level:g}", COLOURS[5]))
+        axes.set_ylim(0, top)
+        note = f"nats, of the {meaning}; the darker, the more pixels"
+        alt = f"Histogram over steps with curves: {'; '.join(said)}"
+        charts.append(Chart(f"entropy, {domain}", note, legend, alt, _svg(figure)))
+    return charts
+
+
+SHADES = LinearSegmentedColormap.from_list("shades", [(0.23, 0.51, 0.84, 0), (0.23, 0.51, 0.84, 1)])
+"""From nothing to blue: legible on white and on near-black."""
+
+
+def _grouped(lines: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and rows of a list in the log, averaged in groups as in `_series`."""
+    steps = np.array([line["step"] for line in lines], np.float64)
+    rows = np.array([line[name] for line in lines], np.float64)
+    if len(steps) > POINTS:
+        steps, rows = (
+            np.array([group.mean(0) for group in np.array_split(values, POINTS)]) for values in (steps, rows)
+        )
+    return steps, rows
 
 
 def scored(log: Sequence[dict[str, Any]]) -> list[Chart]:

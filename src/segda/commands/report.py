@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from segda.commands.charts import bars, curves, scored, snapshot_curve
+from segda.commands.charts import bars, curves, peaks, scored, snapshot_curve
 from segda.commands.compare import best_of
 from segda.commands.evaluate import open_labelled, reports_of
 from segda.commands.tables import percent
@@ -70,6 +70,7 @@ def report(
         results=[_result(data, reports, others, against) for data in _data_of(reports)],
         bars=[bars(data, _beside(data, reports, others, against), others) for data in _data_of(reports)],
         curves=curves(log),
+        peaks=peaks(log, len(space.classes), _level(recipe)),
         scored=scored(log),
         snapshots=[_snapshots(each) for each in read_snapshots(run)],
         oracle=ORACLE,
@@ -81,6 +82,12 @@ def report(
     )
     write_text(run / "report.html", page)
     return run / "report.html"
+
+
+def _level(recipe: Recipe) -> float | None:
+    """The fixed level of a method that balances the entropy."""
+    level = recipe.method.get("level")
+    return level if isinstance(level, int | float) else None
 
 
 def _template():

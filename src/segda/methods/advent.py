@@ -15,7 +15,7 @@ from torch import Tensor
 from segda.methods.method import Method
 from segda.networks.network import Network, of_each_head
 from segda.parts.adversary import SOURCE, TARGET, Discriminators, frozen, says
-from segda.parts.entropy import information
+from segda.parts.entropy import census, information
 from segda.parts.losses import supervised
 from segda.scene import Batch
 
@@ -33,7 +33,7 @@ class AdvEnt(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         output = self.student(batch.source.image)
-        yield {"source": supervised(output, batch.source, over="valid")}
+        yield {"source": supervised(output, batch.source, over="valid")} | census("source", output.logits)
         with torch.no_grad():
             source = information(output)
 
@@ -41,7 +41,8 @@ class AdvEnt(Method):
         target = information(output)
         with frozen(self.discriminators):
             verdicts = self.discriminators(target)
-            yield {f"fool/{head}": self.adversarial_weight[head] * says(verdicts[head], SOURCE) for head in verdicts}
+            terms = {f"fool/{head}": self.adversarial_weight[head] * says(verdicts[head], SOURCE) for head in verdicts}
+            yield terms | census("target", output.logits)
         target = {head: maps.detach() for head, maps in target.items()}
 
         for name, maps, domain in (("source", source, SOURCE), ("target", target, TARGET)):

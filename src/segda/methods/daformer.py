@@ -14,6 +14,7 @@ from torch import Tensor
 from segda.methods.method import Method
 from segda.networks.network import Network
 from segda.parts.anchor import Anchor, AnchorSettings
+from segda.parts.entropy import census
 from segda.parts.losses import supervised
 from segda.parts.mixing import ClassesOf, class_mix
 from segda.parts.photometric import Photometric, photometric
@@ -47,9 +48,13 @@ class DAFormer(Method):
         terms = {"source": supervised(output, batch.source, over="all")}
         if self.anchor is not None:
             terms["anchor"] = self.anchor(output, batch.source)
-        yield terms
+        yield terms | census("source", output.logits)
 
-        pseudo = confident_fraction(self.teacher(batch.target.image), batch.target, self.threshold)
+        logits = self.teacher(batch.target.image)
+        pseudo = confident_fraction(logits, batch.target, self.threshold)
+        terms = {"confident": confidence(pseudo)} | census("target", logits)
         mixed = class_mix(batch.source, pseudo, batch.rng, classes_of=self.classes_of)
         image = photometric(mixed.image, self.photometric, batch.rng)
-        yield {"mix": supervised(self.student(image), mixed, over="all"), "confident": confidence(pseudo)}
+
+        output = self.student(image)
+        yield terms | {"mix": supervised(output, mixed, over="all")} | census("mixed", output.logits)

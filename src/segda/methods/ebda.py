@@ -13,10 +13,11 @@ from typing import Literal
 
 from torch import Tensor
 
+from segda.errors import RecipeError
 from segda.methods.method import Method
 from segda.networks.network import Network
 from segda.parts.anchor import Anchor, AnchorSettings
-from segda.parts.entropy import Level, balance, entropy
+from segda.parts.entropy import Level, balance, census, distance, entropy
 from segda.parts.losses import supervised
 from segda.parts.mixing import ClassesOf, class_mix
 from segda.parts.photometric import Photometric, photometric
@@ -40,9 +41,12 @@ class EBDA(Method):
         level_statistic: Literal["mean", "quantile"] | None = None,
         level_quantile: float | None = None,
         level_momentum: float | None = None,
+        balance_as: Literal["term", "pixel_weight"] = "term",
         second_pass: bool = False,
     ):
         super().__init__()
+        if second_pass and balance_as == "pixel_weight":
+            raise RecipeError("method.second_pass has no effect with balance_as: pixel_weight; remove one of them")
         self.student = student
         self.teacher = Teacher(student, decay)
         self.anchor = None if anchor is None else Anchor(student, anchor)
@@ -51,6 +55,7 @@ class EBDA(Method):
         self.classes_of = classes_of
         self.photometric = photometric
         self.balance_weight = balance_weight
+        self.balance_as = balance_as
         self.second_pass = second_pass
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
@@ -59,17 +64,24 @@ class EBDA(Method):
         terms = {"source": supervised(output, batch.source, over="all")}
         if self.anchor is not None:
             terms["anchor"] = self.anchor(output, batch.source)
-        yield terms
+        yield terms | census("source", output.logits)
 
-        pseudo = confident_fraction(self.teacher(batch.target.image), batch.target, self.threshold)
+        logits = self.teacher(batch.target.image)
+        pseudo = confident_fraction(logits, batch.target, self.threshold)
+        terms = {"confident": confidence(pseudo)} | census("target", logits)
         mixed = class_mix(batch.source, pseudo, batch.rng, classes_of=self.classes_of)
         image = photometric(mixed.image, self.photometric, batch.rng)
+
         output = self.student(image)
-        terms = {"mix": supervised(output, mixed, over="all"), "confident": confidence(pseudo)}
+        if self.balance_as == "pixel_weight":
+            unsure = entropy(output.logits.detach())
+            weight = mixed.weight + self.balance_weight * distance(unsure, self.level.follow(unsure))
+            mixed = mixed.replace(weight=weight)
+        terms |= {"mix": supervised(output, mixed, over="all")} | census("mixed", output.logits)
         if self.second_pass:
             yield terms
             output, terms = self.student(image), {}
-        unsure = entropy(output.logits)
-        terms["balance"] = self.balance_weight * balance(unsure, self.level.follow(unsure))
-        terms["entropy"] = unsure.detach().mean()
+        if self.balance_as == "term":
+            unsure = entropy(output.logits)
+            terms["balance"] = self.balance_weight * balance(unsure, self.level.follow(unsure))
         yield terms

@@ -21,7 +21,7 @@ from torch import Tensor
 from segda.methods.method import Method
 from segda.networks.network import Network, of_each_head
 from segda.parts.adversary import SOURCE, TARGET, Discriminators, frozen, says
-from segda.parts.entropy import information
+from segda.parts.entropy import census, information
 from segda.parts.losses import supervised
 from segda.scene import Batch
 
@@ -40,7 +40,7 @@ class ESL(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         output = self.student(batch.source.image)
-        yield {"source": supervised(output, batch.source, over="valid")}
+        yield {"source": supervised(output, batch.source, over="valid")} | census("source", output.logits)
         with torch.no_grad():
             source = information(output)
 
@@ -49,7 +49,8 @@ class ESL(Method):
         with frozen(self.discriminators):
             verdicts = self.discriminators(target)
             terms = {f"fool/{head}": self.adversarial_weight[head] * says(verdicts[head], SOURCE) for head in verdicts}
-            yield terms | {"pseudo": supervised(output, batch.target, over="valid")}
+            terms["pseudo"] = supervised(output, batch.target, over="valid")
+            yield terms | census("target", output.logits)
         target = {head: maps.detach() for head, maps in target.items()}
 
         for name, maps, domain in (("source", source, SOURCE), ("target", target, TARGET)):

@@ -6,8 +6,8 @@ A method is an `nn.Module` with a `student`, the names of its `players` (submodu
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]
 
 One yield is one backward pass. The keys are what is logged; the values that have a gradient are summed and minimised,
-a value without one is only logged. Terms that share a graph share a yield. The text of `step` is the order of events;
-precision, scaling, optimisers, logging and saving are the trainer's.
+a value without one is only logged, and may be a vector (a histogram). Terms that share a graph share a yield. The text
+of `step` is the order of events; precision, scaling, optimisers, logging and saving are the trainer's.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segda.methods.method import Method
 from segda.networks.network import Network, of_each_head
-from segda.parts.entropy import mean_entropy
+from segda.parts.entropy import census, mean_entropy
 from segda.parts.losses import supervised
 from segda.scene import Batch
 
@@ -26,6 +26,9 @@ class MinEnt(Method):
         self.entropy_weight = of_each_head(student, "entropy_weight", entropy_weight)
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
-        yield {"source": supervised(self.student(batch.source.image), batch.source, over="valid")}
-        heads = self.student(batch.target.image).heads
-        yield {f"entropy/{head}": self.entropy_weight[head] * mean_entropy(heads[head].logits) for head in heads}
+        output = self.student(batch.source.image)
+        yield {"source": supervised(output, batch.source, over="valid")} | census("source", output.logits)
+        output = self.student(batch.target.image)
+        heads = output.heads
+        terms = {f"entropy/{head}": self.entropy_weight[head] * mean_entropy(heads[head].logits) for head in heads}
+        yield terms | census("target", output.logits)

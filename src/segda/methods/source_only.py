@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segda.methods.method import Method
 from segda.networks.network import Network
+from segda.parts.entropy import census
 from segda.parts.losses import supervised
 from segda.parts.photometric import Photometric, photometric
 from segda.scene import Batch
@@ -27,4 +28,5 @@ class SourceOnly(Method):
         source = batch.source
         if self.photometric is not None:
             source = source.replace(image=photometric(source.image, self.photometric, batch.rng))
-        yield {"source": supervised(self.student(source.image), source, over="all")}
+        output = self.student(source.image)
+        yield {"source": supervised(output, source, over="all")} | census("source", output.logits)

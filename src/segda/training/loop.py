@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,7 @@ from segda.networks.network import Network
 from segda.progress import Track
 from segda.recipe import Recipe, build, class_named
 from segda.scene import Batch
-from segda.training.optim import Optim, lr_at, optimisers, set_lr
+from segda.training.optim import Optim, optimisers, set_lr
 from segda.training.step import train_step
 
 Say = Callable[[str], None]
@@ -58,7 +58,7 @@ class Training:
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The optimisation step that is due, and on to the next; returns its terms, detached."""
         for player, optimiser in self.optimisers.items():
-            set_lr(optimiser, lr_at(self.t, self.recipe.steps, settings_of(self.recipe)[player]))
+            set_lr(optimiser, self.t, self.recipe.steps, settings_of(self.recipe)[player])
         # Dropout draws from torch's generator: giving it an address makes step t the same after any resume.
         torch.manual_seed(step_seed(self.recipe.seed, self.t))
         terms = train_step(self.method, batch.to(self.device), self.t, self.optimisers, self.scaler, self.precision)
@@ -163,13 +163,12 @@ def fit(training: Training, run: Path, say: Say, track: Track, stop: int | None 
 
         if training.t % recipe.log_every == 0 or training.t == last:
             count = training.t - since
-            means = {name: float(total) / count for name, total in sums.items()}
+            means = {name: _plain(total / count) for name, total in sums.items()}
             seconds = (time.monotonic() - begin) / count
             line = {"step": training.t, "seconds": round(seconds, 4), **means, **training.rates()}
             runs.append_log(run, line)
             left = seconds * (recipe.steps - training.t)
-            values = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-            say(f"step {training.t} of {recipe.steps}  {values}  {seconds:.2f} s/step  {_clock(left)} to go")
+            say(f"step {training.t} of {recipe.steps}  {_said(means)}  {seconds:.2f} s/step  {_clock(left)} to go")
             sums, begin, since = {}, time.monotonic(), training.t
 
         if recipe.keep_every and training.t % recipe.keep_every == 0:
@@ -234,7 +233,7 @@ def trial(training: Training, say: Say) -> None:
     for batch in loader(training.pairs, recipe.data.batch, 0, min(3, recipe.steps), 0, recipe.seed):
         terms = training.step(batch)
         marks.append(time.monotonic())
-    say("  ".join(f"{name} {float(term):.4f}" for name, term in terms.items()))
+    say(_said({name: _plain(term) for name, term in terms.items()}))
     for player in training.method.players:
         groups = getattr(training.method, player).groups().values()
         say(f"parameters: {player} {sum(parameter.numel() for group in groups for parameter in group):,}")
@@ -242,6 +241,19 @@ def trial(training: Training, say: Say) -> None:
     # The quickest, since the first step also warms caches up.
     seconds = min(after - before for before, after in pairwise(marks))
     say(f"seconds a step: {seconds:.2f}; {recipe.steps} steps: about {_clock(seconds * recipe.steps)}")
+
+
+def _plain(term: Tensor) -> float | list[float]:
+    """A scalar, or a histogram, of which five digits are enough in a log."""
+    value = term.tolist()
+    return value if isinstance(value, float) else [round(share, 5) for share in value]
+
+
+def _said(terms: Mapping[str, float | list[float]]) -> str:
+    """The terms in one line; quantiles (H/source/q05) and histograms are for the log alone."""
+    return "  ".join(
+        f"{name} {value:.4f}" for name, value in terms.items() if isinstance(value, float) and name.count("/") < 2
+    )
 
 
 def _clock(seconds: float) -> str:

@@ -51,7 +51,7 @@ def train_step(
 
 def refuse_infinite(log: Mapping[str, Tensor], batch: Batch, t: int) -> None:
     """One look at all terms of a step, since each look makes an accelerator wait."""
-    finite = torch.stack([term.isfinite() for term in log.values()])
+    finite = torch.stack([term.isfinite().all() for term in log.values()])
     if not finite.all():
         names = ", ".join(name for name, fine in zip(log, finite.tolist(), strict=True) if not fine)
         files = ", ".join((*batch.source.names, *batch.target.names))
