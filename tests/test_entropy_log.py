@@ -123,7 +123,7 @@ def test_each_domain_in_the_log_has_a_chart_and_the_level_is_drawn_on_the_mixed_
     log = [a | b for a, b in zip(lines("source"), lines("mixed"), strict=True)] + [{"step": 40, "evaluation": "x"}]
     source, mixed = peaks(log, 19, 0.4)
     assert (source.title, mixed.title) == ("entropy, source", "entropy, mixed")
-    assert [name for name, _ in source.legend] == ["mean", "median", "5 %", "95 %"]
+    assert [name for name, _ in source.legend] == ["mean", "median, 5 % and 95 %"]
     assert [name for name, _ in mixed.legend][-1] == "level 0.4"
     assert "mean from 0.26 to 0.26" in source.alt and "median from 0.25 to 0.25" in source.alt
     assert "data:image/png;base64" in source.svg

@@ -157,8 +157,8 @@ DOMAINS = {
 def peaks(log: Sequence[dict[str, Any]], classes: int, level: float | None) -> list[Chart]:
     """The entropy's distribution over training, a chart for each domain in the log: where it peaks, and where not.
 
-    Across: steps. Up: H in nats, 0 to ln C. The darker, the more pixels; a share's square root, so that the rare ones
-    are seen. On it the mean, the median and the middle 90 %. level: what a balance loss pulls the mixed images towards.
+    Across: steps. Up: H in nats, 0 to ln C. The darker, the more pixels: the share of a step's pixels against its
+    largest, and its square root, so that the rare ones are seen. On it the mean, the median and the middle 90 %. level: what a balance loss pulls the mixed images towards.
     """
     charts = []
     for domain, meaning in DOMAINS.items():
@@ -169,9 +169,9 @@ def peaks(log: Sequence[dict[str, Any]], classes: int, level: float | None) -> l
         figure, axes = _figure(3.6, 2.4)
         top = math.log(classes)
         axes.imshow(
-            np.sqrt(shares).T,
+            np.sqrt(shares / shares.max(1, keepdims=True)).T,
             extent=(steps[0], steps[-1], 0, top),
-            origin="lower", aspect="auto", cmap=SHADES, vmin=0, interpolation="nearest",
+            origin="lower", aspect="auto", cmap=SHADES, vmin=0, vmax=1, interpolation="nearest",
         )  # fmt: skip
         axes.grid(visible=False)
         drawn = {"mean": ("", "-", COLOURS[1]), "median": ("/q50", "-", COLOURS[2])}
@@ -181,7 +181,7 @@ def peaks(log: Sequence[dict[str, Any]], classes: int, level: float | None) -> l
             _, values = _series(lines, f"H/{domain}{ending}")
             axes.plot(steps, values, color=colour, linestyle=style, linewidth=1.2)
             said.append(f"{name} from {values[0]:.2f} to {values[-1]:.2f}")
-            legend.append((name, colour))
+        legend += [("mean", COLOURS[1]), ("median, 5 % and 95 %", COLOURS[2])]
         if level is not None and domain == "mixed":
             axes.axhline(level, color=COLOURS[5], linewidth=1, linestyle="--")
             legend.append((f"level {level:g}", COLOURS[5]))
