@@ -155,41 +155,56 @@ DOMAINS = {
 
 
 def peaks(log: Sequence[dict[str, Any]], classes: int, level: float | None) -> list[Chart]:
-    """The entropy's distribution over training, a chart for each domain in the log: where it peaks, and where not.
-
-    Across: steps. Up: H in nats, 0 to ln C. The darker, the more pixels: the share of a step's pixels against its
-    largest, and its square root, so that the rare ones are seen. On it the mean, the median and the middle 90 %. level: what a balance loss pulls the mixed images towards.
-    """
+    """A chart of the entropy's distribution over training for each domain in the log, see `draw_peaks`."""
     charts = []
     for domain, meaning in DOMAINS.items():
-        lines = [line for line in log if f"histogram/{domain}" in line]
-        if len(lines) < 2:
-            continue
-        steps, shares = _grouped(lines, f"histogram/{domain}")
         figure, axes = _figure(3.6, 2.4)
-        top = math.log(classes)
-        axes.imshow(
-            np.sqrt(shares / shares.max(1, keepdims=True)).T,
-            extent=(steps[0], steps[-1], 0, top),
-            origin="lower", aspect="auto", cmap=SHADES, vmin=0, vmax=1, interpolation="nearest",
-        )  # fmt: skip
-        axes.grid(visible=False)
-        drawn = {"mean": ("", "-", COLOURS[1]), "median": ("/q50", "-", COLOURS[2])}
-        drawn |= {"5 %": ("/q05", ":", COLOURS[2]), "95 %": ("/q95", ":", COLOURS[2])}
-        said, legend = [], []
-        for name, (ending, style, colour) in drawn.items():
-            _, values = _series(lines, f"H/{domain}{ending}")
-            axes.plot(steps, values, color=colour, linestyle=style, linewidth=1.2)
-            said.append(f"{name} from {values[0]:.2f} to {values[-1]:.2f}")
-        legend += [("mean", COLOURS[1]), ("median, 5 % and 95 %", COLOURS[2])]
-        if level is not None and domain == "mixed":
-            axes.axhline(level, color=COLOURS[5], linewidth=1, linestyle="--")
+        said = draw_peaks(axes, log, domain, classes, level)
+        if not said:
+            continue
+        legend = [("mean", COLOURS[1]), ("median, 5 % and 95 %", COLOURS[2])]
+        if level is not None and domain == LEVELLED:
             legend.append((f"level {level:g}", COLOURS[5]))
-        axes.set_ylim(0, top)
         note = f"nats, of the {meaning}; the darker, the more pixels"
         alt = f"Histogram over steps with curves: {'; '.join(said)}"
         charts.append(Chart(f"entropy, {domain}", note, legend, alt, _svg(figure)))
     return charts
+
+
+LEVELLED = "mixed"
+"""Whose entropy a balance loss pulls to its level."""
+
+
+def draw_peaks(axes: Axes, log: Sequence[dict[str, Any]], domain: str, classes: int, level: float | None) -> list[str]:
+    """The entropy's distribution in one domain over training: where it peaks, and where not. What was drawn, in words;
+    nothing where the log has fewer than two lines of it.
+
+    Across: steps. Up: H in nats, 0 to ln C. The darker, the more pixels: the share of a step's pixels against its
+    largest, and its square root, so that the rare ones are seen. On it the mean, the median and the middle 90 %, and on
+    the mixed images the level that a balance loss pulls them to.
+    """
+    lines = [line for line in log if f"histogram/{domain}" in line]
+    if len(lines) < 2:
+        return []
+    steps, shares = _grouped(lines, f"histogram/{domain}")
+    top = math.log(classes)
+    axes.imshow(
+        np.sqrt(shares / shares.max(1, keepdims=True)).T,
+        extent=(steps[0], steps[-1], 0, top),
+        origin="lower", aspect="auto", cmap=SHADES, vmin=0, vmax=1, interpolation="nearest",
+    )  # fmt: skip
+    axes.grid(visible=False)
+    drawn = {"mean": ("", "-", COLOURS[1]), "median": ("/q50", "-", COLOURS[2])}
+    drawn |= {"5 %": ("/q05", ":", COLOURS[2]), "95 %": ("/q95", ":", COLOURS[2])}
+    said = []
+    for name, (ending, style, colour) in drawn.items():
+        _, values = _series(lines, f"H/{domain}{ending}")
+        axes.plot(steps, values, color=colour, linestyle=style, linewidth=1.2)
+        said.append(f"{name} from {values[0]:.2f} to {values[-1]:.2f}")
+    if level is not None and domain == LEVELLED:
+        axes.axhline(level, color=COLOURS[5], linewidth=1, linestyle="--")
+    axes.set_ylim(0, top)
+    return said
 
 
 SHADES = LinearSegmentedColormap.from_list("shades", [(0.23, 0.51, 0.84, 0), (0.23, 0.51, 0.84, 1)])

@@ -70,7 +70,7 @@ def report(
         results=[_result(data, reports, others, against) for data in _data_of(reports)],
         bars=[bars(data, _beside(data, reports, others, against), others) for data in _data_of(reports)],
         curves=curves(log),
-        peaks=peaks(log, len(space.classes), _level(recipe)),
+        peaks=peaks(log, len(space.classes), level_of(recipe)),
         scored=scored(log),
         snapshots=[_snapshots(each) for each in read_snapshots(run)],
         oracle=ORACLE,
@@ -84,7 +84,7 @@ def report(
     return run / "report.html"
 
 
-def _level(recipe: Recipe) -> float | None:
+def level_of(recipe: Recipe) -> float | None:
     """The fixed level of a method that balances the entropy."""
     level = recipe.method.get("level")
     return level if isinstance(level, int | float) else None
