@@ -71,6 +71,7 @@ def test_every_commands_help_describes_its_options(command, capsys):
         ("networks", ["mit_daformer", "b0", "b5", "deeplab_v2", "small", "101"]),
         ("datasets", ["camvid", "streets", "dusk", "night"]),
         ("recipes", ["ebda_camvid", "camvid:train:dusk", "source_only_streets"]),
+        ("sweeps", ["streets_seeds", "Four methods on drawn streets", "12", "ebda_streets"]),
     ],
 )
 def test_list_names_all_there_is(what, expected, capsys):

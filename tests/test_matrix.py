@@ -12,6 +12,7 @@ import yaml
 
 from conftest import RECIPE
 from segda.cli import main
+from segda.commands.list import about
 from segda.commands.sweep import plan, script
 from segda.errors import RecipeError
 from segda.matrix import load_matrix, shipped_sweeps
@@ -152,19 +153,27 @@ def test_a_recipe_may_change_together_with_its_settings():
 
 SHIPPED = {
     "camvid_entropy": 4 * 2,
+    "camvid_transformer": 5 * 2,
     "daformer_architectures": 45 + 12,
     "daformer_benchmarks": 4 * 3,
     "daformer_decoders": 42,
     "daformer_encoders": 18,
-    "daformer_strategies": 21 - 3,
+    "daformer_schedule": 4,
+    "daformer_strategies": 21,
     "ebda_benchmarks": 5 * 3,
     "streets_seeds": 4 * 3,
 }
-"""Runs of each; of DAFormer's as many as its authors' experiments have, but for the anchor over all classes."""
+"""Runs of each; of DAFormer's as many as its authors' experiments have."""
 
 
 def test_every_shipped_sweep_is_counted_here():
     assert list(shipped_sweeps()) == list(SHIPPED)
+
+
+def test_every_shipped_sweep_says_in_a_sentence_what_it_is():
+    said = {name: about(path) for name, path in shipped_sweeps().items()}
+    assert all(10 < len(sentence) < 160 and sentence[0].isupper() for sentence in said.values()), said
+    assert said["daformer_decoders"] == "Which decoder adapts best, GTA5 -> Cityscapes?"
 
 
 @pytest.mark.parametrize("name", shipped_sweeps())

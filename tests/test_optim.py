@@ -27,7 +27,7 @@ def walk(groups: dict[str, list[torch.nn.Parameter]], ours: torch.optim.Optimize
         for group in groups.values():
             for weight in group:
                 weight.grad = torch.randn(weight.shape, generator=generator)
-        set_lr(ours, lr_at(t, 10, SGD(name="sgd", backbone_updates="once", **SETTINGS)))
+        set_lr(ours, t, 10, SGD(name="sgd", backbone_updates="once", **SETTINGS))
         ours.step()
 
 
@@ -99,8 +99,28 @@ def test_adamw_spares_the_norms_and_hurries_the_head():
 
 def test_a_rate_may_fall_more_slowly_than_the_run_lasts():
     settings = SGD(name="sgd", backbone_updates="once", decay_steps=250_000, **SETTINGS)
-    assert lr_at(120_000, 120_000, settings) == pytest.approx((1 - 120 / 250) ** 0.9)
-    assert lr_at(120_000, 120_000, SGD(name="sgd", backbone_updates="once", **SETTINGS)) == 0
+    assert lr_at(120_000, 120_000, settings, 0.5) == pytest.approx(0.5 * (1 - 120 / 250) ** 0.9)
+    assert lr_at(120_000, 120_000, SGD(name="sgd", backbone_updates="once", **SETTINGS), 0.5) == 0
+
+
+def test_all_rates_go_to_the_lowest_one_from_above_and_from_below():
+    settings = SGD(name="sgd", backbone_updates="once", min_lr=0.4, **(SETTINGS | {"power": 1}))
+    groups = weights()
+    ours = optimiser(groups, settings)
+    rates = []
+    for t in (0, 2, 8):
+        set_lr(ours, t, 8, settings)
+        rates.append({group["name"]: group["lr"] for group in ours.param_groups})
+    # From 0.1 and, for the head, 1.0: a quarter of the way is 0.3 x 1/4 up and 0.6 x 1/4 down.
+    assert [row["blocks"] for row in rates] == pytest.approx([0.1, 0.175, 0.4])
+    assert [row["head"] for row in rates] == pytest.approx([1.0, 0.85, 0.4])
+
+
+def test_warm_up_scales_the_lowest_rate_too():
+    given = {"warmup": 4, "warmup_ratio": 0.2, "min_lr": 0.5, "power": 1}
+    settings = Adam(name="adam", lr=1, betas=(0, 0), **given)
+    # Without warm-up 1 - t / 8 x 0.5; of it 0.2, then 0.6 at half of the warm-up, then all.
+    assert [lr_at(t, 8, settings, 1) for t in (0, 2, 4, 8)] == pytest.approx([0.2, 0.6 * 0.875, 0.75, 0.5])
 
 
 @pytest.mark.parametrize(

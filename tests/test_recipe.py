@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from conftest import RECIPE
+from segda.data.distortion import Distortion
 from segda.errors import RecipeError, SegdaError
 from segda.methods import METHODS
 from segda.networks import NETWORKS
@@ -157,7 +158,7 @@ TRANSFORMER = ("source_only", "dacs", "daformer", "ebda")
 ADVERSARIAL = ("minent", "advent", "esl")
 FAMILIES = {
     ("streets", "mit_daformer"): TRANSFORMER,
-    ("camvid", "mit_daformer"): ("source_only", "daformer", "ebda"),
+    ("camvid", "mit_daformer"): TRANSFORMER,
     ("gta5_cityscapes", "mit_daformer"): TRANSFORMER,
     ("synthia_cityscapes", "mit_daformer"): TRANSFORMER,
     ("cityscapes_acdc", "mit_daformer"): TRANSFORMER,
@@ -190,6 +191,9 @@ def test_every_shipped_recipe_is_of_a_family():
 def test_the_recipes_of_a_pair_and_a_network_differ_in_their_method_alone(of):
     trees = list(family(*of).values())
     for tree in trees:
+        if tree["method"]["name"] == "source_only":  # with the authors' numbers come the colours of their yardstick
+            assert ("distort" in tree["data"]["source_augment"]) == (of[0] in TARGETS)
+            tree["data"]["source_augment"].pop("distort", None)
         for key in ("method", "paper", "expect", "players", "pseudo_labels"):
             tree.pop(key, None)
     assert all(keys(tree) == keys(trees[0]) for tree in trees)
@@ -230,6 +234,41 @@ def test_ebda_differs_from_daformer_by_its_balance(pair):
     changed = {key for key in ebda.keys() | daformer.keys() if ebda.get(key) != daformer.get(key)}
     # With the authors' numbers comes their second forward pass.
     assert changed == {"name", "balance_weight", "level"} | ({"second_pass"} if pair in TARGETS else set())
+
+
+@pytest.mark.parametrize("pair", [pair for pair in TARGETS if f"source_only_{pair}" in shipped()])
+def test_the_published_yardsticks_change_colours_as_the_authors_do_and_in_no_other_way(pair):
+    recipe = load_recipe(f"source_only_{pair}")
+    assert recipe.method["photometric"] is None and recipe.data.target_augment.distort is None
+    # mmsegmentation 0.16: the arguments that PhotoMetricDistortion has when nothing is said.
+    assert recipe.data.source_augment.distort == Distortion(
+        brightness=32, contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=18, probability=0.5
+    )
+
+
+WITHOUT_CLASSES = "method.anchor: min_share has no effect where classes is null, which holds all cells; remove it"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["method.anchor.classes=null"], WITHOUT_CLASSES),
+        (["method.anchor.min_share=null"], "method.anchor: classes need min_share, the share of a cell"),
+        (["method.anchor.classes=[]"], "method.anchor: classes: Tuple should have at least 1 item"),
+        (["method.anchor={weight: 0.005}"], "method.anchor: classes: missing"),
+    ],
+)
+def test_an_anchor_that_cannot_be_is_explained(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("daformer_gta5_cityscapes").override(*changes)
+
+
+def test_an_anchor_may_hold_everything():
+    recipe = load_recipe("daformer_gta5_cityscapes").override(
+        "method.anchor.classes=null", "method.anchor.min_share=null"
+    )
+    again = parse_recipe(yaml.safe_load(recipe.to_yaml()), "again")
+    assert again.method["anchor"] == {"weight": 0.005, "classes": None, "min_share": None}
 
 
 @pytest.mark.parametrize(

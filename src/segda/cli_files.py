@@ -7,22 +7,37 @@ from typing import Annotated
 
 import typer
 
-from segda.options import RootOption, Weights, What, say, show, track
+from segda.options import RootOption, Weights, What, WorkersOption, say, show, track
 
 app = typer.Typer()
 
 
 @app.command()
 def convert(
-    given: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of other code, or a run folder of ours.")],
-    out: Annotated[Path, typer.Option(help="Run folder or .safetensors file to write; with --to a .pth file.")],
+    given: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A checkpoint of other code or a Hugging Face folder; or a run of ours."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Run folder or .safetensors file to write; with --to a .pth file, or a folder.")
+    ],
     source: Annotated[
-        str, typer.Option("--from", metavar="STYLE", help="advent, daformer, daformer-upernet, ...")
+        str | None,
+        typer.Option(
+            "--from", metavar="STYLE", help="advent, daformer, hrda, segformer, ... [default: told from its names]"
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--to", metavar="STYLE", help="To go back: daformer, huggingface, ...")
     ] = "segda",
-    target: Annotated[str, typer.Option("--to", metavar="STYLE", help="The same, to go back.")] = "segda",
     recipe: Annotated[str | None, typer.Option(help="Says what network it is, and how it is measured.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change one KEY=VALUE of the recipe.")] = None,
-    leave_out: Annotated[list[str] | None, typer.Option(help="Do without the tensors that begin so.")] = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(metavar="PREFIX", help="Do without the tensors of the file that begin so.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Start at random what the network has and the file has not.")
+    ] = False,
     weights: Annotated[Weights, typer.Option(help="Whose, of a run folder or a training's file.")] = Weights.student,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
 ) -> None:
@@ -34,7 +49,7 @@ def convert(
     from segda.recipe import load_recipe
 
     loaded = load_recipe(recipe).override(*(settings or [])) if recipe else None
-    done = translate(given, out, source, target, loaded, leave_out or (), str(weights), overwrite)
+    done = translate(given, out, source, target, loaded, leave_out or (), str(weights), overwrite, allow_missing)
     say("\n".join(done.lines()))
 
 
@@ -80,7 +95,64 @@ def check_data(
 
 @app.command("list")
 def list_(what: Annotated[What, typer.Argument(help="What to list.")]) -> None:
-    """Name the methods, networks, data sets or shipped recipes there are."""
+    """Name the methods, networks, data sets, shipped recipes or shipped sweeps there are."""
     from segda.commands.list import listing
 
     show(listing(str(what)))
+
+
+@app.command()
+def prepare(
+    spec: Annotated[str, typer.Argument(metavar="NAME[:SPLIT]", help="The data set, or one split of it.")],
+    root: RootOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write [default: prepared/NAME].")] = None,
+    cache: Annotated[bool, typer.Option("--cache", help="Write beside the data's own labels instead.")] = False,
+    space: Annotated[
+        str | None,
+        typer.Option(help="What the ids mean [default: cityscapes-19 where the data have no other classes]."),
+    ] = None,
+    statistics_only: Annotated[bool, typer.Option("--statistics-only", help="Write no labels.")] = False,
+    workers: WorkersOption = None,
+) -> None:
+    """Write labels as train ids, and class statistics, as the tools of DAFormer and EB_DA read them.
+
+    Interrupted, it goes on where it was when it is called again. Nothing that is there is replaced.
+    """
+    from segda.commands.prepare import prepare as write
+
+    say("\n".join(write(spec, root, out, cache, space, statistics_only, workers, track()).lines()))
+
+
+@app.command("make-fog")
+def make_fog(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds leftImg8bit, disparity and camera.")],
+    beta: Annotated[list[float], typer.Option(help="Attenuation per metre, as 0.01; several are several images.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; may be DIR.")],
+    workers: WorkersOption = None,
+) -> None:
+    """Make foggy images of clear ones with disparities, as Foggy Cityscapes was made of Cityscapes.
+
+    Interrupted, it goes on where it was when it is called again. Nothing that is there is replaced.
+    """
+    from segda.commands.make_fog import make_fog as make
+
+    say("\n".join(make(folder, beta, out, workers, track()).lines()))
+
+
+@app.command("make-rain")
+def make_rain(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds leftImg8bit, disparity and camera.")],
+    alpha: Annotated[list[str], typer.Option(help="Strength: 0.01, 0.02 or 0.03; several are several images.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; may be DIR.")],
+    pattern: Annotated[
+        list[int] | None, typer.Option(help="Number of the streaks, 1 to 12; several likewise [default: 1].")
+    ] = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Make rainy images of clear ones with disparities, by the model of Rain Cityscapes; the streaks are drawn.
+
+    Interrupted, it goes on where it was when it is called again. Nothing that is there is replaced.
+    """
+    from segda.commands.make_rain import make_rain as make
+
+    say("\n".join(make(folder, alpha, pattern or [1], out, workers, track()).lines()))

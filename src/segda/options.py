@@ -34,11 +34,17 @@ class Mean(StrEnum):
     probabilities = "probabilities"
 
 
+class Ids(StrEnum):
+    train = "train"
+    label = "label"
+
+
 class What(StrEnum):
     methods = "methods"
     networks = "networks"
     datasets = "datasets"
     recipes = "recipes"
+    sweeps = "sweeps"
 
 
 DeviceOption = Annotated[
@@ -53,6 +59,9 @@ OwnPrecision = Annotated[Precision | None, typer.Option(help="Arithmetic [defaul
 RootOption = Annotated[
     Path | None,
     typer.Option("--root", "--data-root", help="Folder of the data sets [default: the recipe's, $SEGDA_DATA, data/]."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Processes; 0 is this one alone [default: one a processor core].")
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder: the --out of `segda train`.")]
 CheckOption = Annotated[

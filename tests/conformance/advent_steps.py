@@ -18,7 +18,7 @@ from segda.methods.method import Method
 from segda.networks.checkpoints import LAYOUTS
 from segda.recipe import build
 from segda.scene import IGNORE, Batch, Scene
-from segda.training.optim import SGD, Adam, lr_at, optimisers, set_lr
+from segda.training.optim import SGD, Adam, optimisers, set_lr
 from segda.training.step import train_step
 
 GOLDEN = Golden("advent_esl")
@@ -115,7 +115,7 @@ def test_three_training_steps_equal_the_authors(name, updates):
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     for t in range(3):
         for player, optimiser in players.items():
-            set_lr(optimiser, lr_at(t, 120_000, settings[player]))
+            set_lr(optimiser, t, 120_000, settings[player])
         terms = train_step(method, batch_of(name, t), t, players, scaler, torch.float32)
         for term, value in expected_terms(name, run["losses"][t]).items():
             assert terms[term].item() == pytest.approx(value, rel=LOSSES[t]), (t, term)

@@ -9,6 +9,7 @@ import torch
 from golden import Golden
 from segda.data import stream
 from segda.data.augment import Augment, augment, fit
+from segda.data.distortion import Distortion, distort
 from segda.data.labels import SPACES
 from segda.data.stream import Pairs, RareClass, class_probabilities
 from segda.scene import Scene
@@ -46,6 +47,16 @@ class TheirRandom:
         return self.state.rand()
 
 
+class TheirCoins(TheirRandom):
+    """The same where they toss a coin instead of comparing a number with a probability of a half."""
+
+    def random(self) -> float:
+        return 0.0 if self.state.randint(2) else 1.0
+
+    def uniform(self, low: float, high: float) -> float:
+        return self.state.uniform(low, high)
+
+
 def normalised(scene: Scene) -> np.ndarray:
     return (scene.image.numpy().astype(np.float32) - MEAN) / DEVIATION
 
@@ -76,6 +87,19 @@ def test_target_crops_equal_the_authors_to_the_bit(pipeline, case):
     ours = augment(recorded_scene(pipeline, False), settings, TheirRandom(int(pipeline["seeds"][case])))
     theirs = pipeline[f"trg{case}_img"]  # of the last two, one channel was kept
     assert np.array_equal(normalised(ours)[: len(theirs)], theirs)
+
+
+DISTORTION = Distortion(brightness=32, contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=18, probability=0.5)
+
+
+def test_distorted_colours_equal_the_authors_to_the_bit(pipeline):
+    image = recorded_scene(pipeline, False).image[:, :48, :64]
+    changed = 0
+    for case, seed in enumerate(pipeline["seeds"]):
+        ours = distort(image, DISTORTION, TheirCoins(int(seed)))
+        assert np.array_equal(ours.permute(1, 2, 0).numpy()[..., ::-1], pipeline[f"pmd{case}"])
+        changed += not torch.equal(ours, image)
+    assert changed > 1
 
 
 def test_class_probabilities_equal_the_authors(rare):

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from golden import Golden
+from segda.data.labels import SPACES
 from segda.networks.network import Head, Output
-from segda.parts.anchor import cell_labels, feature_distance
+from segda.parts.anchor import Anchor, AnchorSettings, cell_labels, feature_distance
 from segda.parts.entropy import Level, balance, entropy
 from segda.parts.losses import cross_entropy, supervised
 from segda.parts.mixing import class_mix, paste_mask
@@ -141,7 +142,7 @@ def test_pseudo_labels_and_their_weight_equal_the_authors():
 def test_class_mix_equals_the_authors_draw_by_draw():
     theirs, source, target = mixing_inputs()
     pseudo = confident_fraction(torch.from_numpy(theirs["teacher_logits"]), target, 0.968)
-    mask = paste_mask(source.label, np.random.RandomState(int(theirs["numpy_seed"])), "batch")
+    mask = paste_mask(source, np.random.RandomState(int(theirs["numpy_seed"])), "batch")
     assert np.array_equal(mask.numpy(), theirs["mix_mask"][:, 0].astype(bool))
     mixed = class_mix(source, pseudo, np.random.RandomState(int(theirs["numpy_seed"])), classes_of="batch")
     close(mixed.image, theirs["mixed_img"], 0)
@@ -158,7 +159,7 @@ def test_class_mix_equals_the_authors_draw_by_draw():
 
 def test_classes_of_the_image_are_half_of_its_own_rounded_up():
     label = torch.tensor([[[0, 1, 2, IGNORE, 4]], [[7, 7, 7, 7, 7]]])
-    mask = paste_mask(label, np.random.default_rng(0), "image")
+    mask = paste_mask(Scene(label[:, None], label), np.random.default_rng(0), "image")
     assert mask[0].sum() == 3 and mask[1].all()
 
 
@@ -227,6 +228,33 @@ def test_feature_distance_and_its_gradient_equal_the_authors():
         close(features.grad, theirs[f"{kind}_grad"], 1e-8)
 
 
+class Start(torch.nn.Module):
+    """A network of which only its features are asked for, those recorded."""
+
+    class_names = SPACES["cityscapes-19"].classes
+    classes = len(class_names)
+
+    def features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return [normal("fd/imnet", 2, 16, 4, 5)]
+
+
+THINGS = ("traffic light", "traffic sign", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("things", {"classes": THINGS, "min_share": 0.75}), ("all", {"classes": None})]
+)
+def test_the_anchor_of_things_and_of_everything_equals_the_authors(kind, settings):
+    theirs = GOLDEN.npz("feature_distance.npz")
+    anchor = Anchor(Start(), AnchorSettings(weight=0.005, **settings))
+    features = normal("fd/student", 2, 16, 4, 5).requires_grad_()
+    source = Scene(torch.zeros(2, 3, 128, 160), torch.from_numpy(theirs["labels"]).long())
+    loss = anchor(Output({}, [features]), source)
+    loss.backward()
+    close(loss, theirs[f"{kind}_loss"], 1e-6)
+    close(features.grad, theirs[f"{kind}_grad"], 1e-8)
+
+
 def test_equal_features_have_distance_zero_and_no_gradient():
     features = normal("fd/student", 2, 16, 4, 5).requires_grad_()
     feature_distance(features, features.detach(), torch.ones(2, 4, 5, dtype=torch.bool)).backward()
@@ -270,12 +298,17 @@ def test_hue_saturation_value_equal_those_of_the_standard_library():
 # Learning rate
 
 
-@pytest.mark.parametrize("steps", [40000, 50000, 60000])
-def test_learning_rates_equal_the_authors(steps):
+POLY10WARM = {"warmup": 1500, "warmup_ratio": 1e-6}
+SCHEDULES = [("poly10warm", POLY10WARM, steps) for steps in (40000, 50000, 60000)] + [
+    ("poly10", {"min_lr": 1e-4}, 40000)
+]
+
+
+@pytest.mark.parametrize(("name", "schedule", "steps"), SCHEDULES)
+def test_learning_rates_equal_the_authors(name, schedule, steps):
     settings = AdamW(
-        name="adamw", lr=6e-5, head_lr_factor=10, betas=(0.9, 0.999), weight_decay=0.01, warmup=1500, warmup_ratio=1e-6,
-        power=1.0,
-    )  # fmt: skip
-    for t, (base, head) in GOLDEN.json("lr.json")[f"poly10warm_{steps}"].items():
-        assert settings.lr * lr_at(int(t), steps, settings) == pytest.approx(base, rel=1e-9)
-        assert settings.lr * settings.head_lr_factor * lr_at(int(t), steps, settings) == pytest.approx(head, rel=1e-9)
+        name="adamw", lr=6e-5, head_lr_factor=10, betas=(0.9, 0.999), weight_decay=0.01, power=1.0, **schedule
+    )
+    for t, theirs in GOLDEN.json("lr.json")[f"{name}_{steps}"].items():
+        ours = [lr_at(int(t), steps, settings, base) for base in (6e-5, 6e-4)]
+        assert ours == pytest.approx(theirs, rel=1e-9)

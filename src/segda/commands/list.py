@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import re
+from itertools import takewhile
+from pathlib import Path
 from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
 
 from segda.data.datasets import DATASETS, conditions_of
+from segda.matrix import load_matrix, shipped_sweeps
 from segda.methods import METHODS
 from segda.networks import CHOICES, NETWORKS
 from segda.recipe import load_recipe, shipped
 
-What = Literal["methods", "networks", "datasets", "recipes"]
+What = Literal["methods", "networks", "datasets", "recipes", "sweeps"]
 
 
 def listing(what: What) -> Table:
-    """One row for each method, network, data set or shipped recipe, with what can be set of it."""
+    """One row for each method, network, data set, shipped recipe or shipped sweep, with what can be set of it."""
     table = Table(box=None, pad_edge=False)
     for title in TITLES[what]:
         table.add_column(Text(title), overflow="fold")
@@ -72,10 +76,27 @@ def _recipes() -> list[tuple[str, ...]]:
     return rows
 
 
+def _sweeps() -> list[tuple[str, ...]]:
+    rows = []
+    for name, path in shipped_sweeps().items():
+        combinations = load_matrix(name).combinations
+        recipes = dict.fromkeys(one.recipe for one in combinations)
+        rows.append((name, about(path), f"{len(combinations)}", ", ".join(recipes)))
+    return rows
+
+
+def about(path: Path) -> str:
+    """The first sentence of the comment that a file begins with."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    text = " ".join(line.removeprefix("#").strip() for line in lines)
+    return re.split(r"(?<=[.?])\s", text)[0].rstrip(".")
+
+
 TITLES: dict[What, tuple[str, ...]] = {
     "methods": ("method", "what it is", "settings ([optional])"),
     "networks": ("network", "what it is", "settings ([optional])"),
     "datasets": ("data set", "what it is", "splits", "conditions", "label space"),
     "recipes": ("recipe", "source", "target", "network", "steps"),
+    "sweeps": ("sweep", "what it is", "runs", "recipes"),
 }
-ROWS = {"methods": _methods, "networks": _networks, "datasets": _datasets, "recipes": _recipes}
+ROWS = {"methods": _methods, "networks": _networks, "datasets": _datasets, "recipes": _recipes, "sweeps": _sweeps}

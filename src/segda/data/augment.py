@@ -1,4 +1,4 @@
-"""Augmentation of a whole scene, always in this order: resize, crop, flip, pad (as in DAFormer's pipelines).
+"""Augmentation of a whole scene, always in this order: resize, crop, flip, distort, pad (as in DAFormer's pipelines).
 
 The steps are functions of their own, so that a sampler which looks for a crop with enough of a rare class
 decodes and resizes once and then only moves the crop. Every draw is from the `rng` given.
@@ -23,6 +23,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor
 
+from segda.data.distortion import Distortion, distort
 from segda.errors import DataError
 from segda.scene import IGNORE, Box, Scene, crop
 
@@ -49,6 +50,7 @@ class Augment(BaseModel):
     crop: (height, width) cut out at random; null takes all.
     max_class_share: a crop is drawn again while one class has this share of its labelled pixels or more, or all.
     flip: probability of mirroring left and right.
+    distort: how colours change, see Distortion; null leaves them.
     ignore_top, ignore_bottom: rows of the crop that get weight 0.
     """
 
@@ -58,6 +60,7 @@ class Augment(BaseModel):
     crop: tuple[PositiveInt, PositiveInt] | None
     max_class_share: Annotated[float, Field(gt=0, le=1)] | None
     flip: Annotated[float, Field(ge=0, le=1)]
+    distort: Distortion | None = None
     ignore_top: Annotated[int, Field(ge=0)] = 0
     ignore_bottom: Annotated[int, Field(ge=0)] = 0
     shape: Shape = "keep"
@@ -211,7 +214,7 @@ def cut(
     rng: np.random.Generator,
     fill: tuple[float, float, float],
 ) -> Scene:
-    """The box of a single scene, flipped or not, padded to the crop's size, in memory of its own.
+    """The box of a single scene, flipped or not, distorted or not, padded to the crop's size, in memory of its own.
 
     Has a weight map if rows are ignored; padded pixels are IGNORE in the label and count in the weight.
     """
@@ -219,6 +222,8 @@ def cut(
     if rng.random() < settings.flip:
         label = None if scene.label is None else scene.label.flip(-1)
         scene = scene.replace(image=scene.image.flip(-1), label=label)
+    if settings.distort is not None:
+        scene = scene.replace(image=distort(scene.image, settings.distort, rng))
     height, width = settings.crop or box[2:]
     if (height, width) != box[2:]:
         scene = _fill_up(scene, (height, width), fill)

@@ -1,7 +1,8 @@
 """Source only: supervised training on the source, the yardstick that adaptation is measured against.
 
 `photometric` gives it the colour jitter and blur that the mixing methods apply to their mixed images, so that a gain
-over it is not merely augmentation's. DAFormer's own source-only runs use mmsegmentation's PhotoMetricDistortion.
+over it is not merely augmentation's. DAFormer's own source-only runs change colours as images are read instead, by
+`distort` of `data.source_augment`.
 """
 
 from __future__ import annotations

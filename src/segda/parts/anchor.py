@@ -1,4 +1,6 @@
-"""The anchor: chosen classes' features stay near the student's own start (DAFormer's feature distance, sec. 3.3)."""
+"""The anchor: features stay near the student's own start, all or those of chosen classes (DAFormer's feature distance,
+sec. 3.3).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from segda.errors import RecipeError, nearest
@@ -22,10 +24,18 @@ class AnchorSettings(BaseModel):
 
     weight: float = Field(gt=0)
     """lambda_FD, the factor of the distance in the loss."""
-    classes: tuple[str, ...] = Field(min_length=1)
-    """Names of the classes whose cells are held (the "thing" classes)."""
-    min_share: float = Field(gt=0, le=1)
-    """r: the share of a cell that one class must fill for the cell to count as that class."""
+    classes: tuple[str, ...] | None = Field(min_length=1)
+    """Names of the classes whose cells are held (the "thing" classes); None holds all cells, whatever their label."""
+    min_share: float | None = Field(None, gt=0, le=1)
+    """r: the share of a cell that one class must fill for the cell to count as that class; with `classes`."""
+
+    @model_validator(mode="after")
+    def _a_share_belongs_to_classes(self) -> AnchorSettings:
+        if self.classes is not None and self.min_share is None:
+            raise ValueError("classes need min_share, the share of a cell that one of them must fill")
+        if self.classes is None and self.min_share is not None:
+            raise ValueError("min_share has no effect where classes is null, which holds all cells; remove it")
+        return self
 
 
 class Anchor(nn.Module):
@@ -33,11 +43,12 @@ class Anchor(nn.Module):
 
     def __init__(self, student: Network, settings: AnchorSettings):
         super().__init__()
-        for name in settings.classes:
+        for name in settings.classes or ():
             if name not in student.class_names:
                 raise RecipeError(f"method.anchor.classes: no class {name!r}{nearest(name, student.class_names)}")
         self.settings = settings
-        self.ids = tuple(student.class_names.index(name) for name in settings.classes)
+        ids = torch.tensor([student.class_names.index(name) for name in settings.classes or ()], dtype=torch.int64)
+        self.register_buffer("ids", ids, persistent=False)
         self.classes = student.classes
         self.network = copy.deepcopy(student).requires_grad_(False).eval()
 
@@ -47,13 +58,18 @@ class Anchor(nn.Module):
 
     def forward(self, output: Output, source: Scene) -> Tensor:
         """weight * feature_distance between the student's coarsest features of the source images and the start's."""
-        assert source.label is not None
         with torch.no_grad():
             start = self.network.features(source.image)[-1]
         now = output.features[-1]
-        cells = cell_labels(source.label, now.shape[-2:], self.settings.min_share, self.classes)
-        held = torch.isin(cells, torch.tensor(self.ids, device=cells.device))
-        return self.settings.weight * feature_distance(now, start, held)
+        return self.settings.weight * feature_distance(now, start, self._held(source, now))
+
+    def _held(self, source: Scene, features: Tensor) -> Tensor:
+        """(B, h, w) bool: the cells of (B, D, h, w) features that must stay where they were."""
+        if self.settings.min_share is None:
+            return torch.ones_like(features[:, 0], dtype=torch.bool)
+        assert source.label is not None
+        cells = cell_labels(source.label, features.shape[-2:], self.settings.min_share, self.classes)
+        return (cells[..., None] == self.ids).any(-1)
 
 
 def cell_labels(label: Tensor, cells: Sequence[int], min_share: float, classes: int) -> Tensor:
@@ -61,8 +77,9 @@ def cell_labels(label: Tensor, cells: Sequence[int], min_share: float, classes: 
 
     A cell is H / h by W / w pixels (both must divide). Ignored pixels count as one more class, which never wins a cell.
     """
-    one_hot = F.one_hot(torch.where(label == IGNORE, classes, label), classes + 1)
-    pooled = F.adaptive_avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), tuple(cells))
+    known = torch.where(label == IGNORE, classes, label)
+    one_hot = known[:, None] == torch.arange(classes + 1, device=label.device)[:, None, None]
+    pooled = F.adaptive_avg_pool2d(one_hot.float(), tuple(cells))
     share, winner = pooled.max(1)
     return torch.where((winner == classes) | (share < min_share), IGNORE, winner)
 

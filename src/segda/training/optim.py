@@ -17,7 +17,7 @@ Groups = dict[str, list[torch.nn.Parameter]]
 
 
 class Schedule(BaseModel):
-    """The learning rate over time: linear warm-up, then (1 - t / decay_steps)^power."""
+    """The learning rate over time: linear warm-up, then (1 - t / decay_steps)^power, from lr to min_lr."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,7 +25,9 @@ class Schedule(BaseModel):
     """At the start (after warm-up); of the encoder, where there is one."""
     power: float = Field(ge=0)
     decay_steps: int | None = Field(None, ge=1)
-    """Step at which the rate would reach 0; None: the recipe's last. Some papers stop long before."""
+    """Step at which the rate would reach min_lr; None: the recipe's last. Some papers stop long before."""
+    min_lr: float = Field(0.0, ge=0)
+    """Where the rates of encoder and head both go. One that starts below it rises, as DAFormer's `poly10` lets it."""
     warmup: int = Field(0, ge=0)
     """Steps over which the rate rises from `warmup_ratio` of its value."""
     warmup_ratio: float | None = Field(None, ge=0, le=1)
@@ -80,7 +82,7 @@ its block and itself.
 
 
 def optimisers(method: Method, settings: Mapping[str, Optim]) -> dict[str, torch.optim.Optimizer]:
-    """One optimiser a player, by its name. Groups carry `base_lr`, which `set_lr` scales."""
+    """One optimiser a player, by its name. Groups carry `base_lr`, which `set_lr` starts from."""
     return {name: optimiser(getattr(method, name).groups(), settings[name]) for name in method.players}
 
 
@@ -142,18 +144,20 @@ class RepeatedSGD(torch.optim.Optimizer):
                 self.state[weight]["momentum_buffer"] = buffer
 
 
-def lr_at(t: int, steps: int, settings: Schedule) -> float:
-    """The factor of every base rate at step t (0-based): R(t) = (1 - t / decay_steps)^power, and before `warmup`
-    R(t) * (1 - (1 - t / warmup) * (1 - warmup_ratio)).  decay_steps is the run's `steps` unless it is set.
+def lr_at(t: int, steps: int, settings: Schedule, base: float) -> float:
+    """The rate at step t (0-based) of a group that starts from `base`: R(t) = base d + min_lr (1 - d) with
+    d = (1 - t / decay_steps)^power, and before `warmup` R(t) * (1 - (1 - t / warmup) * (1 - warmup_ratio)).
+    decay_steps is the run's `steps` unless it is set.
 
-    mmcv's poly schedule with linear warm-up, min_lr 0; without warm-up ADVENT's.
+    mmcv's poly schedule with linear warm-up; without warm-up, and min_lr 0, ADVENT's.
     """
-    decayed = (1 - t / (settings.decay_steps or steps)) ** settings.power
+    decay = (1 - t / (settings.decay_steps or steps)) ** settings.power
+    warm = 1.0
     if t < settings.warmup:
-        decayed *= 1 - (1 - t / settings.warmup) * (1 - settings.warmup_ratio)
-    return decayed
+        warm = 1 - (1 - t / settings.warmup) * (1 - settings.warmup_ratio)
+    return base * (decay * warm) + settings.min_lr * (1 - decay) * warm
 
 
-def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> None:
+def set_lr(optimiser: torch.optim.Optimizer, t: int, steps: int, settings: Schedule) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = group["base_lr"] * factor
+        group["lr"] = lr_at(t, steps, settings, group["base_lr"])
