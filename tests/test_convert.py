@@ -57,6 +57,25 @@ def authors(ours: DeepLabV2) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
+def daformers(ours: MiTDAFormer, head: str = "decode_head.") -> dict[str, Tensor]:
+    """Its tensors as DAFormer names them, written out from mmsegmentation's classes."""
+    decoder = ours.decoder
+    modules = {f"embed_layers.{i}.proj": embed for i, embed in enumerate(decoder.embed)}
+    modules |= {
+        "fuse_layer.aspp_modules.0.conv": decoder.branches[0][0],
+        "fuse_layer.aspp_modules.0.bn": decoder.branches[0][1],
+    }
+    for kind, block in (("depthwise", decoder.branches[1][0]), ("pointwise", decoder.branches[1][1])):
+        modules[f"fuse_layer.aspp_modules.1.{kind}_conv.conv"] = block[0]
+        modules[f"fuse_layer.aspp_modules.1.{kind}_conv.bn"] = block[1]
+    modules |= {"fuse_layer.bottleneck.conv": decoder.fuse[0], "fuse_layer.bottleneck.bn": decoder.fuse[1]}
+    modules |= {"conv_seg": decoder.classify}
+    tensors = prefixed("backbone.", official(ours.encoder))
+    for name, module in modules.items():
+        tensors |= prefixed(f"{head}{name}.", module.state_dict())
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
 def started(file: Path) -> dict[str, Tensor]:
     """The encoder of a new network with these weights, by the usual names."""
     return usual(DeepLabV2(CLASSES, encoder="small", weights=str(file), multi_level=False).encoder)
@@ -184,21 +203,7 @@ def test_daformers_names_go_there_and_back(tmp_path):
     settings = {key: value for key, value in recipe.network.items() if key != "name"}
     torch.manual_seed(2)
     network = MiTDAFormer(CLASSES, **settings)
-    decoder = network.decoder
-    modules = {f"embed_layers.{i}.proj": embed for i, embed in enumerate(decoder.embed)}
-    modules |= {
-        "fuse_layer.aspp_modules.0.conv": decoder.branches[0][0],
-        "fuse_layer.aspp_modules.0.bn": decoder.branches[0][1],
-    }
-    for kind, block in (("depthwise", decoder.branches[1][0]), ("pointwise", decoder.branches[1][1])):
-        modules[f"fuse_layer.aspp_modules.1.{kind}_conv.conv"] = block[0]
-        modules[f"fuse_layer.aspp_modules.1.{kind}_conv.bn"] = block[1]
-    modules |= {"fuse_layer.bottleneck.conv": decoder.fuse[0], "fuse_layer.bottleneck.bn": decoder.fuse[1]}
-    modules |= {"conv_seg": decoder.classify}
-    theirs = prefixed("backbone.", official(network.encoder))
-    for name, module in modules.items():
-        theirs |= prefixed(f"decode_head.{name}.", module.state_dict())
-    theirs = {name: tensor.detach().clone() for name, tensor in theirs.items()}
+    theirs = daformers(network)
     # As lhoyer/DAFormer saves a whole training: the student, its teacher, the start.
     averaged = {name: 2 * tensor for name, tensor in theirs.items()}
     start = {"imnet_model.backbone.norm1.weight": torch.zeros(16), "imnet_model.backbone.norm1.bias": torch.zeros(16)}
@@ -239,9 +244,11 @@ def test_another_head_goes_there_and_back_without_what_the_authors_never_use(tmp
 # Refused
 
 
-def refused(said: str, given: Path, recipe: Recipe | None, source: str = "advent", **settings) -> None:
+def refused(
+    said: str, given: Path, recipe: Recipe | None, source: str | None = "advent", out: str = "refused", **settings
+) -> None:
     """An error in one line that says so; nothing is written."""
-    out = given.parent / "refused"
+    out = given.parent / out
     with pytest.raises(SegdaError, match=said) as caught:
         convert(given, out, source=source, recipe=recipe, **settings)
     assert "\n" not in str(caught.value)

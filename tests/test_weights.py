@@ -7,6 +7,7 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -102,7 +103,7 @@ FILES = {
     "official in a training checkpoint": (
         "iter_40000.pth",
         lambda ours: {
-            "meta": {"iter": 40000},
+            "meta": {"iter": 40000, "hook_msgs": {"best_score": np.float64(0.68)}},
             "state_dict": {
                 **prefixed("backbone.", official(ours)),
                 **prefixed("decode_head.conv_seg.", HEAD),

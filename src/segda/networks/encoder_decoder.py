@@ -61,6 +61,7 @@ DECODERS: dict[str, Decoder] = {
     "isa_fusion": Decoder(Stacked, {"channels": 256, "fuse": interlaced}),
     "bottleneck_aspp": Decoder(Stacked, {"channels": 256, "fuse": pointwise, "deepest": narrowed}, deepest=4),
     "segformer": Decoder(SegFormer, {"channels": 768}),
+    "segformer_256": Decoder(SegFormer, {"channels": 256}),  # SegFormer's own with MiT-B0 and B1
     "upernet": Decoder(UPerNet, {"channels": 512, "scales": (1, 2, 3, 6)}, pools=True),
     "upernet_256": Decoder(UPerNet, {"channels": 256, "scales": (1, 2, 3, 6)}, pools=True),
     "deeplab_v2_reduced": Decoder(DilatedSum, {"dilations": (6, 12)}, dropout=False),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -153,7 +154,7 @@ class Style:
         """`block1.0.attn.kv.bias` -> our names of what it holds (here two); () if unknown."""
         module, _, parameter = key.rpartition(".")
         for theirs, ours in self.names.items():
-            if found := re.fullmatch(_pattern(theirs), module):
+            if found := _pattern(theirs).fullmatch(module):
                 both = (ours,) if isinstance(ours, str) else ours
                 return tuple(f"{_placed(name, found, -self.first)}.{parameter}" for name in both)
         return ()
@@ -164,7 +165,7 @@ class Style:
         for theirs, ours in self.names.items():
             both = (ours,) if isinstance(ours, str) else ours
             for part, name in enumerate(both):
-                if found := re.fullmatch(_pattern(name), module):
+                if found := _pattern(name).fullmatch(module):
                     return f"{_placed(theirs, found, self.first)}.{parameter}", part, len(both)
         return "", 0, 0
 
@@ -173,8 +174,9 @@ PLACES = re.compile("[SB]")
 """No name in a table has another capital letter."""
 
 
-def _pattern(name: str) -> str:
-    return PLACES.sub(lambda place: rf"(?P<{place[0]}>\d+)", re.escape(name))
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(PLACES.sub(lambda place: rf"(?P<{place[0]}>\d+)", re.escape(name)))
 
 
 def _placed(name: str, found: re.Match[str], shift: int) -> str:

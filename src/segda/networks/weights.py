@@ -2,7 +2,8 @@
 
     scratch                  the random start it was built with
     organisation/name        a model on the Hugging Face hub, e.g. nvidia/mit-b0
-    a file                   .safetensors, or .pth .pt .bin .ckpt: only tensors are read, no code in it runs
+    a file                   .safetensors, or .pth .pt .bin .ckpt: only tensors are read, no code in it runs; numbers
+                             of numpy beside them are passed over
     a folder                 of Hugging Face's kind (model.safetensors), or a run (network.safetensors)
 
 The names in a file may be those of any style of the encoder's family (names.py), alone or inside a whole network.
@@ -35,8 +36,29 @@ PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
+FORGOTTEN = (
+    # numpy's own names before and since its version 2, which is when they moved.
+    *(f"numpy.{core}.multiarray.{made}" for core in ("core", "_core") for made in ("scalar", "_reconstruct")),
+    "numpy.dtype",
+    "numpy.ndarray",
+)
+"""What checkpoints of a training hold besides tensors, as mmcv's `meta` the best score: read as `Forgotten`."""
+
 COUNTER = "num_batches_tracked"
 """Of batch norm. Files older than torch 0.4.1 have none; nothing is computed from it here."""
+
+
+class Forgotten:
+    """Stands where a file has one of FORGOTTEN: takes what numpy would make something of, and keeps nothing of it.
+
+    So that numpy itself is never called with what a stranger wrote: its dtypes and object arrays do as they are told.
+    """
+
+    def __init__(self, *given: object):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 def load_encoder_weights(encoder: nn.Module, where: str) -> str:
@@ -126,7 +148,7 @@ def read(file: Path) -> tuple[dict[str, Tensor], list[str]]:
     if file.suffix not in PICKLES:
         raise WeightsError(f"{file}: not a kind of file that holds weights; known: .safetensors, {', '.join(PICKLES)}")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(Forgotten, name) for name in FORGOTTEN]):
             # Of pickles that torch did not write. They are read or refused like the others.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             held = torch.load(file, map_location="cpu", weights_only=True)
@@ -168,10 +190,14 @@ def translate(tensors: Mapping[str, Tensor], family: Family, file: Path) -> tupl
     return best
 
 
-def check(encoder: nn.Module, tensors: Mapping[str, Tensor], family: Family, file: Path) -> None:
-    """WeightsError unless `tensors` are all of the encoder's, in its shapes, finite, and no more."""
+def check(
+    encoder: nn.Module, tensors: Mapping[str, Tensor], family: Family, file: Path, *, allow_missing: bool = False
+) -> None:
+    """WeightsError unless `tensors` are all of the encoder's (or some, if that is allowed), in its shapes, finite, and
+    no more.
+    """
     wanted = encoder.state_dict()
-    missing = [name for name in wanted if name not in tensors and not name.endswith(COUNTER)]
+    missing = [name for name in wanted if not allow_missing and name not in tensors and not name.endswith(COUNTER)]
     surplus = [name for name in tensors if name not in wanted]
     shapes = [
         f"{name} {list(tensors[name].shape)} instead of {list(wanted[name].shape)}"
