@@ -70,7 +70,7 @@ class Wide(Pointwise):
 
 def settings_of(**changes):
     usual = {"resize": None, "shape": "keep", "kernel": "bilinear", "how": "whole", "flip": False}
-    usual |= {"window": None, "stride": None}
+    usual |= {"window": None, "stride": None, "scales": (1.0,)}
     return SimpleNamespace(**{**usual, **changes})
 
 

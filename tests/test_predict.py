@@ -2,17 +2,21 @@
 
 import io
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from segda.commands.predict import plan, predict
-from segda.errors import DataError, RunError, WeightsError
+from segda.commands.predict import images_of, plan, predict
+from segda.data import datasets, streets
+from segda.data.labels import space_named
+from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.evaluation.pictures import SCALE, coloured, entropy_picture, overlaid, palette_png
 from segda.run import load_network
 from small_run import SPACE, write_run
+from test_submission import LABEL_IDS, write_nineteen
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +103,9 @@ def test_two_images_of_one_name_do_not_overwrite_each_other(run, tmp_path):
 
 def test_a_label_map_does_not_overwrite_another_images_picture(tmp_path):
     images = [write_image(tmp_path / name) for name in ("a.png", "a_colour.png")]
-    assert len(plan(images, tmp_path / "out", [])) == 2
+    assert len(plan(images_of(images), tmp_path / "out", [])) == 2
     with pytest.raises(DataError, match="a_colour"):
-        plan(images, tmp_path / "out", ["colour"])
+        plan(images_of(images), tmp_path / "out", ["colour"])
 
 
 def test_predictions_do_not_overwrite_the_images(run, tmp_path):
@@ -178,6 +182,96 @@ def test_a_teacher_that_the_run_has_not_is_refused(run, tmp_path):
         predict(run, [image], tmp_path / "out", which="teacher")
 
 
+def test_a_data_set_is_predicted_as_its_images_are_without_a_look_at_labels(run, camvid, tmp_path):
+    shutil.rmtree(camvid / "camvid" / "testannot")
+    written = predict(run, (), tmp_path / "data", data="camvid:test:dusk", root=camvid, precision="32")
+    predict(run, [camvid / "camvid" / "test"], tmp_path / "images", precision="32")
+    assert [path.name for path in written] == ["0001TP_101.png", "0001TP_102.png", "0001TP_103.png"]
+    for path in written:
+        assert path.read_bytes() == (tmp_path / "images" / path.name).read_bytes()
+
+
+def test_several_data_sets_and_drawn_ones_are_predicted(run, camvid, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "STREETS_SIZE", (64, 128))
+    monkeypatch.setitem(streets.SPLITS, "test", (streets.SPLITS["test"][0], 1))
+    datasets._drawn.cache_clear()
+    joined = predict(run, (), tmp_path / "joined", data="camvid:val+camvid:test", root=camvid)
+    assert len(joined) == 5 and all(path.stem.startswith(("0016E5", "0001TP")) for path in joined)
+    (drawn,) = predict(run, (), tmp_path / "drawn", data="streets:test:night", overlay=True)[::2]
+    assert drawn.name == "test_night_0.png" and pixels_of(drawn).shape == (64, 128)
+    datasets._drawn.cache_clear()
+
+
+def test_predictions_do_not_overwrite_a_data_set(run, camvid):
+    folder = camvid / "camvid" / "test"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(RunError, match="would be overwritten"):
+        predict(run, (), folder, data="camvid:test", root=camvid)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": "camvid:test"}, "give images or --data NAME:SPLIT, not both"),
+        ({"images": False}, "nothing to predict: give images or --data"),
+        ({"images": False, "data": "camvid:tset"}, "did you mean 'test'"),
+        ({"images": False, "data": "canvid:test"}, "did you mean 'camvid'"),
+        ({"images": False, "data": "camvid:val*2+camvid:test*1"}, "weights say how often images are drawn in training"),
+        ({"opacity": 0.3}, "--opacity 0.3 is of the overlay; add --overlay"),
+        ({"opacity": 1.5, "overlay": True}, "--opacity 1.5: give a number from 0 .* to 1"),
+        ({"opacity": -0.1, "overlay": True}, "--opacity -0.1: give a number"),
+        ({"opacity": math.nan, "overlay": True}, "--opacity nan: give a number"),
+        ({"ids": "labels"}, "--ids labels: unknown; did you mean 'label'"),
+        ({"ids": "label"}, "--ids label: pavement of the space camvid-11 is no class of Cityscapes"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(run, camvid, tmp_path, options, message):
+    options = dict(options)
+    image = write_image(tmp_path / "a.png")
+    inputs = [image] if options.pop("images", True) else []
+    with pytest.raises(RecipeError, match=message) as caught:
+        predict(run, inputs, tmp_path / "out", root=camvid, **options)
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_not_called_as_an_archive(run, tmp_path):
+    with pytest.raises(RunError, match=r"a\.zip: predictions go to a folder; .* --submission"):
+        predict(run, [write_image(tmp_path / "a.png")], tmp_path / "a.zip")
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_the_overlay_has_as_much_colour_as_asked_for(run, tmp_path):
+    image = write_image(tmp_path / "a.png")
+    read = {}
+    for opacity in (0, 0.25, None, 1):
+        label, overlay = predict(run, [image], tmp_path / str(opacity), overlay=True, opacity=opacity)
+        read[opacity] = pixels_of(overlay)
+    colour = SPACE.palette()[pixels_of(label)]
+    assert (read[0] == pixels_of(image)).all() and (read[1] == colour).all()
+    for opacity, share in ((0.25, 0.25), (None, 0.5)):
+        mixed = (1 - share) * pixels_of(image).astype(float) + share * colour
+        assert np.abs(read[opacity] - mixed).max() <= 0.5
+
+
+def test_label_ids_are_those_of_cityscapes_with_their_colours(tmp_path):
+    run = write_nineteen(tmp_path / "run")
+    image = write_image(tmp_path / "a.png", (64, 96))
+    (train,) = predict(run, [image], tmp_path / "train", ids="train", precision="32")
+    label, _, overlay = predict(
+        run, [image], tmp_path / "label", ids="label", colour=True, overlay=True, precision="32"
+    )
+    ids = pixels_of(train)
+    assert len(np.unique(ids)) > 3
+    assert (pixels_of(label) == np.array(LABEL_IDS)[ids]).all()
+    with Image.open(train) as one, Image.open(label) as other:
+        assert one.mode == other.mode == "P"
+        assert (np.array(one.convert("RGB")) == np.array(other.convert("RGB"))).all()
+    colour = space_named("cityscapes-19").palette()[ids]
+    assert (pixels_of(tmp_path / "label" / "a_colour.png") == colour).all()
+    assert np.abs(pixels_of(overlay) - (pixels_of(image).astype(float) + colour) / 2).max() <= 0.5
+
+
 def test_the_entropy_scale_runs_from_certain_to_all_classes_equal():
     picture = entropy_picture(np.array([[0, math.log(11) / 2, math.log(11), 99]]), 11)
     assert picture.tolist() == [[SCALE[0].tolist(), SCALE[128].tolist(), SCALE[255].tolist(), SCALE[255].tolist()]]
@@ -194,6 +288,6 @@ def test_pixels_of_no_class_are_black_alone_and_untouched_in_an_overlay():
 
 def test_a_palette_png_keeps_every_id():
     label = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    with Image.open(io.BytesIO(palette_png(label, SPACE))) as back:
+    with Image.open(io.BytesIO(palette_png(label, SPACE.palette()))) as back:
         assert (np.array(back) == label).all()
         assert back.getpalette()[9:12] == [128, 64, 128]

@@ -20,6 +20,7 @@ from segda.options import (
     CheckOption,
     Device,
     DeviceOption,
+    Ids,
     Mean,
     OwnDevice,
     OwnPrecision,
@@ -145,20 +146,42 @@ def evaluate(
 @app.command()
 def predict(
     run: RunArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results, or the archive of a submission.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGES...", help="Image files or folders of them; or --data.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME:SPLIT[:CONDITION]", help="A data set; labels are not needed.")
+    ] = None,
+    root: RootOption = None,
+    submission: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SERVER", help="Make OUT the zip for a test server: cityscapes, acdc or dark-zurich; see README."
+        ),
+    ] = None,
+    ids: Annotated[Ids | None, typer.Option(help="Train ids or Cityscapes' label ids [default: train].")] = None,
     colour: Annotated[bool, typer.Option("--colour", help="Also write each class in its colour.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the colours over the image.")] = False,
+    opacity: Annotated[
+        float | None, typer.Option(metavar="0..1", help="Of the overlay's colours [default: 0.5].")
+    ] = None,
     entropy: Annotated[bool, typer.Option("--entropy", help="Also write a map of the network's uncertainty.")] = False,
     weights: Annotated[Weights, typer.Option(help="Whose weights.")] = Weights.student,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Label images: one PNG of train ids an image, and pictures of it if you ask for them."""
+    """Label images: one PNG of ids an image, and pictures of it if you ask for them; or a submission to a test server.
+
+    How an image is shown to the network (size, windows, scales, mirrored or not) is as in RUN's recipe: evaluate.*.
+    """
     from segda.commands.predict import predict as label
 
-    written = label(run, images, out, str(weights), colour, overlay, entropy, str(device), str(precision), track())
-    say(f"{len(written)} files in {out}")
+    written = label(
+        run, images or (), out, str(weights), colour, overlay, entropy, str(device), str(precision), track(), data=data,
+        root=root, ids=ids and str(ids), opacity=opacity, submission=submission, say=say,
+    )  # fmt: skip
+    say(f"{len(written)} files in {out}" if submission is None else str(out))
 
 
 @app.command("pseudo-label")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -90,8 +90,10 @@ class Evaluate(Block):
     """Of `slide`: height, width."""
     stride: tuple[int, int] | None = None
     """Of `slide`: step down, step right."""
+    scales: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field((1.0,), min_length=1)
+    """Factors of that size: the network sees each, and the mean of the probabilities counts."""
     flip: bool = False
-    """Average with the mirrored image."""
+    """Average with the mirrored image, at each size."""
     report_images: int = Field(12, ge=0)
     """Pictures in report.html."""
 
@@ -99,6 +101,12 @@ class Evaluate(Block):
     def _slide_has_a_window(self) -> Evaluate:
         if (self.how == "slide") != (self.window is not None and self.stride is not None):
             raise ValueError("window and stride belong to how: slide, which needs both")
+        return self
+
+    @model_validator(mode="after")
+    def _each_scale_once(self) -> Evaluate:
+        if len(set(self.scales)) < len(self.scales):
+            raise ValueError("scales: each factor counts once; name it once")
         return self
 
 

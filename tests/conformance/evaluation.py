@@ -2,6 +2,8 @@
 golden/README.md.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,9 @@ from torch.nn.functional import interpolate
 from conformance.steps import authors_network
 from golden import Golden
 from segda.data.labels import SPACES
-from segda.evaluation.inference import View, labels, probabilities, slide, windows
+from segda.evaluation.inference import View, boxes, labels, probabilities, slide, views, windows
 from segda.evaluation.metrics import Confusion, Report
+from segda.recipe import Evaluate
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +68,15 @@ def test_logits_are_upsampled_twice_before_softmax_as_the_authors_do(golden):
 def test_the_mean_over_sizes_and_mirrored_images_is_the_authors(golden):
     theirs = golden.npz("inference_whole.npz")
     network = authors_network("", float(theirs["conv_seg_multiply"])).eval()
-    seen = []
-    for name, shape in (("input/whole", (1, 3, 64, 96)), ("input/whole_small", (1, 3, 48, 72))):
-        image = torch.from_numpy(golden.normal(name, shape))
-        with torch.no_grad():
-            seen += [View(network.coarse(image), False), View(network.coarse(image.flip(-1)).flip(-1), False)]
-    np.testing.assert_allclose(seen[0].logits.numpy(), theirs["logits_input"], atol=5e-5)
+    # As a recipe says it: the recorded inputs are what an image becomes in these boxes.
+    asked = Evaluate(resize=(96, 64), shape="stretch", how="whole", scales=(1, 0.75), flip=True)
     size = tuple(theirs["ori_shape"].tolist())
+    shapes = {"input/whole": (3, 64, 96), "input/whole_small": (3, 48, 72)}
+    assert boxes(size, asked) == [(width, height) for _, height, width in shapes.values()]
+    shown = [torch.from_numpy(golden.normal(name, (1, *shape)))[0] for name, shape in shapes.items()]
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    seen = views(network, image, asked, torch.device("cpu"), nullcontext(), boxed=shown)
+    np.testing.assert_allclose(seen[0].logits.numpy(), theirs["logits_input"], atol=5e-5)
     prob = torch.stack(list(probabilities(seen, size)))
     np.testing.assert_allclose(prob.amax(0), theirs["aug_prob_max"][0], atol=2e-5)
     assert (labels(seen, size).numpy() != theirs["aug_argmax"]).mean() < 1e-3

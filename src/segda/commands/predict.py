@@ -1,27 +1,60 @@
-"""`segda predict`: what a run's network makes of any images, as label maps and as pictures."""
+"""`segda predict`: what a run's network makes of any images, as label maps, as pictures, or as the archive that an
+evaluation server takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from segda.data.datasets import DataSet, open_data
 from segda.data.images import read_image
-from segda.errors import DataError, RunError
-from segda.evaluation.inference import labels, labels_and_entropy, views
-from segda.evaluation.pictures import coloured, entropy_picture, overlaid, palette_png, png
+from segda.data.labels import Space
+from segda.errors import DataError, RecipeError, RunError, nearest
+from segda.evaluation.export import (
+    Archive,
+    Ids,
+    Server,
+    check_archive,
+    check_names,
+    check_size,
+    label_ids,
+    label_palette,
+    server_named,
+)
+from segda.evaluation.inference import View, labels, labels_and_confidence, labels_and_entropy, views
+from segda.evaluation.measure import ahead
+from segda.evaluation.pictures import OVERLAY, coloured, entropy_picture, overlaid, palette_png, png
 from segda.evaluation.protocol import Weights
 from segda.files import whole
 from segda.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
 from segda.progress import Track, quietly
-from segda.run import load_network, load_recipe_of, space_of
+from segda.run import data_root, load_network, load_recipe_of, space_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+TRAIN_IDS = np.arange(256, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Given:
+    """An image to predict: its name without suffix, what to call it in a message, and how to read it.
+
+    path: its file; None for a drawn one.
+    """
+
+    stem: str
+    where: str
+    path: Path | None
+    read: Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,7 +63,7 @@ class Planned:
     for.
     """
 
-    image: Path
+    image: Given
     files: dict[str, Path]
 
 
@@ -45,56 +78,134 @@ def predict(
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
     track: Track = quietly,
+    *,
+    data: str | None = None,
+    root: Path | None = None,
+    ids: Ids | None = None,
+    opacity: float | None = None,
+    submission: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Segment images with a run's network; write what it sees to OUT and return the files.
 
-    Inputs are 8-bit RGB images (PNG, JPEG, BMP, WebP) or folders of them. Each image gets a label map
-    STEM.png, a palette PNG of the image's size whose values are train ids. On demand also STEM_colour.png
-    (the classes' colours), STEM_overlay.png (half image, half colours) and STEM_entropy.png: how unsure the
-    network is of each pixel, H / ln C from 0 (certain: dark violet) over 0.5 (blue-green) to 1 (all classes
-    equal: yellow), where H is the entropy in nats and C the number of classes. All images are read once
-    before anything is written.
+    Inputs are 8-bit RGB images (PNG, JPEG, BMP, WebP) or folders of them; or, with `data`, they are a data set's, of
+    which no label is needed. Each image gets a label map STEM.png, a palette PNG of the image's size whose values are
+    train ids or, with ids: label, those of Cityscapes' label files (7 road, ...). On demand also STEM_colour.png (the
+    classes' colours), STEM_overlay.png (these over the image, half of each or with `opacity` from 0 to 1) and
+    STEM_entropy.png: how unsure the network is of each pixel, H / ln C from 0 (certain: dark violet) over 0.5
+    (blue-green) to 1 (all classes equal: yellow), where H is the entropy in nats and C the number of classes.
+
+    submission: instead of all that, OUT becomes the zip that an evaluation server takes, a row of export.SERVERS.
+
+    All images are read once before anything is written.
     """
     run, out = Path(run), Path(out)
     recipe = load_recipe_of(run)
     space = space_of(recipe)
+    pictures = [name for name, asked in (("colour", colour), ("overlay", overlay), ("entropy", entropy)) if asked]
+    check_options(inputs, data, pictures, ids, opacity, submission)
+    server = None if submission is None else server_named(submission, space)
+    palette, table = (label_palette(), label_ids(space)) if ids == "label" else (space.palette(), TRAIN_IDS)
     where = pick_device(device)
     context = autocast(where, pick_precision(precision, where))
-    pictures = [name for name, asked in (("colour", colour), ("overlay", overlay), ("entropy", entropy)) if asked]
-    planned = plan(inputs, out, pictures)
+    images = images_of(inputs) if data is None else images_in(data, data_root(recipe, root))
+    planned: list[Planned] = []
+    if server is None:
+        planned = plan(images, out, pictures)
+    else:
+        check_archive(out)
+        check_names(server, {image.where: image.stem for image in images})
     network = load_network(run, which, where)
-    for each in track(planned, "read"):
-        read_any(each.image)
-    for each in track(planned, "predict"):
-        image = read_any(each.image)
-        seen = views(network, image, recipe.evaluate, where, context)
-        size = tuple(image.shape[1:])
-        unsure = None
-        if entropy:
-            label, unsure = labels_and_entropy(seen, size)
-        else:
-            label = labels(seen, size)
-        ids, pixels = label.cpu().numpy(), image.permute(1, 2, 0).numpy()
-        content = {"label": palette_png(ids, space)}
-        if colour:
-            content["colour"] = png(coloured(ids, space))
-        if overlay:
-            content["overlay"] = png(overlaid(pixels, ids, space))
-        if unsure is not None:
-            content["entropy"] = png(entropy_picture(unsure.cpu().numpy(), len(space.classes)))
+    sizes = ahead(lambda i: tuple(images[i].read().shape[1:]), range(len(images)))
+    for image, size in zip(track(images, "read"), sizes, strict=True):
+        if server is not None:
+            check_size(server, image.where, size)
+    if server is not None and len(images) != server.images:
+        say(f"{len(images)} images; the test set of {submission} has {server.images}")
+
+    def seen() -> Iterator[tuple[Given, Tensor, list[View]]]:
+        """Each image, its pixels, and what the network says of it."""
+        every = ahead(lambda i: images[i].read(), range(len(images)))
+        for image, pixels in zip(track(images, "predict"), every, strict=True):
+            yield image, pixels, views(network, pixels, recipe.evaluate, where, context)
+
+    if server is not None:
+        write_archive(out, server, space, seen())
+        return [out]
+    for each, (_, pixels, found) in zip(planned, seen(), strict=True):
+        content = drawn(pixels, found, pictures, space, OVERLAY if opacity is None else opacity)
+        label = table[content.pop("label")]
+        written = {"label": palette_png(label, palette)} | {name: png(picture) for name, picture in content.items()}
         for name, path in each.files.items():
-            with whole(path) as partial:
-                partial.write_bytes(content[name])
+            with whole(path) as unfinished:
+                unfinished.write_bytes(written[name])
     return [path for each in planned for path in each.files.values()]
 
 
-def plan(inputs: Sequence[Path], out: Path, pictures: Sequence[str]) -> list[Planned]:
+def write_archive(out: Path, server: Server, space: Space, seen: Iterable[tuple[Given, Tensor, list[View]]]) -> None:
+    """The zip of a submission, whole or not at all."""
+    with whole(out) as unfinished, Archive(unfinished, server, space) as archive:
+        for image, pixels, found in seen:
+            size = tuple(pixels.shape[1:])
+            if server.confident:
+                label, confidence = (each.cpu().numpy() for each in labels_and_confidence(found, size))
+                archive.add(image.stem, label, confidence)
+            else:
+                archive.add(image.stem, labels(found, size).cpu().numpy())
+
+
+def check_options(
+    inputs: Sequence[Path],
+    data: str | None,
+    pictures: Sequence[str],
+    ids: Ids | None,
+    opacity: float | None,
+    submission: str | None,
+) -> None:
+    """RecipeError for options that exclude each other or have no effect."""
+    if bool(inputs) == (data is not None):
+        raise RecipeError(
+            "give images or --data NAME:SPLIT, not both" if inputs else "nothing to predict: give images or --data"
+        )
+    if ids is not None and ids not in get_args(Ids):
+        raise RecipeError(f"--ids {ids}: unknown{nearest(ids, get_args(Ids))}")
+    if opacity is not None and "overlay" not in pictures:
+        raise RecipeError(f"--opacity {opacity:g} is of the overlay; add --overlay")
+    if opacity is not None and not 0 <= opacity <= 1:
+        raise RecipeError(f"--opacity {opacity:g}: give a number from 0 (the image) to 1 (the classes' colours)")
+    if submission is not None and (pictures or ids):
+        option = pictures[0] if pictures else "ids"
+        raise RecipeError(
+            f"--{option} has no place in a submission, which is what {submission} takes; write it in a call of its own"
+        )
+
+
+def drawn(
+    pixels: Tensor, found: Sequence[View], pictures: Sequence[str], space: Space, opacity: float
+) -> dict[str, np.ndarray]:
+    """The (H, W) train ids of an image as "label", and (H, W, 3) RGB of the pictures, by their names."""
+    size, content = tuple(pixels.shape[1:]), {}
+    if "entropy" in pictures:
+        label, unsure = labels_and_entropy(found, size)
+        content["entropy"] = entropy_picture(unsure.cpu().numpy(), len(space.classes))
+    else:
+        label = labels(found, size)
+    content["label"] = label.cpu().numpy()
+    if "colour" in pictures:
+        content["colour"] = coloured(content["label"], space)
+    if "overlay" in pictures:
+        content["overlay"] = overlaid(pixels.permute(1, 2, 0).numpy(), content["label"], space, opacity)
+    return content
+
+
+def plan(images: Sequence[Given], out: Path, pictures: Sequence[str]) -> list[Planned]:
     """Which files come of which image. Errors, before anything is read, when two would come to the same
     place.
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; give a folder for the predictions with --out")
-    images = list(dict.fromkeys(image for given in inputs for image in _images(Path(given))))
+    if out.suffix.lower() == ".zip":
+        raise RunError(f"{out}: predictions go to a folder; an archive is made with --submission")
     planned = [
         Planned(
             image,
@@ -103,20 +214,45 @@ def plan(inputs: Sequence[Path], out: Path, pictures: Sequence[str]) -> list[Pla
         for image in images
     ]
     # Casefolded: on some systems a.png and A.png are one file.
-    owner: dict[str, Path] = {}
+    owner: dict[str, Given] = {}
     for each in planned:
         for path in each.files.values():
             other = owner.setdefault(path.name.casefold(), each.image)
             if other != each.image:
                 raise DataError(
-                    f"{other} and {each.image} would both be written to {path}; predict them into two folders"
+                    f"{other.where} and {each.image.where} would both be written to {path}; predict them into two "
+                    "folders"
                 )
-    given = {image.resolve() for image in images}
+    given = {image.path.resolve() for image in images if image.path is not None}
     for each in planned:
         for path in each.files.values():
             if path.resolve() in given:
                 raise RunError(f"{path} is one of the images and would be overwritten; choose another --out")
     return planned
+
+
+def images_of(inputs: Sequence[Path]) -> list[Given]:
+    """Files, and the images of folders, each once."""
+    paths = dict.fromkeys(image for given in inputs for image in _images(Path(given)))
+    return [Given(path.stem, str(path), path, partial(read_any, path)) for path in paths]
+
+
+def images_in(data: str, root: Path) -> list[Given]:
+    """The images of a data set, in its order; its labels are not looked for."""
+    dataset = open_data(data, root)
+    if dataset.shares is not None:
+        raise RecipeError(f"{data}: weights say how often images are drawn in training; leave them out here")
+    found = []
+    for part in dataset.parts:
+        for i, name in enumerate(part.names):
+            path = None if part.row.drawn else part.image_path(i)
+            where = f"{part.spec} {name}" if path is None else str(path)
+            found.append(Given(name, where, path, partial(_image, part, i)))
+    return found
+
+
+def _image(dataset: DataSet, i: int) -> Tensor:
+    return dataset.read(i).image
 
 
 def _images(given: Path) -> list[Path]:

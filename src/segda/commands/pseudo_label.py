@@ -20,6 +20,7 @@ from rich.text import Text
 from segda import processes
 from segda.commands.evaluate import open_labelled
 from segda.commands.tables import percent
+from segda.data.archives import open_file, state
 from segda.data.augment import scaled_size
 from segda.data.datasets import STREETS_SIZE, DataSet, open_data
 from segda.data.images import read_ids
@@ -40,6 +41,9 @@ SHEET_IMAGES = 8
 
 MARKS = "made-of.json"
 """Beside the scratch files: what they are made of."""
+
+LOOK = {"kernel", "how", "window", "stride", "scales", "flip"}
+"""Of `evaluate`: what a network's own prediction depends on, besides the labels' size."""
 
 Say = Callable[[str], None]
 
@@ -143,13 +147,15 @@ def make_job(
     where = processes.own_device(pick_device(device))
     dtype = pick_precision(precision, where)
     opened = (open_labelled if score else open_data)(data, data_root(first, root), space_of(first))
+    if opened.shares is not None:
+        raise RecipeError(f"{data}: weights say how often images are drawn in training; leave them out here")
     sizes = [scaled_size(size, first.evaluate.resize, first.evaluate.shape) for size in image_sizes(opened)]
     networks, members = [], []
     for run, recipe in zip(runs, recipes, strict=True):
         networks.append(load_network(run, which, where))
         with (run / FILES[which]).open("rb") as weights:
             digest = hashlib.file_digest(weights, "sha256").hexdigest()
-        look = recipe.evaluate.model_dump(mode="json", include={"kernel", "how", "window", "stride", "flip"})
+        look = recipe.evaluate.model_dump(mode="json", include=LOOK)
         members.append({"run": str(run), "weights": which, "step": step_of(run, which), "sha256": digest, **look})
     looks = [recipe.evaluate for recipe in recipes]
     scratch = Scratch(out / ".scratch", [part_name(opened, i) for i in range(len(opened))], sizes)
@@ -164,7 +170,7 @@ def image_sizes(dataset: DataSet) -> list[tuple[int, int]]:
             sizes.append(STREETS_SIZE)
             continue
         try:
-            with Image.open(dataset.image_path(i)) as picture:
+            with open_file(dataset.image_path(i)) as file, Image.open(file) as picture:
                 sizes.append((picture.height, picture.width))
         except OSError:
             sizes.append(tuple(dataset.read(i).image.shape[1:]))  # says what is wrong with the file
@@ -175,8 +181,8 @@ def part_name(dataset: DataSet, i: int) -> str:
     """Of an image's scratch file: another one when the image has been changed."""
     if dataset.at(i)[0].row.drawn:
         return f"{i:06d}"
-    state = dataset.image_path(i).stat()
-    return f"{i:06d}-{zlib.crc32(f'{state.st_size} {state.st_mtime_ns}'.encode()):08x}"
+    size, mark = state(dataset.image_path(i))
+    return f"{i:06d}-{zlib.crc32(f'{size} {mark}'.encode()):08x}"
 
 
 def prepare(job: Job, overwrite: bool, say: Say) -> None:

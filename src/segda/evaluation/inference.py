@@ -1,5 +1,5 @@
 """From an image to class scores at its own size: into a box, through the network whole or in windows, back up; and the
-mean of several views: the mirrored image, several networks.
+mean of several views: other sizes, the mirrored image, several networks.
 
 Networks differ in what is upsampled to the image's size (`Network.coarse`) and how (`Network.align_corners`).
 DAFormer's test pipeline (mmsegmentation `inference.py`) upsamples logits that are at the input's size already, ADVENT's
@@ -8,7 +8,8 @@ probabilities; an ensemble says which: AdvEnt+MinEnt is a mean of logits, FDA's 
 
 A 2048 x 1024 image with 19 classes has 160 MB of scores. Nothing here holds them all: a class is upsampled
 when its turn comes (the channels of a bilinear upsampling do not touch each other), which is also faster than
-one argmax over the lot.
+one argmax over the lot. Several views are held at the size that the network saw: with six sizes of 0.5 to 1.75 times
+1024 x 512, each mirrored as well, that is 0.7 GB.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Settings(Protocol):
 
     resize: (width, height) box, None for the image as it is. shape, kernel: how the image gets into it, see Augment.
     how: the image whole, or in windows. window, stride: (height, width), for `slide`.
-    flip: average with the mirrored image.
+    scales: factors of the box, or of the image's size where there is none: a view each, of which the mean counts.
+    flip: average with the mirrored image, at each size.
     """
 
     resize: tuple[int, int] | None
@@ -45,6 +47,7 @@ class Settings(Protocol):
     how: Literal["whole", "slide"]
     window: Size | None
     stride: Size | None
+    scales: tuple[float, ...]
     flip: bool
 
 
@@ -105,19 +108,18 @@ def views(
     device: torch.device,
     autocast: AbstractContextManager,
     weight: float = 1.0,
-    boxed: Tensor | None = None,
+    boxed: Sequence[Tensor] | None = None,
 ) -> list[View]:
-    """(3, H, W) uint8 RGB -> what the network says of it, and of its mirror image if the settings ask for that.
+    """(3, H, W) uint8 RGB -> what the network says of it at each of the scales, and of its mirror image if the settings
+    ask for that; each has the same share.
 
-    weight: of all these views together. boxed: what `in_box` makes of the image, where that has been done already.
-    Windows are averaged at the network's input size.
+    weight: of all these views together. boxed: what `in_boxes` makes of the image, where that has been done already.
+    Windows are averaged at the network's input size, and are as large at every scale.
     """
-    small = stack([Scene(in_box(image, settings) if boxed is None else boxed)]).to(device).image
-    covers = None
-    if settings.shape == "pad" and settings.resize is not None:
-        covers = padded_size(tuple(image.shape[1:]), settings.resize)
+    size = tuple(image.shape[1:])
+    share = weight / (len(settings.scales) * (1 + settings.flip))
 
-    def view(seen: Tensor, mirrored: bool) -> View:
+    def view(seen: Tensor, covers: Size | None, mirrored: bool) -> View:
         with torch.no_grad(), autocast:
             if settings.how == "slide":
                 logits = slide(network, seen, settings.window, settings.stride)
@@ -125,14 +127,34 @@ def views(
                 logits = network.coarse(seen).float()
         logits = logits.flip(-1) if mirrored else logits
         # One class after the other is upsampled: its cells belong together.
-        return View(logits.contiguous(), network.align_corners, covers, weight / (1 + settings.flip))
+        return View(logits.contiguous(), network.align_corners, covers, share)
 
-    return [view(small.flip(-1) if mirrored else small, mirrored) for mirrored in (False, True)[: 1 + settings.flip]]
+    found = []
+    for box, small in zip(boxes(size, settings), in_boxes(image, settings) if boxed is None else boxed, strict=True):
+        covers = padded_size(size, box) if settings.shape == "pad" and box is not None else None
+        seen = stack([Scene(small)]).to(device).image
+        found.append(view(seen, covers, mirrored=False))
+        if settings.flip:
+            found.append(view(seen.flip(-1), covers, mirrored=True))
+    return found
 
 
-def in_box(image: Tensor, settings: Settings) -> Tensor:
-    """(3, H, W) uint8 RGB -> (3, h, w) uint8 as the network is shown it."""
-    return resize(Scene(image), settings.resize, settings.shape, settings.kernel).image
+def boxes(size: Size, settings: Settings) -> list[tuple[int, int] | None]:
+    """(width, height) of the box of each scale, for an image of that size; None: the image as it is.
+
+    Rounded down, but to no less than 1, as mmsegmentation's MultiScaleFlipAug.
+    """
+    width, height = settings.resize or (size[1], size[0])
+    return [
+        settings.resize if factor == 1 else (max(1, int(width * factor)), max(1, int(height * factor)))
+        for factor in settings.scales
+    ]
+
+
+def in_boxes(image: Tensor, settings: Settings) -> list[Tensor]:
+    """(3, H, W) uint8 RGB -> (3, h, w) uint8 as the network is shown it, at each scale."""
+    found = boxes(tuple(image.shape[1:]), settings)
+    return [resize(Scene(image), box, settings.shape, settings.kernel).image for box in found]
 
 
 def upsampled(view: View, size: Size) -> Iterator[Tensor]:
@@ -199,6 +221,11 @@ def labels_and_entropy(seen: Sequence[View], size: Size) -> tuple[Tensor, Tensor
 
     winner, _ = _winners(counted())
     return winner, entropy.clamp_min_(0)
+
+
+def labels_and_confidence(seen: Sequence[View], size: Size) -> tuple[Tensor, Tensor]:
+    """Views -> (H, W) uint8 train ids, (H, W) float32 mean probability of that class, 1 / C to 1."""
+    return _winners(probabilities(seen, size))
 
 
 def _winners(scores: Iterator[Tensor]) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ from segda.data.pseudo_labels import write_label
 from segda.data.scratch import Scratch
 from segda.errors import RunError
 from segda.evaluation.certainty import most_probable, upsampled_probabilities
-from segda.evaluation.inference import Settings, in_box, views
+from segda.evaluation.inference import Settings, in_boxes, views
 from segda.evaluation.measure import ahead
 from segda.hardware import autocast
 from segda.networks.network import Network
@@ -94,10 +94,10 @@ def predict(job: Job, track: Track) -> None:
     due = [i for i in processes.own_share(range(len(job.dataset))) if not job.scratch.has(i)]
     context = autocast(job.device, job.precision)
 
-    def ready(i: int) -> tuple[Scene, list[Tensor]]:
-        """A scene, and its image as each network sees it."""
+    def ready(i: int) -> tuple[Scene, list[list[Tensor]]]:
+        """A scene, and its image as each network sees it, at each of its scales."""
         scene = job.dataset.read(i)
-        return scene, [in_box(scene.image, look) for look in job.looks]
+        return scene, [in_boxes(scene.image, look) for look in job.looks]
 
     for i, (scene, boxed) in zip(track(due, f"predicting {job.dataset.spec}"), ahead(ready, due), strict=True):
         seen = [

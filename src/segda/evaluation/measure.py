@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from segda.data.datasets import DataSet
 from segda.errors import RecipeError
-from segda.evaluation.inference import Mean, Settings, in_box, labels, views
+from segda.evaluation.inference import Mean, Settings, in_boxes, labels, views
 from segda.evaluation.metrics import Confusion, Report
 from segda.evaluation.protocol import Protocol
 from segda.networks.network import Network
@@ -71,6 +71,7 @@ def protocol_of(dataset: DataSet, settings: Settings, **known: Any) -> Protocol:
         how=settings.how,
         window=settings.window if sliding else None,
         stride=settings.stride if sliding else None,
+        scales=settings.scales,
         flip=settings.flip,
         **known,
     )
@@ -98,10 +99,10 @@ def count(
                 f"{', '.join(eye.network.class_names)}; choose data with these"
             )
 
-    def ready(index: int) -> tuple[Scene, list[Tensor]]:
-        """A scene, and its image as each eye sees it."""
+    def ready(index: int) -> tuple[Scene, list[list[Tensor]]]:
+        """A scene, and its image as each eye sees it, at each of its scales."""
         scene = dataset.read(index, label=True)
-        return scene, [in_box(scene.image, eye.settings) for eye in eyes]
+        return scene, [in_boxes(scene.image, eye.settings) for eye in eyes]
 
     confusion = Confusion(len(dataset.space.classes), device)
     with resting([eye.network for eye in eyes]):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segda.data.specs import file_name
 from segda.errors import RunError
 from segda.evaluation.protocol import EnsembleProtocol, Protocol, protocol_from_json
 from segda.files import write_text
@@ -67,8 +68,10 @@ class Report:
     class_names: tuple[str, ...]
     counts: np.ndarray
     """(C + 1, C) pixels, see Confusion.counts: everything else follows from it."""
-    views: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Title of a further mean -> the classes whose IoU it goes over, see Space.views. Predicted are all classes."""
+    views: Mapping[str, tuple[str | tuple[str, ...], ...]] = field(default_factory=dict)
+    """Title of a further mean -> the classes, or groups of classes, whose IoU it goes over, see Space.views. Predicted
+    are all classes; in a group, one taken for another is right.
+    """
 
     @property
     def iou(self) -> np.ndarray:
@@ -111,8 +114,14 @@ class Report:
         return self.counts.diagonal()[:classes], self.counts[:classes].sum(1), self.counts.sum(0)
 
     def view(self, name: str) -> float:
-        """Mean IoU over the classes of a view that have one; NaN if none has."""
-        return _mean(self.iou[[self.class_names.index(one) for one in self.views[name]]])
+        """Mean IoU over the classes (or groups) of a view that have one; NaN if none has."""
+        areas = []
+        for one in self.views[name]:
+            members = [self.class_names.index(each) for each in ((one,) if isinstance(one, str) else one)]
+            hits = self.counts[np.ix_(members, members)].sum()
+            areas.append((hits, self.counts[members].sum() + self.counts[:, members].sum() - hits))
+        hits, union = np.array(areas).T
+        return _mean(_ratio(hits, union))
 
     def rates(self) -> dict[str, float]:
         """The summary numbers by the names they have in tables."""
@@ -150,9 +159,12 @@ class Report:
         if counts.shape != (len(names) + 1, len(names)):
             raise ValueError(f"counts of shape {counts.shape} for {len(names)} classes")
         # Older reports have no views.
-        views = {name: tuple(view["classes"]) for name, view in table.get("views", {}).items()}
+        views = {
+            name: tuple(one if isinstance(one, str) else tuple(one) for one in view["classes"])
+            for name, view in table.get("views", {}).items()
+        }
         for name, classes in views.items():
-            if not set(classes) <= set(names):
+            if not {each for one in classes for each in ((one,) if isinstance(one, str) else one)} <= set(names):
                 raise ValueError(f"view {name} of classes that are not in the report")
         return cls(protocol_from_json(table["protocol"]), names, counts, views)
 
@@ -174,7 +186,7 @@ def report_path(run: Path, data: str) -> Path:
     """Where a run folder keeps what was measured on a data set: camvid:test:dusk ->
     reports/camvid-test-dusk.json.
     """
-    return run / "reports" / f"{data.replace(':', '-')}.json"
+    return run / "reports" / f"{file_name(data)}.json"
 
 
 def write_reports(run: Path, reports: Sequence[Report]) -> Path:

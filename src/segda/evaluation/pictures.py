@@ -20,7 +20,7 @@ from PIL import Image
 from segda.data.labels import Space
 
 OVERLAY = 0.5
-"""How much of the class colour an overlay has; the image is the rest."""
+"""How much of the class colour an overlay has unless another share is given; the image is the rest."""
 
 SCALE = (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255 + 0.5).astype(np.uint8)
 """(256, 3) RGB of relative entropy 0, 1/255, ..., 1."""
@@ -31,9 +31,9 @@ def coloured(label: np.ndarray, space: Space) -> np.ndarray:
     return space.palette()[label]
 
 
-def overlaid(image: np.ndarray, label: np.ndarray, space: Space) -> np.ndarray:
-    """(H, W, 3) RGB image under half-transparent class colours; untouched where the label is no class."""
-    mixed = (1 - OVERLAY) * image + OVERLAY * coloured(label, space)
+def overlaid(image: np.ndarray, label: np.ndarray, space: Space, opacity: float = OVERLAY) -> np.ndarray:
+    """(H, W, 3) RGB image under class colours of that opacity, 0 to 1; untouched where the label is no class."""
+    mixed = (1 - opacity) * image + opacity * coloured(label, space)
     return np.where((label < len(space.classes))[..., None], mixed + 0.5, image).astype(np.uint8)
 
 
@@ -45,12 +45,10 @@ def entropy_picture(entropy: np.ndarray, classes: int) -> np.ndarray:
     return SCALE[(relative * 255 + 0.5).astype(np.uint8)]
 
 
-def palette_png(label: np.ndarray, space: Space) -> bytes:
-    """(H, W) train ids -> an 8-bit palette PNG: its indices are the train ids, its palette the space's
-    colours.
-    """
-    picture = Image.fromarray(label)
-    picture.putpalette(space.palette().tobytes())
+def palette_png(ids: np.ndarray, palette: np.ndarray) -> bytes:
+    """(H, W) uint8 ids, (256, 3) RGB of each -> an 8-bit palette PNG whose indices are the ids."""
+    picture = Image.fromarray(ids)
+    picture.putpalette(palette.tobytes())
     return _bytes(picture, "PNG")
 
 

@@ -16,7 +16,8 @@ class Protocol:
     """One network on one data set.
 
     resize: (width, height) of the box that images were brought to before the network saw them, None for as they are.
-    shape, kernel: how they got into it, see Augment; reports from before there was a choice do not have them.
+    shape, kernel: how they got into it, see Augment. scales: factors of that size, of which the mean counts. Reports
+    from before there was a choice do not have these.
     window, stride: (height, width) of the sliding window. Labels are always compared at their own size.
     """
 
@@ -33,6 +34,7 @@ class Protocol:
     precision: str
     shape: Shape = "keep"
     kernel: Kernel = "bilinear"
+    scales: tuple[float, ...] = (1.0,)
 
     def input(self) -> str:
         """How images reach the network, in words."""
@@ -41,6 +43,9 @@ class Protocol:
             box = f"{self.resize[0]}x{self.resize[1]}"
             fitted = {"keep": "fitted into {}", "stretch": "stretched to {}", "pad": "fitted into {} and padded"}
             size = fitted[self.shape].format(box) + ("" if self.kernel == "bilinear" else f" ({self.kernel})")
+        if self.scales != (1.0,):
+            size += " times " + ", ".join(f"{factor:g}" for factor in self.scales)
+            size += " (their mean)" if len(self.scales) > 1 else ""
         how = "whole"
         if self.how == "slide":
             how = f"window {self.window[1]}x{self.window[0]} every {self.stride[1]}x{self.stride[0]}"
@@ -61,9 +66,9 @@ class Protocol:
 
     @classmethod
     def from_json(cls, table: dict[str, Any]) -> Protocol:
-        """TypeError for a field that is missing, other than shape and kernel."""
+        """TypeError for a field that is missing, other than shape, kernel and scales."""
         known = {field.name: table[field.name] for field in fields(cls) if field.name in table}
-        for key in ("resize", "window", "stride"):
+        for key in ("resize", "window", "stride", "scales"):
             if known.get(key) is not None:
                 known[key] = tuple(known[key])
         return cls(**known)
