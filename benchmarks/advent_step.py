@@ -12,22 +12,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from functools import partial
-from pathlib import Path
 from statistics import median
 
-import cv2
 import torch
 from torch import Tensor, nn
 
-from segda.data import streets
-from segda.data.augment import Augment
-from segda.data.datasets import open_data
-from segda.data.labels import space_named
-from segda.data.stream import Pairs
+from parts import SPACE, cell, loading
 from segda.hardware import autocast, environment, peak_memory
 from segda.methods import METHODS
 from segda.methods.method import Method
@@ -38,7 +31,6 @@ from segda.training.loop import settings_of
 from segda.training.optim import optimisers
 
 SOURCE, TARGET = (720, 1280), (512, 1024)
-SPACE = space_named("cityscapes-19")
 WAYS = {
     "authors' way: float32, channels first": (torch.float32, False),
     "ours: float32, channels last": (torch.float32, True),
@@ -78,7 +70,7 @@ class Way:
             with autocast(torch.device("cpu"), self.precision):
                 terms = next(events)
             middle = time.perf_counter()
-            torch.stack(list(terms.values())).sum().backward()
+            torch.stack([term for term in terms.values() if term.requires_grad]).sum().backward()
             end = time.perf_counter()
             del terms
             if part == "discriminators":
@@ -106,39 +98,6 @@ def noise(seed: int) -> Batch:
     return Batch(Scene(source, label), Scene(target))
 
 
-def loading(count: int = 4) -> list[float]:
-    """Seconds to read, decode and resize one source and one target image in one process."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        for index in range(count):
-            drawn = streets.draw(0, index, "day", (256, 512))
-            names = {
-                root / f"gta5/images/{index + 1:05d}.png": (drawn.image, (1914, 1052), cv2.INTER_CUBIC),
-                root / f"gta5/labels/{index + 1:05d}.png": (drawn.label + 7, (1914, 1052), cv2.INTER_NEAREST),
-                root / f"cityscapes/leftImg8bit/train/a/a_{index:06d}_000019_leftImg8bit.png": (
-                    drawn.image, (2048, 1024), cv2.INTER_CUBIC,
-                ),
-            }  # fmt: skip
-            for path, (pixels, size, kernel) in names.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), cv2.resize(pixels, size, interpolation=kernel))
-        recipe = load_recipe("advent_gta5_cityscapes").data
-        pairs = Pairs(
-            open_data("gta5:train", root, SPACE), open_data("cityscapes:train", root, SPACE), 0,
-            Augment(**dict(recipe.source_augment)), Augment(**dict(recipe.target_augment)),
-        )  # fmt: skip
-        seconds = []
-        for index in range(2 * count):
-            begin = time.perf_counter()
-            pairs[index]
-            seconds.append(time.perf_counter() - begin)
-    return seconds
-
-
-def cell(seconds: list[float]) -> str:
-    return f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-
-
 def main(steps: int, encoder: str) -> None:
     # First: a process begins with the peak of the one that started it.
     memory = [
@@ -164,7 +123,8 @@ def main(steps: int, encoder: str) -> None:
     base = median(totals[next(iter(WAYS))])
     print(f"| times as fast | {' | '.join(f'{base / median(totals[name]):.2f}' for name in WAYS)} |")
     print(f"| peak memory, GiB | {' | '.join(memory)} |")
-    print(f"| loading, one process | {' | '.join([cell(loading())] + ['the same'] * (len(WAYS) - 1))} |")
+    recipe = load_recipe("advent_gta5_cityscapes")
+    print(f"| loading, one process | {' | '.join([cell(loading(recipe))] + ['the same'] * (len(WAYS) - 1))} |")
     facts = environment(torch.device("cpu"), torch.bfloat16)
     print(
         f"\nAdvEnt, DeepLab-v2 {encoder}, source 1280x720, target 1024x512, batch 1, {steps} steps; {facts['threads']} "

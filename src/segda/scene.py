@@ -30,24 +30,31 @@ class Scene:
     label: train ids, IGNORE where unknown; None for a target scene, whose ground truth is never read in training.
     weight: how much each pixel counts in a loss; None means one.
     names: one short name an image (its file), for messages.
+    classes: the values that each image's label holds, ascending; None if nobody has looked. `to` looks, before the
+    label leaves the host, since a step that asked the device for them would wait for all it has to do.
     """
 
     image: Tensor
     label: Tensor | None = None
     weight: Tensor | None = None
     names: tuple[str, ...] = ()
+    classes: tuple[tuple[int, ...], ...] | None = None
 
     def to(self, device: torch.device | str) -> Scene:
         """The scene on `device` in the types that networks and methods work with; uint8 images become [0, 1]."""
+        classes = self.classes
+        if classes is None and self.label is not None and self.label.device.type == "cpu":
+            classes = present(self.label)
         image = self.image.to(device, non_blocking=True)
         if image.dtype == torch.uint8:
             image = image.float().div_(255)
         label = None if self.label is None else self.label.to(device, non_blocking=True).long()
         weight = None if self.weight is None else self.weight.to(device, non_blocking=True).float()
-        return Scene(image, label, weight, self.names)
+        return Scene(image, label, weight, self.names, classes)
 
     def replace(self, **changes) -> Scene:
-        return replace(self, **changes)
+        """A copy with changes. A new label's classes are unknown unless they come with it."""
+        return replace(self, **({"classes": None} if "label" in changes else {}) | changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,11 @@ def stack(scenes: Sequence[Scene]) -> Scene:
         together([scene.weight for scene in scenes]),
         tuple(name for scene in scenes for name in scene.names),
     )
+
+
+def present(label: Tensor) -> tuple[tuple[int, ...], ...]:
+    """(B, H, W) labels -> the values that each of them holds, IGNORE too, ascending. Waits for a label on a device."""
+    return tuple(tuple(torch.bincount(one.flatten()).nonzero().flatten().tolist()) for one in label)
 
 
 def crop(pixels: Tensor | None, box: Box | None) -> Tensor | None:

@@ -6,7 +6,7 @@ SepASPP, the paper's own, looks at it with convolutions of several dilations at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -136,16 +136,75 @@ class DilatedDepthwise(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels, bias=bias)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        (step, _), (batch, channels, height, width) = self.dilation, pixels.shape
-        rows, columns = -(-height // step), -(-width // step)
-        grid = F.pad(pixels.permute(0, 2, 3, 1), (0, 0, 0, columns * step - width, 0, rows * step - height))
-        grid = grid.reshape(batch, rows, step, columns, step, channels).permute(0, 2, 4, 1, 3, 5)
-        grid = grid.flatten(0, 2).permute(0, 3, 1, 2)  # (B step step, c, rows, columns), channels-last
-        grid = F.conv2d(grid, self.weight, self.bias, padding=1, groups=channels)
-        grid = grid.permute(0, 2, 3, 1).unflatten(0, (batch, step, step)).permute(0, 3, 1, 4, 2, 5)
-        grid = grid.reshape(batch, rows * step, columns * step, channels)
-        # Dense again: batch norm is slow on the view.
-        return grid[:, :height, :width].contiguous().permute(0, 3, 1, 2)
+        step = self.dilation[0]
+        grid = Apart.apply(pixels.permute(0, 2, 3, 1), step).permute(0, 3, 1, 2)
+        grid = F.conv2d(grid, self.weight, self.bias, padding=1, groups=self.in_channels)
+        return Together.apply(grid.permute(0, 2, 3, 1), step, pixels.shape[-2:]).permute(0, 3, 1, 2)
+
+
+class Apart(torch.autograd.Function):
+    """Every step-th row and column as an image of its own: (B, H, W, c) -> (B step step, rows, columns, c).
+
+    rows = ceil(H / step), columns = ceil(W / step); zeros where the image has ended. It and `Together`, its inverse,
+    are each other's gradient. Written out, since padding, permuting and slicing move the maps twice as often.
+    """
+
+    @staticmethod
+    def forward(ctx, pixels: Tensor, step: int) -> Tensor:
+        ctx.step, ctx.size = step, pixels.shape[1:3]
+        return taken_apart(pixels, step)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return put_together(gradient, ctx.step, ctx.size), None
+
+
+class Together(torch.autograd.Function):
+    """What `Apart` took apart: (B step step, rows, columns, c) -> (B, H, W, c), size (H, W); the rest is left out."""
+
+    @staticmethod
+    def forward(ctx, grid: Tensor, step: int, size: Sequence[int]) -> Tensor:
+        ctx.step = step
+        return put_together(grid, step, size)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return taken_apart(gradient, ctx.step), None, None
+
+
+def taken_apart(pixels: Tensor, step: int) -> Tensor:
+    batch, height, width, channels = pixels.shape
+    grid = pixels.new_zeros(batch, step, step, -(-height // step), -(-width // step), channels)
+    for whole, part in matching(pixels, grid, step):
+        part.copy_(whole)
+    return grid.flatten(0, 2)
+
+
+def put_together(grid: Tensor, step: int, size: Sequence[int]) -> Tensor:
+    grid = grid.unflatten(0, (-1, step, step))
+    pixels = grid.new_empty(len(grid), *size, grid.shape[-1])
+    for whole, part in matching(pixels, grid, step):
+        whole.copy_(part)
+    return pixels
+
+
+def matching(pixels: Tensor, grid: Tensor, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Views (B, i, j, rows, columns, c) of the same cells in both: of the whole squares of step x step pixels, and of
+    those that the right and the lower border cut."""
+    for i, y, rows in spans(pixels.shape[1], step):
+        for j, x, columns in spans(pixels.shape[2], step):
+            squares = pixels[:, y * step : y * step + rows * i, x * step : x * step + columns * j]
+            squares = squares.unflatten(2, (columns, j)).unflatten(1, (rows, i))
+            yield squares.permute(0, 2, 4, 1, 3, 5), grid[:, :i, :j, y : y + rows, x : x + columns]
+
+
+def spans(side: int, step: int) -> Iterator[tuple[int, int, int]]:
+    """Pixels of a square's side, the first square, the number of squares: the whole ones, then a last that is cut."""
+    whole, rest = divmod(side, step)
+    if whole:
+        yield step, 0, whole
+    if rest:
+        yield rest, whole, 1
 
 
 def embedded(embed: nn.ModuleList, levels: Sequence[Tensor]) -> list[Tensor]:

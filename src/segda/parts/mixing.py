@@ -9,27 +9,28 @@ import torch
 from torch import Tensor
 
 from segda.errors import RecipeError
-from segda.scene import Scene
+from segda.scene import IGNORE, Scene, present
 
 ClassesOf = Literal["batch", "image"]
 
 
-def paste_mask(label: Tensor, rng: np.random.Generator, classes_of: ClassesOf) -> Tensor:
-    """(B, H, W) labels -> (B, H, W) bool: True where the pixel's class was chosen, drawn anew for each image.
+def paste_mask(source: Scene, rng: np.random.Generator, classes_of: ClassesOf) -> Tensor:
+    """A labelled scene -> (B, H, W) bool: True where the pixel's class was chosen, drawn anew for each image.
 
     Of the n classes present, ceil(n / 2) are chosen without replacement; IGNORE counts as a class. classes_of="batch"
     lists the classes of the whole batch, so that an image may lack a chosen one (kept by the authors knowingly,
     lhoyer/DAFormer#19); "image" lists those of the image itself, as DACS means.
     """
-    masks = []
-    for one in label:
-        present = torch.bincount((label if classes_of == "batch" else one).flatten(), minlength=256)
-        classes = present.nonzero().flatten()
+    assert source.label is not None
+    each = source.classes or present(source.label)
+    if classes_of == "batch":
+        each = (sorted(set().union(*each)),) * len(each)
+    table = torch.zeros(len(each), IGNORE + 1, dtype=torch.bool)
+    for row, classes in zip(table, each, strict=True):
         chosen = rng.choice(len(classes), (len(classes) + 1) // 2, replace=False)
-        table = torch.zeros(len(present), dtype=torch.bool)
-        table[classes.cpu()[torch.from_numpy(np.sort(chosen))]] = True
-        masks.append(table.to(label.device)[one])
-    return torch.stack(masks)
+        row[torch.tensor(classes)[chosen]] = True
+    table = table.to(source.label.device, non_blocking=True)
+    return torch.stack([row[one] for row, one in zip(table, source.label, strict=True)])
 
 
 def class_mix(source: Scene, pseudo: Scene, rng: np.random.Generator, *, classes_of: ClassesOf) -> Scene:
@@ -45,7 +46,7 @@ def class_mix(source: Scene, pseudo: Scene, rng: np.random.Generator, *, classes
             f"data.source_augment gives {one}, data.target_augment {other}, but classes are pasted from one into the "
             "other; give both the same crop (height, width)"
         )
-    mask = paste_mask(source.label, rng, classes_of)
+    mask = paste_mask(source, rng, classes_of)
     ones = torch.ones_like(source.label, dtype=torch.float32)
     weights = [ones if scene.weight is None else scene.weight for scene in (source, pseudo)]
     return Scene(
