@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from conftest import FRAMES
-from layouts import LAYOUTS, NOISE, refused, save, write_row
+from layouts import LAYOUTS, NOISE, SIZE, refused, save, write_row, written_as
 from segda.data import datasets
 from segda.data.datasets import DATASETS, DataSet, default_root, open_data
 from segda.data.labels import LABELLINGS, SPACES, space_named
@@ -27,11 +27,11 @@ def test_every_row_finds_its_files_and_their_labels(tmp_path, name, template, la
         shutil.rmtree(tmp_path)
         written = write_row(tmp_path / folder, name, template, labelling)
         for split in row.splits:
-            every = [stem for (of, _), scenes in written.items() if of == split for stem in scenes]
-            assert open_data(f"{name}:{split}", tmp_path).names == tuple(sorted(every))
+            every = {stem for (of, _), scenes in written.items() if of == split for stem in scenes}
+            assert sorted(open_data(f"{name}:{split}", tmp_path).names) == sorted(every)
         for (split, condition), scenes in written.items():
             data = open_data(f"{name}:{split}" + (f":{condition}" if condition else ""), tmp_path)
-            assert data.names == tuple(sorted(scenes)) and len(data) == 2
+            assert sorted(data.names) == sorted(scenes) and len(data) == len(scenes)
             data.check_pairs()
 
 
@@ -54,6 +54,25 @@ def test_every_row_reads_back_what_was_written(tmp_path, name, template, labelli
             counts = [sum(line.count(c) for line in theirs) for c in (*range(len(classes)), 255)]
             assert data.label_census(i).tolist() == counts
             assert data.read(i).label is None
+
+
+@pytest.mark.parametrize(("name", "template", "labelling"), LAYOUTS)
+def test_every_row_refuses_an_id_that_its_labelling_does_not_name_and_an_image_without_label(
+    tmp_path, name, template, labelling
+):
+    write_row(tmp_path, name, template, labelling)
+    data = open_data(f"{name}:{DATASETS[name].splits[0]}", tmp_path)
+    path, decoder = data.label_path(0), DATASETS[name].decoders.get(template, "ids")
+    if not decoder.startswith(("colours", "polygons")):  # an id of those has a name always
+        path.write_bytes(written_as(decoder, np.full(SIZE, 200, np.uint8)))
+        assert f"has id 200 (54 pixels), which labelling {labelling!r} does not name" in refused(data, path)
+    missing = sum(data.label_path(i) == path for i in range(len(data)))  # several images may share it
+    path.unlink()
+    with pytest.raises(DataError) as caught:
+        data.check_pairs()
+    message = str(caught.value)
+    assert f"{missing} of {len(data)} images have no label, first {data.image_path(0)} (looked for " in message
+    assert not data.labelled(0) and all(data.labelled(i) for i in range(missing, len(data)))
 
 
 def test_the_drawn_row_reads_too(monkeypatch):

@@ -35,7 +35,7 @@ SIZE = (64, 128)
 def test_drawn_files_are_read_back_by_the_readers_of_cityscapes(tmp_path, condition, row, image):
     out = tmp_path / "cityscapes"
     written = draw_files(f"streets:val:{condition}", 2, out, SIZE)
-    assert len(written) == 8 and all(path.is_file() for path in written)
+    assert len(written) == 12 and all(path.is_file() for path in written)
     assert out / image in written
     data = open_data(row, tmp_path)
     assert len(data) == 2

@@ -11,13 +11,15 @@ import torch
 from conftest import small_recipe
 from layouts import LAYOUTS, save, write_row
 from segda.commands.check_data import check_data
+from segda.commands.evaluate import open_labelled
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
 from segda.data import datasets, streets
+from segda.data.augment import Augment
 from segda.data.datasets import DataSet, data_sets, open_data, own_space
 from segda.data.labels import SPACES
 from segda.data.pseudo_labels import PseudoLabels
-from segda.data.stream import class_statistics
+from segda.data.stream import SOURCE, TARGET, Pairs, RareClass, class_probabilities, class_statistics
 from segda.errors import DataError, RecipeError
 
 FOGGY, RAINY = "cityscapes-foggy:train", "cityscapes-rain:train"
@@ -61,7 +63,7 @@ def test_a_union_may_have_one_stem_twice_and_its_names_tell_them_apart(tmp_path)
         write_row(tmp_path / name, name, *template_of(name))
     both = open_data("gta5:train+synthia:train", tmp_path, SPACES["cityscapes-19"])
     assert both.names == (
-        "gta5-train_scene_0", "gta5-train_scene_1", "synthia-train_scene_0", "synthia-train_scene_1",
+        "gta5-train_00001", "gta5-train_00002", "synthia-train_scene_0", "synthia-train_scene_1",
     )  # fmt: skip
     assert both.read(3).names == ("synthia-train_scene_1",)
 
@@ -110,6 +112,88 @@ def test_the_statistics_of_a_union_are_its_parts_and_are_kept(camvid, tmp_path, 
     save(both.label_path(5), np.zeros((48, 64), np.uint8))
     counts = class_statistics(both, tmp_path / "cache")
     assert counts[5, 0] == 48 * 64 and (counts[:5] == theirs[:5]).all()
+
+
+WEIGHTED = "camvid:train:day*3+camvid:val"
+
+
+def pairs_of(source, target, rare=None, statistics=None) -> Pairs:
+    look = Augment(resize=None, crop=(8, 8), max_class_share=None, flip=0.5)
+    return Pairs(source, target, 5, look, look, rare, statistics)
+
+
+def test_a_part_is_drawn_as_often_as_its_weight_says_whatever_its_size(camvid):
+    # 4 images by 3, 2 images by 1: three quarters of the draws are of the first four.
+    both, plain = open_data(WEIGHTED, camvid), open_data(DAYS, camvid)
+    assert both.shares == (0.75, 0.25) and both.names == plain.names and plain.shares is None
+    assert both.image_weights().tolist() == [3 / 16] * 4 + [1 / 8] * 2
+    pairs = pairs_of(both, both)
+    draws = [pairs._next(both, SOURCE, n) for n in range(4000)]
+    share = np.bincount(draws, minlength=6) / 4000
+    assert abs(share[:4].sum() - 0.75) < 0.03  # four standard deviations of 4000 draws
+    assert np.abs(share - both.image_weights()).max() < 0.03
+    assert draws == [pairs_of(both, both)._next(both, SOURCE, n) for n in range(4000)]
+    assert draws != [pairs._next(both, TARGET, n) for n in range(4000)]
+
+
+def test_equal_weights_are_not_the_same_as_none(camvid):
+    equal = open_data("camvid:train:day*1+camvid:val*1", camvid)
+    assert equal.shares == (0.5, 0.5) and open_data(DAYS, camvid).shares is None
+    draws = [pairs_of(equal, equal)._next(equal, TARGET, n) for n in range(2000)]
+    assert abs(np.mean(np.array(draws) >= 4) - 0.5) < 0.05
+
+
+def test_draws_without_weights_are_those_of_before(camvid):
+    data = open_data(DAYS, camvid)
+    pairs = pairs_of(data, data)
+    for epoch in range(3):
+        draws = [pairs._next(data, SOURCE, 6 * epoch + k) for k in range(6)]
+        assert draws == np.random.default_rng((5, SOURCE, epoch, 6)).permutation(6).tolist()
+
+
+def test_rare_classes_are_drawn_from_parts_by_their_weights(camvid):
+    rare = RareClass(temperature=0.1, min_pixels=1, crop_ratio=0, retries=0)
+    both = open_data("camvid:train:day*9+camvid:val", camvid)
+    counts = class_statistics(both, None)
+    pairs = pairs_of(both, both, rare, counts)
+    picks = np.array([pairs.pick(np.random.default_rng(n)) for n in range(3000)])
+    for wanted in np.unique(picks[:, 0]):
+        enough = counts[:, wanted] > 1
+        theirs = np.where(enough, both.image_weights(), 0)
+        ours = np.bincount(picks[picks[:, 0] == wanted, 1], minlength=6)
+        spread = np.sqrt(ours.sum())  # four standard deviations at most, since p (1 - p) <= 1/4
+        assert np.abs(ours - ours.sum() * theirs / theirs.sum()).max() < 2 * spread
+        assert not ours[~enough].any()
+    weighted = sum(w * c for w, c in zip(both.image_weights(), counts[:, :-1], strict=True))
+    assert np.allclose(pairs.probability, class_probabilities(weighted, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("camvid:val*2", "a weight has no effect on a data set alone; leave out the *"),
+        ("camvid:val*0+camvid:test", "'0' is no weight; write a number above 0 behind the *"),
+        ("camvid:val*-1+camvid:test", "'-1' is no weight"),
+        ("camvid:val*nan+camvid:test", "'nan' is no weight"),
+        ("camvid:val*inf+camvid:test", "'inf' is no weight"),
+        ("camvid:val*two+camvid:test", "'two' is no weight"),
+        ("camvid:val*+camvid:test", "'' is no weight"),
+        ("2*camvid:val+camvid:test", "'camvid:val' is no weight"),
+    ],
+)
+def test_a_weight_that_is_none_is_refused(camvid, spec, message):
+    with pytest.raises(RecipeError) as caught:
+        open_data(spec, camvid)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_weights_are_for_training_alone(camvid, tmp_path):
+    with pytest.raises(RecipeError, match=r"weights say how often images are drawn in training; leave them out here"):
+        open_labelled(WEIGHTED, camvid, SPACES["camvid-11"])
+    train(small_recipe(camvid).override(f"data.source={WEIGHTED}", "steps=1", "evaluate.data=[]"), tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"weights say how often images are drawn in training; leave them out here"):
+        pseudo_label([tmp_path / "run"], WEIGHTED, {"name": "fixed", "level": 0.1}, tmp_path / "out", root=camvid)
+    assert data_sets(WEIGHTED) == {"camvid"} and own_space(WEIGHTED).name == "camvid-11"
 
 
 def test_the_marks_of_a_union_tell_its_parts_apart(camvid):

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from segda.parsing import visible
+
 
 class Device(StrEnum):
     auto = "auto"
@@ -88,8 +90,8 @@ def show(renderable) -> None:
 
 
 def say(line: str) -> None:
-    """Prints a line at once."""
-    print(line, flush=True)
+    """Prints a line, or several, at once."""
+    print("\n".join(map(visible, line.split("\n"))), flush=True)
 
 
 def track():

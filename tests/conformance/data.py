@@ -118,7 +118,7 @@ def test_class_probabilities_equal_the_authors(rare):
 class Recorded:
     """A source with the recorded statistics. Image i is a line of which a class fills the first 3000 pixels."""
 
-    spec, space = "recorded:train", SPACES["cityscapes-19"]
+    spec, space, shares = "recorded:train", SPACES["cityscapes-19"], None
 
     def __init__(self, files: list[str]):
         self.names = tuple(files)

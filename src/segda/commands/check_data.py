@@ -5,7 +5,6 @@ Every file is read; faults are collected, not stopped at. A data set without any
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -21,11 +20,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from segda.data.datasets import DataSet, open_data
-from segda.data.labellings import LABELLINGS
+from segda.data.datasets import DataSet, file_name, open_data
 from segda.data.labels import UNKNOWN, Space
 from segda.errors import DataError
 from segda.files import whole
+from segda.parsing import read_json
 from segda.progress import Track, quietly
 
 LISTED = 20
@@ -40,6 +39,7 @@ class DataReport:
     sizes: (width, height) -> images.
     census: (C + 1,) pixels of each class over all readable labels, the ignored ones last.
     seen: (C + 1,) images with the class.
+    notes: what the public data set holds besides, and where it comes from; no faults.
     """
 
     spec: str
@@ -51,6 +51,7 @@ class DataReport:
     census: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     faults: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     sheet: Path | None = None
 
     @property
@@ -89,7 +90,10 @@ def check_data(
             _add(report, "images without label", f"{data.image_path(i)} (looked for {data.label_path(i)})")
     for path in data.labels_without_image():
         _add(report, "labels without image", str(path))
+    at = 0
     for part in data.parts:
+        report.notes += _notes(part, sum(labelled[at : at + len(part)]))
+        at += len(part)
         for line in _other_names(part):
             _add(report, "ids of another meaning", line)
     sound = []
@@ -111,7 +115,7 @@ def check_data(
             for future in futures:
                 future.cancel()
     if out is not None and sound:
-        report.sheet = out / f"{spec.replace(':', '-')}.png"
+        report.sheet = out / f"{file_name(spec)}.png"
         chosen = [sound[k] for k in np.linspace(0, len(sound) - 1, min(SHEET_IMAGES, len(sound))).astype(int)]
         picture = contact_sheet(data, chosen, [labelled[i] for i in chosen], report)
         with whole(report.sheet) as partial:
@@ -128,13 +132,25 @@ def _other_names(data: DataSet) -> list[str]:
     if path is None:
         return []
     try:
-        theirs = [entry["readable"] for entry in json.loads(path.read_text(encoding="utf-8"))["labels"]]
+        theirs = [entry["readable"] for entry in read_json(path)["labels"]]
         theirs = [name.lower() for name in theirs]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{path} is no list of names ({type(error).__name__}: {error})"]
-    ours = [name.lower() for name in LABELLINGS[data.row.labels[0][1]].values()]
+    ours = [name.lower() for name in data.row.names(data.row.labels[0][1]).values()]
     pairs = enumerate(zip_longest(theirs, ours, fillvalue="nothing"))
     return [f"{path}: id {id} is {name}, here {known}" for id, (name, known) in pairs if name != known]
+
+
+def _notes(data: DataSet, labels: int) -> list[str]:
+    """How many images the public data set has, and which archive is missing where labels are."""
+    notes = []
+    wanted = data.split if data.condition is None else f"{data.split}:{data.condition}"
+    if (known := data.row.counts.get(wanted)) is not None:
+        there = "as many as here" if known == len(data) else f"here are {len(data)}"
+        notes.append(f"{data.spec}: {known} images in the public data set, {there}")
+    if labels < len(data) and data.row.labels:
+        notes.append(f"{data.spec}: labels of {labels} of {len(data)} images; for more, {data.labels_from()}")
+    return notes
 
 
 def _add(report: DataReport, kind: str, line: str) -> None:
@@ -183,6 +199,8 @@ def render(report: DataReport) -> Group:
     more = f" and {len(report.sizes) - 4} more sizes" if len(report.sizes) > 4 else ""
     head = Text(f"{report.spec}  {report.where}\n{report.images} images, {report.labels} labels\n")
     head.append(f"sizes: {sizes or 'none readable'}{more}")
+    for note in report.notes:
+        head.append(f"\n{note}")
     parts: list[Text | Table] = [head]
     if report.census.sum():
         table = Table(box=None, pad_edge=False)
@@ -192,7 +210,7 @@ def render(report: DataReport) -> Group:
         rows = zip((*report.classes, "ignored"), report.census, report.seen, strict=True)
         for name, pixels, images in rows:
             share = f"{100 * pixels / report.census.sum():.2f} %" if pixels else "-"
-            table.add_row(name, share, f"{pixels}", f"{images}")
+            table.add_row(Text(name), share, f"{pixels}", f"{images}")
         parts.append(table)
     for kind, lines in report.faults.items():
         parts.append(Text(f"{len(lines)} {kind}:", style="bold red"))

@@ -5,10 +5,13 @@ leftImg8bit_foggy/SPLIT/drawnburg/..._leftImg8bit_foggy_beta_0.01.png
 leftImg8bit_rain/SPLIT/drawnburg/..._leftImg8bit_rain_alpha_0.02_beta_0.01_dropsize_0.005_pattern_1.png
 gtFine/SPLIT/drawnburg/..._gtFine_labelIds.png, ..._gtFine_labelTrainIds.png
 depth/SPLIT/drawnburg/..._depth_cm.png            16 bit, centimetres, 65535 for all that is farther than 655 m
+disparity/SPLIT/drawnburg/..._disparity.png       the same as Cityscapes has it (data/stereo.py), the sky at infinity
+camera/SPLIT/drawnburg/..._camera.json
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -18,8 +21,10 @@ from PIL import Image
 from segda.data import streets
 from segda.data.datasets import parse
 from segda.data.labels import LABELLINGS, space_named
+from segda.data.stereo import Camera, stored_disparity
+from segda.drawing.pinhole import SKY_DEPTH
 from segda.errors import RecipeError, RunError
-from segda.files import cannot_write, whole
+from segda.files import cannot_write, whole, write_text
 from segda.progress import Track, quietly
 
 CITY = "drawnburg"
@@ -60,25 +65,42 @@ def draw_files(
                 except OSError as error:
                     raise cannot_write(path, error) from error
             written.append(path)
+        camera = out / "camera" / split / CITY / f"{_stem(index)}_camera.json"
+        write_text(camera, json.dumps(_camera_file(drawn.camera), indent=2))
+        written.append(camera)
     return written
 
 
 def _files(out: Path, split: str, condition: str, index: int, drawn: streets.Drawn) -> list[tuple[Path, Image.Image]]:
-    """Every file of one scene with its pixels."""
-    stem = f"{CITY}_000000_{index:06d}"
+    """Every picture of one scene with its pixels."""
+    stem = _stem(index)
     folder, suffix = "leftImg8bit", "leftImg8bit"
     if condition in streets.FOG:
         folder, suffix = "leftImg8bit_foggy", f"leftImg8bit_foggy_beta_{streets.FOG[condition]:g}"
     elif condition == "rain":
         pattern = index % RAIN_PATTERNS + 1
         folder, suffix = "leftImg8bit_rain", f"leftImg8bit_rain_{RAIN_STRENGTH}_pattern_{pattern}"
+    measured = stored_disparity(np.where(drawn.depth < SKY_DEPTH, drawn.depth, np.inf), drawn.camera)
     centimetres = np.clip(np.rint(drawn.depth * 100), 0, 65535).astype(np.uint16)
     return [
         (out / folder / split / CITY / f"{stem}_{suffix}.png", Image.fromarray(drawn.image)),
         (out / "gtFine" / split / CITY / f"{stem}_gtFine_labelIds.png", Image.fromarray(label_ids(drawn.label))),
         (out / "gtFine" / split / CITY / f"{stem}_gtFine_labelTrainIds.png", Image.fromarray(drawn.label)),
         (out / "depth" / split / CITY / f"{stem}_depth_cm.png", Image.fromarray(centimetres)),
+        (out / "disparity" / split / CITY / f"{stem}_disparity.png", Image.fromarray(measured)),
     ]
+
+
+def _stem(index: int) -> str:
+    return f"{CITY}_000000_{index:06d}"
+
+
+def _camera_file(camera: Camera) -> dict[str, dict[str, float]]:
+    """The content of a camera file, without the parts that say how the camera stands in its car."""
+    return {
+        "extrinsic": {"baseline": camera.baseline},
+        "intrinsic": {"fx": camera.fx, "fy": camera.fx, "u0": camera.u0, "v0": camera.v0},
+    }
 
 
 def label_ids(label: np.ndarray) -> np.ndarray:

@@ -299,8 +299,10 @@ def open_labelled(spec: str, root: Path, space: Space) -> DataSet:
     wrong.
     """
     dataset = open_data(spec, root, space)
+    if dataset.shares is not None:
+        raise RecipeError(f"{spec}: weights say how often images are drawn in training; leave them out here")
     for part in dataset.parts:
-        named = {name for _, labelling in part.row.labels for name in space.classes_in(labelling)}
+        named = part.row.classes_in(space)
         lacking = [name for name in space.classes if name not in named]
         if lacking:
             raise RecipeError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
@@ -32,6 +33,7 @@ from segda.evaluation.protocol import Weights
 from segda.evaluation.sheet import Labelled, contact_sheet
 from segda.files import cannot_write, whole, write_text
 from segda.hardware import DeviceName, PrecisionName, pick_device, pick_precision
+from segda.parsing import read_json, yaml_values
 from segda.parts.rules import RULES
 from segda.progress import Track, quietly
 from segda.recipe import build, check
@@ -109,9 +111,9 @@ def rule_spec(rule: str | Mapping[str, Any], changes: Sequence[str] = ()) -> dic
         if not key or not equals:
             raise RecipeError(f"--set {change!r}: write KEY=VALUE, for example floor=0.2")
         try:
-            spec[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {key}: {text!r} is not a YAML value: {' '.join(str(error).split())}") from error
+            spec[key] = yaml_values(text)
+        except ValueError as error:
+            raise RecipeError(f"--set {key}: {text!r:.80} is not a YAML value: {error}") from error
     return check(RULES, spec, "rule", ())
 
 
@@ -170,9 +172,10 @@ def image_sizes(dataset: DataSet) -> list[tuple[int, int]]:
             sizes.append(STREETS_SIZE)
             continue
         try:
-            with open_file(dataset.image_path(i)) as file, Image.open(file) as picture:
+            large = warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
+            with large, open_file(dataset.image_path(i)) as file, Image.open(file, formats=["PNG", "JPEG"]) as picture:
                 sizes.append((picture.height, picture.width))
-        except OSError:
+        except (OSError, Image.DecompressionBombError, Image.DecompressionBombWarning):
             sizes.append(tuple(dataset.read(i).image.shape[1:]))  # says what is wrong with the file
     return sizes
 
@@ -196,7 +199,10 @@ def prepare(job: Job, overwrite: bool, say: Say) -> None:
     if not finished and not folder.exists() and out.exists() and any(out.iterdir()):
         raise RunError(f"{out} exists and is not a folder of pseudo-labels; choose another --out")
     if begun and not overwrite:
-        before = json.loads((folder / MARKS).read_text(encoding="utf-8"))
+        try:
+            before = dict(read_json(folder / MARKS))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{folder / MARKS} cannot be read ({error}); use --overwrite to begin anew") from error
         changed = [key for key in marks if before.get(key) != marks[key]]
         if changed:
             raise RunError(

@@ -1,8 +1,9 @@
 """Data sets: one reader for all rows of DATASETS.
 
 A data set is written `name:split[:condition]`, for example `camvid:train:day`, and looked for in `<root>/<folder>`,
-where the folder is one of its row's usual names (data/rows.py); the root itself may be that folder. Several are joined
-by `+`: `cityscapes-foggy:train+cityscapes-rain:train`.
+where the folder is one of its row's usual names (data/rows/); the root itself may be that folder. Zip archives that
+lie in it are read in place. Several are joined by `+`: `cityscapes-foggy:train+cityscapes-rain:train`; see
+data/specs.py.
 
 Label files are only opened by `DataSet.read(i, label=True)` and the censuses: a target's ground truth stays unseen.
 """
@@ -11,26 +12,48 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import cv2
 import numpy as np
 import torch
 
-from segda.data.images import read_ids, read_image
-from segda.data.labels import UNKNOWN, Space, space_named
+from segda.data.archives import is_file, state
+from segda.data.folders import FOLDER, folder_root
+from segda.data.images import Decoder, read_ids, read_image
+from segda.data.labels import UNKNOWN, Space
+from segda.data.lists import listed
+from segda.data.mistaken import refuse_train_ids, unknown_ids
 from segda.data.rows import DATASETS, Row
-from segda.errors import DataError, RecipeError, nearest
+from segda.data.specs import conditions_of, data_sets, file_name, own_space, parse, parts_of, row_of
+from segda.data.trees import FIELD, Tree, fields, pattern
+from segda.errors import DataError, RecipeError
+from segda.parsing import visible
 from segda.scene import IGNORE, Scene
 
 if TYPE_CHECKING:
     from segda.data.unions import Union
+
+__all__ = [
+    "DATASETS",
+    "FIELD",
+    "DataSet",
+    "Row",
+    "Space",
+    "conditions_of",
+    "data_sets",
+    "default_root",
+    "file_name",
+    "open_data",
+    "own_space",
+    "parse",
+]
+"""With what other modules need of specs.py, rows/ and trees.py to talk about data sets."""
 
 STREETS_SIZE = (256, 512)
 STREETS_KEPT = 1100
@@ -44,46 +67,6 @@ def default_root() -> Path:
     return Path(os.environ.get("SEGDA_DATA") or "data")
 
 
-def conditions_of(name: str) -> tuple[str, ...]:
-    """The conditions that a data set can be asked for."""
-    if not DATASETS[name].drawn:
-        return tuple(DATASETS[name].conditions)
-    from segda.data import streets
-
-    return tuple(streets.CONDITIONS)
-
-
-def parse(spec: str) -> tuple[str, str, str | None]:
-    """`name:split[:condition]` -> its parts; RecipeError with the nearest name for one that is unknown."""
-    name, *rest = spec.split(":")
-    if name not in DATASETS:
-        raise RecipeError(f"{spec!r}: unknown data set {name!r}{nearest(name, DATASETS)}")
-    if len(rest) not in (1, 2):
-        raise RecipeError(f"{spec!r}: a data set is written name:split[:condition], for example '{name}:train'")
-    if rest[0] not in DATASETS[name].splits:
-        raise RecipeError(f"{spec!r}: {name} has no split {rest[0]!r}{nearest(rest[0], DATASETS[name].splits)}")
-    if len(rest) == 1:
-        return name, rest[0], None
-    if rest[1] not in conditions_of(name):
-        raise RecipeError(f"{spec!r}: {name} has no condition {rest[1]!r}{nearest(rest[1], conditions_of(name))}")
-    return name, rest[0], rest[1]
-
-
-def data_sets(spec: str) -> set[str]:
-    """The names of the data sets in a spec."""
-    return {part.split(":")[0] for part in spec.split("+")}
-
-
-def own_space(spec: str) -> Space:
-    """The label space of a data set; RecipeError for several whose own spaces differ."""
-    spaces = {DATASETS[parse(part)[0]].space for part in spec.split("+")}
-    if len(spaces) > 1:
-        raise RecipeError(
-            f"{spec}: its parts have the label spaces {', '.join(sorted(spaces))}; choose with data.space"
-        )
-    return space_named(spaces.pop())
-
-
 def open_data(spec: str, root: Path | None = None, space: Space | None = None) -> DataSet | Union:
     """The data set `name:split[:condition]` under `root`, its labels in `space` (default: the data set's own).
 
@@ -92,18 +75,22 @@ def open_data(spec: str, root: Path | None = None, space: Space | None = None) -
     """
     space = space or own_space(spec)
     root = default_root() if root is None else Path(root)
-    parts = [_open(part, root, space) for part in spec.split("+")]
+    told = parts_of(spec)
+    parts = [_open(part, root, space) for part, _ in told]
+    weights = [weight for _, weight in told]
     if len(parts) == 1:
+        if weights[0] is not None:
+            raise RecipeError(f"{spec}: a weight has no effect on a data set alone; leave out the *")
         return parts[0]
     from segda.data.unions import Union
 
-    return Union.of(spec, space, parts)
+    return Union.of(spec, space, parts, weights)
 
 
 def _open(spec: str, root: Path, space: Space) -> DataSet:
     name, split, condition = parse(spec)
-    row = DATASETS[name]
-    if not any(space.classes_in(labelling) for _, labelling in row.labels):
+    row = row_of(name, split)
+    if row.labels and not row.classes_in(space):
         raise RecipeError(f"{spec}: its labels have no class of the space {space.name}; use {row.space}")
     if row.drawn:
         from segda.data import streets
@@ -112,74 +99,98 @@ def _open(spec: str, root: Path, space: Space) -> DataSet:
         width = len(str(count - 1))
         condition = condition or "day"
         names = tuple(f"{split}_{condition}_{index:0{width}d}" for index in range(count))
-        return DataSet(spec, space, row, split, condition, Path(), names, ())
-    folder, row = _find(spec, row, split, root)
-    found = _matches(folder, row.image_files(split))
-    if condition is not None:
-        if condition not in row.conditions:
-            raise DataError(
-                f"{spec}: the images in {folder} lie without the folders that tell their condition; put them as they "
-                f"are in the archives, or leave {condition!r} out"
-            )
-        found = [path for path in found if _is_of(path, condition, row, split)]
-        if not found:
-            raise DataError(f"{spec}: no image in {folder} is of the condition {condition!r}; {_way_out(row)}")
-    names = tuple(Path(path).stem for path in found)
+        return DataSet(spec, space, row, split, condition, Tree(Path()), names, ())
+    if name.startswith(FOLDER):
+        tree = Tree(folder_root(name.removeprefix(FOLDER)))
+        if not (found := tree.matches(row.images)):
+            looked_for = " or ".join(str(tree.folder / pattern(image)) for image in row.images)
+            raise DataError(f"{spec}: no images match {looked_for}; correct splits.{split} in the YAML file")
+    else:
+        tree, row, found = _find(spec, row, split, root)
+    for wanted in (*((split,) if split in row.lists else ()), *(condition.split(",") if condition else ())):
+        found = _held(spec, wanted, found, tree, row, split)
+    names = tuple(_name(path, row, split) for path in found)
+    for name, path in zip(names, found, strict=True):
+        check_shown(name, f"{spec}: {path}")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{spec}: two images in {folder} are called {twice!r}; remove one of them")
-    return DataSet(spec, space, row, split, condition, folder, names, tuple(found))
+        raise DataError(f"{spec}: two images in {tree.folder} are called {twice!r}; remove one of them")
+    return DataSet(spec, space, row, split, condition, tree, names, tuple(found))
 
 
-def _way_out(row: Row) -> str:
-    return f"get the data from {row.page} and see docs/DATA.md"
+def check_shown(name: str, where: str) -> None:
+    """DataError for an image's name with a line's end, a terminal's command or the like: it will stand in tables, pages
+    and the names of files.
+    """
+    if not name.isprintable():
+        raise DataError(f"{visible(where)}: the name has characters that cannot be shown; rename the file")
 
 
-def _find(spec: str, row: Row, split: str, root: Path) -> tuple[Path, Row]:
-    """The folder of a data set, the first under its usual names that has images of the split, and the row as it lies
-    there.
+def _name(path: str, row: Row, split: str) -> str:
+    if not row.name_with:
+        return Path(path).stem
+    known = fields(path, row.image_files(split))
+    return "_".join((*(known[one] for one in row.name_with), Path(path).stem))
+
+
+def _way_out(row: Row, *names: str) -> str:
+    """Where to get what lies at a path; of all archives where none is said to hold it."""
+    archives = dict.fromkeys(name for path in names for name in row.archives_of(path))
+    what = " and ".join(archives or dict.fromkeys(one.name for one in row.archives)) or "the data"
+    return f"get {what} from {row.page} and see docs/DATA.md"
+
+
+def _find(spec: str, row: Row, split: str, root: Path) -> tuple[Tree, Row, list[str]]:
+    """The folder of a data set, the first under its usual names that has images of the split, the row as it lies there,
+    and the images.
     """
     usual = [root / folder for folder in row.folders]
     for folder in (*usual, root):
+        tree = Tree.of(folder, row.archives)
         for variant in row.variants():
-            if _matches(folder, variant.image_files(split)):
-                return folder, variant
+            if found := tree.matches(variant.image_files(split)):
+                return tree, variant, found
     there = next((folder for folder in usual if folder.is_dir()), None)
+    templates = [template for variant in row.variants() for template in variant.image_files(split)]
     if there is None:
         also = ", ".join(row.folders[1:])
-        raise DataError(f"{spec}: no folder {usual[0]} (nor {also} in {root}); {_way_out(row)}, or give another root")
-    templates = (template for variant in row.variants() for template in variant.image_files(split))
-    looked_for = " or ".join(str(there / _pattern(template)) for template in templates)
-    raise DataError(f"{spec}: no images match {looked_for}; {_way_out(row)}")
+        raise DataError(
+            f"{spec}: no folder {usual[0]} (nor {also} in {root}); {_way_out(row, *templates)}, or give another root"
+        )
+    looked_for = " or ".join(str(there / pattern(template)) for template in templates)
+    raise DataError(f"{spec}: no images match {looked_for}; {_way_out(row, *templates)}")
 
 
-FIELD = re.compile(r"\{(\w+)\}")
+def _held(spec: str, wanted: str, found: list[str], tree: Tree, row: Row, split: str) -> list[str]:
+    """Those of the images that a condition holds for, or that are in the list of a split. DataError if none is."""
+    templates = row.image_files(split)
+    if (told := row.lists.get(wanted)) is not None:
+        file = tree.path(row.of(split, told.file))
+        names = listed(file, told, row.page)
+        held = [path for path in found if fields(path, templates)[told.by] in names]
+        if not held:
+            raise DataError(f"{spec}: {file} names no image in {tree.folder}; {_way_out(row, *templates)}")
+        return held
+    if wanted not in row.conditions:
+        raise DataError(
+            f"{spec}: the images in {tree.folder} lie without the folders that tell their condition; put them as they "
+            f"are in the archives, or leave {wanted!r} out"
+        )
+    held = [path for path in found if _is_of(path, row.conditions[wanted], templates)]
+    if not held:
+        raise DataError(
+            f"{spec}: no image in {tree.folder} is of the condition {wanted!r}; {_way_out(row, *templates)}"
+        )
+    return held
 
 
-def _pattern(template: str) -> str:
-    """The glob pattern of a path template."""
-    return FIELD.sub("*", template)
-
-
-def _matches(folder: Path, templates: tuple[str, ...]) -> list[str]:
-    """Sorted paths, relative to the folder, that match any of the templates."""
-    paths = (path for template in templates for path in folder.glob(_pattern(template)))
-    return sorted(path.relative_to(folder).as_posix() for path in paths)
-
-
-def _fields(path: str, templates: tuple[str, ...]) -> dict[str, str]:
-    """What the fields of the template that matches `path` stand for."""
-    for template in templates:
-        escaped = re.escape(template).replace(r"\*", "[^/]*")
-        match = re.fullmatch(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", escaped), path)
-        if match:
-            return match.groupdict()
-    raise AssertionError(f"{path} matches none of {templates}")
-
-
-def _is_of(path: str, condition: str, row: Row, split: str) -> bool:
-    told = _fields(path, row.image_files(split)).get("condition", Path(path).stem)
-    return any(fnmatchcase(told, pattern) for pattern in row.conditions[condition])
+def _is_of(path: str, patterns: tuple[str, ...], templates: tuple[str, ...]) -> bool:
+    known = fields(path, templates)
+    for one in patterns:
+        field, _, glob = one.rpartition("=")
+        if fnmatchcase(known[field] if field else known.get("condition", Path(path).stem), glob):
+            return True
+    return False
 
 
 @lru_cache(maxsize=STREETS_KEPT)
@@ -194,7 +205,7 @@ def _drawn(seed: int, index: int, condition: str, size: tuple[int, int]) -> tupl
 class DataSet:
     """The images of one split (and condition) and, where there are files, their labels in one space.
 
-    names: stems of the image files. images: their paths in `folder`, in the same order; empty when drawn.
+    names: stems of the image files. images: their paths in the tree, in the same order; empty when drawn.
     """
 
     spec: str
@@ -202,12 +213,19 @@ class DataSet:
     row: Row
     split: str
     condition: str | None
-    folder: Path
+    tree: Tree
     names: tuple[str, ...]
     images: tuple[str, ...]
+    shares: ClassVar[None] = None
+    """All images are drawn alike, see Union."""
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files and archives are."""
+        return self.tree.folder
 
     @property
     def parts(self) -> tuple[DataSet, ...]:
@@ -220,37 +238,49 @@ class DataSet:
 
     def image_path(self, i: int) -> Path:
         assert not self.row.drawn
-        return self.folder / self.images[i]
+        return self.tree.path(self.images[i])
 
-    def _label_file(self, i: int) -> tuple[Path, str, str]:
-        """Label file of image i, labelling of its ids, decoder; the first by rule if none of them exists."""
-        fields = _fields(self.images[i], self.row.image_files(self.split))
-        choices = [
-            (self.folder / template.format(**fields), labelling, decoder)
-            for template, labelling, decoder in self.row.label_files(self.split)
-        ]
-        return next((choice for choice in choices if choice[0].is_file()), choices[0])
+    def _label_file(self, i: int) -> tuple[str, str, str | Decoder]:
+        """Label file of image i in the tree, labelling of its ids, decoder; the first by rule if none exists."""
+        if not self.row.labels:
+            raise DataError(f"{self.spec}: no labels are told for this split; name them in the YAML file")
+        known = fields(self.images[i], self._templates[0])
+        first = None
+        for template, labelling, decoder in self._templates[1]:
+            choice = template.format(**known), labelling, decoder
+            if is_file(self.tree.path(choice[0])):
+                return choice
+            first = first or choice
+        return first
+
+    @cached_property
+    def _templates(self) -> tuple[tuple[str, ...], tuple[tuple[str, str, str | Decoder], ...]]:
+        """Those of its images, and of its labels with what they are."""
+        return self.row.image_files(self.split), self.row.label_files(self.split)
+
+    def label_name(self, i: int) -> str:
+        """Where the label of image i is, or would be, in the tree."""
+        return self._label_file(i)[0]
 
     def label_path(self, i: int) -> Path:
         """Where the label of image i is, or would be."""
-        return self._label_file(i)[0]
+        return self.tree.path(self.label_name(i))
 
     def labelled(self, i: int) -> bool:
-        return self.row.drawn or self.label_path(i).is_file()
+        return self.row.drawn or (bool(self.row.labels) and is_file(self.label_path(i)))
 
     def labels_without_image(self) -> list[Path]:
-        """Label files of this split, in whatever condition, whose image is missing."""
+        """Label files of this split, in whatever condition, whose image is missing; one for each image."""
         if self.row.drawn or self.row.shared_labels:
             return []
         images = self.row.image_files(self.split)
-        known = {tuple(_fields(path, images).values()) for path in _matches(self.folder, images)}
+        known = {tuple(fields(path, images).values()) for path in self.tree.matches(images)}
         labels = tuple(template for template, _, _ in self.row.label_files(self.split))
-        return [
-            self.folder / path
-            for path in _matches(self.folder, labels)
-            if tuple(_fields(path, labels).values()) not in known
-            and not any(fnmatchcase(path, pattern) for pattern in self.row.no_labels)
-        ]
+        spare: dict[tuple[str, ...], str] = {}
+        for path in self.tree.matches(labels):
+            if not any(fnmatchcase(path, pattern) for pattern in self.row.no_labels):
+                spare.setdefault(tuple(fields(path, labels).values()), path)
+        return [self.tree.path(path) for whose, path in spare.items() if whose not in known]
 
     def check_pairs(self) -> None:
         """DataError unless each image has its label and each label its image. Opens no file."""
@@ -258,13 +288,23 @@ class DataSet:
             first, label = self.image_path(missing[0]), self.label_path(missing[0])
             raise DataError(
                 f"{self.spec}: {len(missing)} of {len(self)} images have no label, first {first} "
-                f"(looked for {label}); restore the label files or remove these images"
+                f"(looked for {label}); {self._way_to_labels(len(missing))}"
             )
         if spare := self.labels_without_image():
             raise DataError(
                 f"{self.spec}: {len(spare)} label files have no image, first {spare[0]}; restore the images "
                 "or remove these labels"
             )
+
+    def labels_from(self) -> str:
+        """The way to get labels: the archives that hold them, and their page."""
+        return _way_out(self.row, *(template for template, _, _ in self.row.label_files(self.split)))
+
+    def _way_to_labels(self, missing: int) -> str:
+        """The way out where all labels are missing, or some."""
+        if missing == len(self) and self.row.archives:
+            return self.labels_from()
+        return "restore the label files or remove these images"
 
     def read(self, i: int, label: bool = False) -> Scene:
         """Scene i: image (3, H, W) uint8 and, only if asked for, label (H, W) uint8 train ids.
@@ -294,9 +334,17 @@ class DataSet:
         That is train ids, IGNORE, or UNKNOWN for an id that the labelling does not name.
         """
         if self.row.drawn:
-            return self._draw(i)[1], _table(self.space.name, self.row.labels[0][1])
-        path, labelling, decoder = self._label_file(i)
-        return read_ids(path, decoder), _table(self.space.name, labelling)
+            return self._draw(i)[1], self.tables[self.row.labels[0][1]]
+        name, labelling, decoder = self._label_file(i)
+        path = self.tree.path(name)
+        ids = read_ids(path, decoder)
+        refuse_train_ids(self.spec, path, labelling, ids)
+        return ids, self.tables[labelling]
+
+    @cached_property
+    def tables(self) -> dict[str, np.ndarray]:
+        """Labelling -> (256,) uint8 of what its ids mean in this space."""
+        return {labelling: self.space.lookup(labelling, self.row.names(labelling)) for _, labelling in self.row.labels}
 
     def label_census(self, i: int) -> np.ndarray:
         """(C + 1,) int64 pixels of each class in the label of image i, the ignored ones last."""
@@ -322,11 +370,14 @@ class DataSet:
             code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
             yield f"{self.spec} {self.condition} {streets.SPLITS[self.split]} {STREETS_SIZE} {code}"
             return
-        tables = {labelling: self.space.lookup(labelling).tobytes().hex() for _, labelling in self.row.labels}
+        tables = {
+            labelling: self.space.lookup(labelling, self.row.names(labelling)).tobytes().hex()
+            for _, labelling in self.row.labels
+        }
         for i in range(len(self)):
-            path, labelling, _ = self._label_file(i)
-            state = path.stat()
-            yield f"{path.relative_to(self.folder)} {state.st_size} {state.st_mtime_ns} {labelling} {tables[labelling]}"
+            name, labelling, _ = self._label_file(i)
+            size, mark = state(self.tree.path(name))
+            yield f"{name} {size} {mark} {labelling} {tables[labelling]}"
 
     def _draw(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         from segda.data import streets
@@ -335,15 +386,7 @@ class DataSet:
 
     def _refuse(self, i: int, counts: np.ndarray, table: np.ndarray) -> NoReturn:
         """DataError for a label with ids that its labelling does not name."""
-        unknown = np.flatnonzero((table == UNKNOWN) & (counts > 0))
-        ids = ", ".join(f"{id} ({counts[id]} pixels)" for id in unknown[:4]) + (", ..." if len(unknown) > 4 else "")
-        path, labelling = (self.names[i], self.row.labels[0][1]) if self.row.drawn else self._label_file(i)[:2]
-        raise DataError(
-            f"{self.spec}: {path} has id {ids}, which labelling {labelling!r} does not name; use the data set's "
-            "official id files, or name the id in data/labellings.py"
-        )
-
-
-@lru_cache
-def _table(space: str, labelling: str) -> np.ndarray:
-    return space_named(space).lookup(labelling)
+        if self.row.drawn:
+            raise unknown_ids(self.spec, self.names[i], self.row.labels[0][1], counts, table)
+        name, labelling, _ = self._label_file(i)
+        raise unknown_ids(self.spec, self.tree.path(name), labelling, counts, table)

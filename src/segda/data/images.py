@@ -5,7 +5,8 @@ the header is read first (a few bytes, no decoding), so that all of it is said b
 
 An image is an 8-bit RGB PNG or JPEG, or an RGBA PNG that is opaque everywhere; pixels are taken as stored, without
 turning them by the camera's orientation tag, since labels are not turned either. A label is an 8-bit greyscale PNG, or
-a palette PNG whose indices are the ids, or what another of the DECODERS reads.
+a palette PNG whose indices are the ids, or what another of the DECODERS reads. Files may be in zip archives
+(data/archives.py).
 """
 
 from __future__ import annotations
@@ -23,12 +24,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from segda.data.archives import read_bytes
+from segda.data.labellings import CAMVID_COLOURS, LABELLINGS
+from segda.data.polygons import Polygons
 from segda.errors import DataError
 
 MEGAPIXELS = 80
 """Larger pictures are refused: a few kilobytes of PNG can unpack to any size."""
 
 PNG_KINDS = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+PNG_FAULTS = {b"IHDR": "a second header", b"acTL": "several pictures (an animation)"}
+SPARE = 1 << 16
+"""Bytes that the data of a PNG may be longer than twice its pixels: it unpacks to a thousand times as much."""
+
+SCANS = 64
+"""A progressive JPEG of more is refused: each goes over all pixels, and can be a few bytes. Usual ones have 10."""
+
 JPEG_KINDS = {1: "greyscale JPEG", 3: "RGB", 4: "CMYK"}
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the markers that carry the frame's size
 JPEG_BARE = frozenset(range(0xD0, 0xD9)) | {0x01}  # the markers without a length
@@ -36,18 +48,21 @@ JPEG_BARE = frozenset(range(0xD0, 0xD9)) | {0x01}  # the markers without a lengt
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: its size, bits per channel, kind of pixels, whether its end is there."""
+    """What a file says of itself: its size, bits per channel, kind of pixels, whether its end is there, and why it is
+    not to be decoded though it is whole.
+    """
 
     height: int
     width: int
     bits: int
     kind: str
     whole: bool
+    fault: str = ""
 
 
 def header(content: bytes) -> Header | None:
     """The header of a PNG or JPEG; None for anything else."""
-    if content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) >= 33:
+    if content.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR") and len(content) >= 33:
         return _png_header(content)
     if content.startswith(b"\xff\xd8"):
         return _jpeg_header(content)
@@ -56,14 +71,18 @@ def header(content: bytes) -> Header | None:
 
 def _png_header(content: bytes) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", content, 16)
-    at, whole = 8, False
+    at, whole, fault, packed = 33, False, "", 0
     while at + 12 <= len(content):  # length, name, ..., checksum
         length, name = struct.unpack_from(">I4s", content, at)
         at += 12 + length
+        packed += length * (name == b"IDAT")
+        fault = PNG_FAULTS.get(name, fault)
         if name == b"IEND":
             whole = True
             break
-    return Header(height, width, bits, PNG_KINDS.get(colour, f"colour type {colour}"), whole)
+    if packed > 2 * height * (1 + width * bits * PNG_CHANNELS.get(colour, 1) // 8) + SPARE:
+        fault = "more data than its pixels need"
+    return Header(height, width, bits, PNG_KINDS.get(colour, f"colour type {colour}"), whole, fault)
 
 
 def _jpeg_header(content: bytes) -> Header | None:
@@ -76,7 +95,9 @@ def _jpeg_header(content: bytes) -> Header | None:
             at += 2
         elif marker == 0xDA:  # the pixels begin; inside them FF is never followed by D9, except at their end
             whole = content.rfind(b"\xff\xd9", at) >= 0
-            return None if frame is None else Header(*frame, whole)
+            scans = content.count(b"\xff\xda", at)
+            fault = f"{scans} scans, more than {SCANS}" if scans > SCANS else ""
+            return None if frame is None else Header(*frame, whole, fault)
         else:
             if marker in JPEG_SIZES and at + 10 <= len(content):
                 bits, height, width, channels = struct.unpack_from(">BHHB", content, at + 4)
@@ -88,7 +109,7 @@ def _jpeg_header(content: bytes) -> Header | None:
 def _open(path: Path) -> tuple[bytes, Header]:
     """The file's bytes and header; DataError if it is missing, empty, cut off, not a picture or too large."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; restore it from the data set's download") from None
     except OSError as error:
@@ -105,6 +126,8 @@ def _open(path: Path) -> tuple[bytes, Header]:
         raise DataError(f"{path}: {size} is more than {MEGAPIXELS} megapixels; cut the picture into tiles")
     if not head.height or not head.width:
         raise DataError(f"{path}: has no pixels ({head.width}x{head.height}); replace it")
+    if head.fault:
+        raise DataError(f"{path}: has {head.fault}; save the picture again, as one picture")
     return content, head
 
 
@@ -132,42 +155,100 @@ def _no_rgb(path: Path, head: Header) -> DataError:
     return DataError(f"{what}; save it as 8-bit RGB, without an alpha channel")
 
 
-def read_ids(path: Path, decoder: str = "ids") -> np.ndarray:
+def read_ids(path: Path, decoder: str | Decoder = "ids") -> np.ndarray:
     """(H, W) uint8 ids of a label file, by one of the DECODERS. DataError, naming the file, if it is another kind."""
-    content, head = _open(path)
-    return DECODERS[decoder](path, content, head)
+    return (DECODERS[decoder] if isinstance(decoder, str) else decoder)(path)
 
 
-def _plain_ids(path: Path, content: bytes, head: Header) -> np.ndarray:
+def _plain_ids(path: Path) -> np.ndarray:
     """Grey values of a greyscale PNG, indices of a palette PNG."""
+    content, head = _open(path)
     # Greyscale of 1, 2 or 4 bits is refused with the rest: Pillow would stretch its ids to 0..255. So is JPEG: it keeps
     # no id exactly.
     if head.kind != "palette" and (head.bits, head.kind) != (8, "greyscale"):
         what = f"{path}: {head.kind} with {head.bits} bits a channel, where a label is a PNG of ids, 8-bit greyscale"
         raise DataError(f"{what} or palette; use the data set's id files, not its colour pictures")
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        # The formats are named, since Pillow would try its many others on what is no whole PNG.
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             return np.array(picture, dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+    except (OSError, SyntaxError, ValueError, zlib.error, struct.error) as error:
         raise DataError(f"{path}: damaged, it cannot be decoded ({error}); copy or download it again") from None
 
 
-def _first_channel(path: Path, content: bytes, head: Header) -> np.ndarray:
+def _first_channel(path: Path) -> np.ndarray:
     """Red of a 16-bit RGB PNG, as in SYNTHIA, where green tells one object from the next."""
-    if (head.bits, head.kind) != (16, "RGB"):
-        what = f"{path}: {head.kind} with {head.bits} bits a channel, where ids are the first of three 16-bit channels"
-        raise DataError(f"{what}; use the data set's own label files")
-    bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if bgr is None:
-        raise DataError(f"{path}: damaged, it cannot be decoded; copy or download it again")
-    ids = bgr[..., 2]
+    ids = _as_stored(path, (16, "RGB"), "ids are the first of three 16-bit channels")[..., 2]
     if (highest := int(ids.max())) > 255:
         raise DataError(f"{path}: {highest} in its first channel is no id; use the data set's own label files")
     return ids.astype(np.uint8)
 
 
-DECODERS: dict[str, Callable[[Path, bytes, Header], np.ndarray]] = {
+def _red_channel(path: Path) -> np.ndarray:
+    """Red of an 8-bit RGB or RGBA PNG, as the simulator CARLA writes it, or a plain PNG of ids."""
+    _, head = _open(path)
+    if head.kind in ("greyscale", "palette"):
+        return _plain_ids(path)
+    return _as_stored(path, (8, "RGB"), "ids are the red of 8-bit RGB", (8, "RGBA"))[..., 2].copy()
+
+
+def _instances(path: Path) -> np.ndarray:
+    """Ids from Cityscapes' numbers of objects, 16 bits: 26003 is the third car, 7 is road."""
+    numbers = _as_stored(path, (16, "greyscale"), "numbers of objects are 16-bit greyscale")
+    ids = np.where(numbers < 1000, numbers, numbers // 1000)
+    if (highest := int(ids.max())) > 255:
+        raise DataError(f"{path}: {highest} is no id, nor the first digits of one; use the data set's own files")
+    return ids.astype(np.uint8)
+
+
+def _as_stored(path: Path, wanted: tuple[int, str], where: str, other: tuple[int, str] | None = None) -> np.ndarray:
+    """Pixels of a PNG of a kind (bits, name), (H, W) or (H, W, BGR or BGRA)."""
+    content, head = _open(path)
+    if (head.bits, head.kind) not in (wanted, other):
+        what = f"{path}: {head.kind} with {head.bits} bits a channel, where {where}"
+        raise DataError(f"{what}; use the data set's own label files")
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise DataError(f"{path}: damaged, it cannot be decoded; copy or download it again")
+    return pixels
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Decoder of labels that are RGB pictures: known is (colour, id) of each; IGNORE may be an id."""
+
+    known: tuple[tuple[tuple[int, int, int], int], ...]
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """(H, W) uint8 ids. DataError with the first colour that is none of them, and the nearest: a JPEG or a picture
+        that has been resized has colours in between.
+        """
+        rgb = read_image(path).numpy().astype(np.int32)
+        code = (rgb[0] << 16) | (rgb[1] << 8) | rgb[2]
+        codes = np.array([(r << 16) | (g << 8) | b for (r, g, b), _ in self.known])
+        order = codes.argsort()
+        at = np.minimum(np.searchsorted(codes[order], code), len(codes) - 1)
+        if (unknown := codes[order][at] != code).any():
+            first = rgb[:, unknown][:, 0]
+            pixels = f"{int(unknown.sum())} pixels of colours"
+            raise DataError(
+                f"{path} has {pixels} that no class has, first {tuple(first.tolist())}; use the data set's own label "
+                "files, never resized or saved as JPEG, or give the colour to a class"
+            )
+        return np.array([id for _, id in self.known], np.uint8)[order][at]
+
+
+Decoder = Callable[[Path], np.ndarray]
+
+DECODERS: dict[str, Decoder] = {
     "ids": _plain_ids,
     "first channel": _first_channel,
+    "red channel": _red_channel,
+    "instances": _instances,
+    "colours of CamVid": Colours(tuple((colour, id) for id, colour in enumerate(CAMVID_COLOURS.values()))),
+    "polygons of Cityscapes": Polygons(
+        (("unlabeled", 0), *((name, id) for id, name in LABELLINGS["cityscapes"].items())), 0, ("license plate",)
+    ),
+    "polygons of IDD": Polygons(tuple((name, id) for id, name in LABELLINGS["idd"].items()), 35),
 }
-"""How the ids of a label file are read; a row of data/rows.py names another than the first where it is needed."""
+"""How the ids of a label file are read; a row of data/rows names another than the first where it is needed."""

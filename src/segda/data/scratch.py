@@ -44,6 +44,7 @@ class Scratch:
         assert label.shape == score.shape == self.sizes[i] and (label.dtype, score.dtype) == (np.uint8, np.float32)
         partial = self.path(i).with_suffix(f".{os.getpid()}.partial")
         try:
+            partial.unlink(missing_ok=True)
             with partial.open("wb") as file:
                 file.write(np.ascontiguousarray(label))
                 file.write(np.ascontiguousarray(score))

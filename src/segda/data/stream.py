@@ -2,7 +2,8 @@
 
 So it is the same for any number of workers, and a resumed run goes on where it stopped by starting at its step.
 
-Uniform picks go through all images in a new order each epoch. Rare-class picks of the source (Hoyer et al., DAFormer,
+Uniform picks go through all images in a new order each epoch; in a union with weights, a part is drawn by them first,
+and goes through its own. Rare-class picks of the source (Hoyer et al., DAFormer,
 CVPR 2022, sec. 3.3) draw a class first, rare ones more often, then an image that has enough of it, then look for a crop
 that still has. Unlike the authors' code, an image is decoded once however many crops are tried, and a class that no
 image has enough of is left out (their code stops).
@@ -15,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
@@ -29,16 +31,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.utils.data import DataLoader, Dataset
 
 from segda.data.augment import IMAGENET_MEAN, Augment, augment, cut, draw_box, resize_label, scaled_size
-from segda.data.datasets import DataSet
+from segda.data.datasets import DataSet, file_name
 from segda.data.pseudo_labels import PseudoLabels
+from segda.data.unions import Union
 from segda.errors import DataError, RecipeError, SegdaError
 from segda.files import whole
+from segda.jobs import Jobs
 from segda.progress import Track, quietly
 from segda.scene import IGNORE, Batch, Scene, crop, stack
 
 log = logging.getLogger(__name__)
 
-SOURCE, TARGET, STEP = 0, 1, 2  # which stream of random numbers: default_rng((seed, stream, number))
+SOURCE, TARGET, STEP, PART = 0, 1, 2, 3  # which stream of random numbers: default_rng((seed, stream, number))
 
 
 class RareClass(BaseModel):
@@ -133,7 +137,8 @@ class Pairs(Dataset):
                 f"{self.source.spec}: no image has more than {least} pixels of any class; lower "
                 "data.rare_class.min_pixels or min_share"
             )
-        totals = statistics[:, :-1].sum(0)
+        self.weights = None if self.source.shares is None else self.source.image_weights()
+        totals = statistics[:, :-1].sum(0) if self.weights is None else self.weights @ statistics[:, :-1]
         self.probability = class_probabilities(totals, rare.temperature, enough.any(0))
         left_out = [name for name, images in zip(classes, self.images_of, strict=True) if not len(images)]
         if left_out:
@@ -174,12 +179,23 @@ class Pairs(Dataset):
     def pick(self, rng: np.random.Generator) -> tuple[int, int]:
         """A class by its probability, and one of the images that have enough of it."""
         wanted = int(rng.choice(len(self.probability), p=self.probability))
-        return wanted, int(rng.choice(self.images_of[wanted]))
+        images = self.images_of[wanted]
+        if self.weights is None:
+            return wanted, int(rng.choice(images))
+        return wanted, int(rng.choice(images, p=self.weights[images] / self.weights[images].sum()))
 
     def _next(self, data: DataSet, stream: int, n: int) -> int:
         """The image of draw n when all are used once an epoch, each epoch in an order of its own."""
+        if data.shares is not None:
+            return self._next_of_part(data, stream, n)
         epoch, place = divmod(n, len(data))
         return int(_order(self.seed, stream, epoch, len(data))[place])
+
+    def _next_of_part(self, data: Union, stream: int, n: int) -> int:
+        """The image of draw n when its part is drawn by the weights first."""
+        k = int(np.random.default_rng((self.seed, PART, stream, n)).choice(len(data.parts), p=data.shares))
+        # The part's own order at n, though other parts had most draws before: so a draw depends on its number alone.
+        return data.ends[k] - len(data.parts[k]) + self._next(data.parts[k], stream, n)
 
 
 class _Draws(Dataset):
@@ -211,6 +227,7 @@ def _collate(draws: Sequence[tuple[Scene, Scene] | SegdaError]) -> tuple[Scene, 
 
 
 def _start_worker(_: int) -> None:
+    os.setpgid(0, 0)  # a terminal's Ctrl-C is for the training alone, which asks for its last batch before it stops
     cv2.setNumThreads(0)  # one worker, one thread; its pool of threads does not survive a fork
 
 
@@ -235,28 +252,61 @@ def loader(pairs: Pairs, batch: int, start: int, stop: int, workers: int, seed: 
         yield Batch(*drawn, np.random.default_rng((seed, STEP, step)))
 
 
-def class_statistics(data: DataSet, cache: Path | None, track: Track = quietly) -> np.ndarray:
+def class_statistics(
+    data: DataSet, cache: Path | None, track: Track = quietly, workers: int | None = None
+) -> np.ndarray:
     """(N, C + 1) int64: pixels of each class, the ignored ones last, in the label of each image.
 
-    Counted by several threads, once: kept in a file of the folder `cache` (if there is one) and counted again when
-    label files, labelling or space have changed. DataError if an image lacks its label (or the reverse).
+    Counted by several processes, once: kept in a file of the folder `cache` (if there is one) and counted again when
+    label files, labelling or space have changed. An interrupted count goes on where it was. DataError if an image lacks
+    its label (or the reverse).
     """
     data.check_pairs()
     fingerprint = _fingerprint(data)
-    kept = None if cache is None else cache / f"{data.spec.replace(':', '-')}-{data.space.name}.npz"
-    if kept is not None and (counts := _counted(kept, fingerprint)) is not None:
+    kept = None if cache is None else cache / f"{file_name(data.spec)}-{data.space.name}.npz"
+    counts = None if kept is None else _counted(kept, fingerprint)
+    if counts is None:
+        counts = np.full((len(data), len(data.space.classes) + 1), NOT_COUNTED)
+    todo = np.flatnonzero(counts[:, 0] == NOT_COUNTED)
+    if not len(todo):
         return counts
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(data.label_census, i) for i in range(len(data))]
-        try:
-            counts = np.stack([future.result() for future in track(futures, f"classes of {data.spec}")])
-        finally:
-            for future in futures:  # after an error or Ctrl-C, what has not begun is not begun
-                future.cancel()
+    if any(part.row.drawn for part in data.parts):
+        workers = 0  # scenes that are drawn here are at hand when training asks for them
+    saved = time.monotonic()
+    jobs = Jobs(_Census(data, todo), len(todo), workers)
+    try:
+        for i, census in zip(todo, track(jobs, f"classes of {data.spec}"), strict=True):
+            counts[i] = census
+            if kept is not None and time.monotonic() - saved > SAVE_SECONDS:
+                _keep(kept, counts, fingerprint)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        if kept is not None:
+            _keep(kept, counts, fingerprint)
+        raise
     if kept is not None:
-        with whole(kept) as partial, partial.open("wb") as file:
-            np.savez(file, counts=counts, fingerprint=fingerprint)
+        _keep(kept, counts, fingerprint)
     return counts
+
+
+NOT_COUNTED = -1
+SAVE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class _Census:
+    """The census of the n-th label that is still to be counted."""
+
+    data: DataSet
+    todo: np.ndarray
+
+    def __call__(self, n: int) -> np.ndarray:
+        return self.data.label_census(int(self.todo[n]))
+
+
+def _keep(path: Path, counts: np.ndarray, fingerprint: str) -> None:
+    with whole(path) as partial, partial.open("wb") as file:
+        np.savez(file, counts=counts, fingerprint=fingerprint)
 
 
 def _fingerprint(data: DataSet) -> str:

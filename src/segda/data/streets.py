@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segda.data.stereo import Camera
 from segda.drawing import houses, people, roadside, vehicles, weather
 from segda.drawing.ground import FAR, GROUNDS, ground, texture
 from segda.drawing.pinhole import Canvas, Plane, View
@@ -35,16 +36,23 @@ SPLITS: dict[str, tuple[int, int]] = {"train": (1, 500), "val": (2, 100), "test"
 FOG: dict[str, float] = {"fog": 0.01, "fog-0.005": 0.005, "fog-0.01": 0.01, "fog-0.02": 0.02}
 """Condition -> beta per metre: fog is laid over the finished day image."""
 
+BASELINE = 0.22
+"""Metres between the two cameras that there might have been; about that of Cityscapes."""
+
 WEATHERS = {"day": weather.day, "rain": weather.rain, "night": weather.night, "snow": weather.snow}
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """image (H, W, 3) uint8 RGB, label (H, W) uint8 train ids of cityscapes-19, depth (H, W) float32 metres."""
+    """image (H, W, 3) uint8 RGB, label (H, W) uint8 train ids of cityscapes-19, depth (H, W) float32 metres.
+
+    camera: what the depth would be measured with, had it been by two cameras.
+    """
 
     image: np.ndarray
     label: np.ndarray
     depth: np.ndarray
+    camera: Camera
 
 
 def draw(seed: int, index: int, condition: str, size: tuple[int, int] = (256, 512)) -> Drawn:
@@ -59,7 +67,8 @@ def draw(seed: int, index: int, condition: str, size: tuple[int, int] = (256, 51
         image = weather.fog(weather.day(view, rng), view.depth, FOG[condition], weather.airlight(seed, index))
     else:
         image = WEATHERS[condition](view, rng)
-    return Drawn(image, view.label, view.depth)
+    camera = Camera(canvas.focal, canvas.centre - 0.5, canvas.horizon - 0.5, BASELINE)
+    return Drawn(image, view.label, view.depth, camera)
 
 
 def street(rng: np.random.Generator, size: tuple[int, int]) -> Canvas:

@@ -1,6 +1,7 @@
 """Several data sets as one source or target: `cityscapes-foggy:train+cityscapes-rain:train`.
 
-Each image is drawn as often as any other, so that a part weighs as much as it has images.
+Each image is drawn as often as any other, so that a part weighs as much as it has images. With weights
+(`a:train*2+b:train`) each part is drawn as often as its weight says, whatever its size.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from segda.data.datasets import DataSet
 from segda.data.labels import Space
+from segda.data.specs import file_name
 from segda.errors import RecipeError
 from segda.scene import Scene
 
@@ -25,6 +27,7 @@ class Union:
 
     names: those of the parts with their part before them, `cityscapes-foggy-train_STEM`, so that no two are the same.
     ends: the number of the first image that is no more of each part.
+    shares: how often each part is drawn, summing to 1; None: as its images are many.
     """
 
     spec: str
@@ -32,17 +35,27 @@ class Union:
     parts: tuple[DataSet, ...]
     names: tuple[str, ...]
     ends: tuple[int, ...]
+    shares: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, spec: str, space: Space, parts: Sequence[DataSet]) -> Union:
-        """RecipeError if an image is in two parts: it would be drawn and counted twice."""
+    def of(
+        cls, spec: str, space: Space, parts: Sequence[DataSet], weights: Sequence[float | None] | None = None
+    ) -> Union:
+        """weights: of each part; where any has one, those without have 1.
+
+        RecipeError if an image is in two parts: it would be drawn and counted twice.
+        """
         owner: dict[tuple[Path, str], DataSet] = {}
         for part in parts:
             for image in part.images or part.names:
                 if (other := owner.setdefault((part.folder, image), part)) is not part:
                     raise RecipeError(f"{spec}: {part.spec} has images of {other.spec}, first {image}; name each once")
-        names = tuple(f"{part.spec.replace(':', '-')}_{name}" for part in parts for name in part.names)
-        return cls(spec, space, tuple(parts), names, tuple(accumulate(map(len, parts))))
+        names = tuple(f"{file_name(part.spec)}_{name}" for part in parts for name in part.names)
+        shares = None
+        if weights is not None and any(weight is not None for weight in weights):
+            known = [1.0 if weight is None else weight for weight in weights]
+            shares = tuple(weight / sum(known) for weight in known)
+        return cls(spec, space, tuple(parts), names, tuple(accumulate(map(len, parts))), shares)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,6 +84,13 @@ class Union:
     def check_pairs(self) -> None:
         for part in self.parts:
             part.check_pairs()
+
+    def image_weights(self) -> np.ndarray:
+        """(N,) how often each image is drawn, summing to 1, where there are weights."""
+        assert self.shares is not None
+        return np.concatenate(
+            [np.full(len(part), share / len(part)) for part, share in zip(self.parts, self.shares, strict=True)]
+        )
 
     def read(self, i: int, label: bool = False) -> Scene:
         part, k = self.at(i)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from segda.data.fog import transmittance, veiled
 from segda.drawing.noise import grain, value_noise
 from segda.drawing.pinhole import CLASSES, SUBPIXEL, View
 
@@ -46,9 +47,8 @@ def fog(clear: np.ndarray, depth: np.ndarray, beta: float, air: np.ndarray) -> n
     clear J (H, W, 3) uint8, depth d (H, W) metres, beta per metre, air A (3,) -> (H, W, 3) uint8. At d = 0 nothing
     changes; visibility (t = 0.05) is 2.996 / beta. As in Foggy Cityscapes (Sakaridis et al., IJCV 2018, eq. 2).
     """
-    through = np.exp(-beta * depth)[..., None]
-    air = np.asarray(air, np.float32)
-    return np.rint((clear - air) * through + air).astype(np.uint8)
+    through = transmittance(depth, beta)[..., None]
+    return np.rint(veiled(clear, through, np.asarray(air, np.float32))).astype(np.uint8)
 
 
 def night(view: View, rng: np.random.Generator) -> np.ndarray:

@@ -22,7 +22,11 @@ from segda.data.specs import file_name
 from segda.errors import RunError
 from segda.evaluation.protocol import EnsembleProtocol, Protocol, protocol_from_json
 from segda.files import write_text
+from segda.parsing import read_json
 from segda.scene import IGNORE
+
+MOST = 1 << 50
+"""Pixels of a report's entry: the sum of all stays below 2^63."""
 
 
 class Confusion:
@@ -155,7 +159,12 @@ class Report:
     @classmethod
     def from_json(cls, table: dict[str, Any]) -> Report:
         names = tuple(table["classes"])
-        counts = np.array(table["counts"], np.int64)
+        if not all(isinstance(name, str) and name.isprintable() for name in names) or len(set(names)) < len(names):
+            raise ValueError("names of classes that cannot be shown, or that repeat")
+        rows = table["counts"]
+        if not all(type(pixels) is int and 0 <= pixels < MOST for row in rows for pixels in row):
+            raise ValueError("counts that are no numbers of pixels")
+        counts = np.array(rows, np.int64)
         if counts.shape != (len(names) + 1, len(names)):
             raise ValueError(f"counts of shape {counts.shape} for {len(names)} classes")
         # Older reports have no views.
@@ -165,7 +174,9 @@ class Report:
         }
         for name, classes in views.items():
             if not {each for one in classes for each in ((one,) if isinstance(one, str) else one)} <= set(names):
-                raise ValueError(f"view {name} of classes that are not in the report")
+                raise ValueError(f"view {name!r} of classes that are not in the report")
+            if not name.isprintable() or not classes or not all(classes):
+                raise ValueError(f"view {name!r} is empty, or has a name that cannot be shown")
         return cls(protocol_from_json(table["protocol"]), names, counts, views)
 
 
@@ -212,7 +223,7 @@ def read_reports(run: Path) -> list[Report]:
 def read_list(path: Path) -> list[Report]:
     """A file of reports; RunError when it is none."""
     try:
-        return [Report.from_json(table) for table in json.loads(path.read_text(encoding="utf-8"))]
+        return [Report.from_json(table) for table in read_json(path)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{path} is not a report of segda ({type(error).__name__}: {error}); delete it and run segda evaluate again"

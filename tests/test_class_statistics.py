@@ -1,0 +1,161 @@
+"""Pixels of each class: counted by several processes, kept between runs, counted again when something has changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segda import drawing
+from segda.data import datasets, stream, streets
+from segda.data.datasets import DataSet, open_data
+from segda.data.labels import SPACES
+from segda.data.stream import class_statistics
+from segda.errors import DataError
+from test_stream import corner, write_source
+
+# More processes than cores are slow, not wrong.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_source(tmp_path / "data", {"a": corner(10, 10), "b": corner(3, 7, "car")})
+
+
+def counted(monkeypatch) -> list[Path]:
+    """The label files that are opened from now on."""
+    opened = []
+    plain = datasets.read_ids
+    monkeypatch.setattr(datasets, "read_ids", lambda path, decoder: (opened.append(path), plain(path, decoder))[1])
+    return opened
+
+
+def test_pixels_of_each_class_are_counted_and_kept(source, tmp_path, monkeypatch):
+    opened = counted(monkeypatch)
+    road, pole, car = (source.space.classes.index(name) for name in ("road", "pole", "car"))
+    theirs = np.zeros((2, 12), np.int64)
+    theirs[0, [road, pole]] = 3100, 100
+    theirs[1, [road, car]] = 3179, 21
+    assert class_statistics(source, tmp_path / "kept").tolist() == theirs.tolist()
+    assert len(opened) == 2
+    assert class_statistics(source, tmp_path / "kept").tolist() == theirs.tolist()
+    assert len(opened) == 2, "counted again"
+    assert class_statistics(source, None).tolist() == theirs.tolist()
+    assert len(opened) == 4
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["camvid-train-camvid-11.npz"]
+
+
+def test_ignored_pixels_are_counted_last(tmp_path):
+    label = corner(10, 10)
+    label[0, :3], label[1, :4] = 11, 255
+    assert class_statistics(write_source(tmp_path, {"a": label}), None)[0, -1] == 7
+
+
+def test_a_label_that_changed_is_counted_again(source, tmp_path, monkeypatch):
+    before = class_statistics(source, tmp_path / "kept")
+    path = source.label_path(1)
+    size, opened = path.stat().st_size, counted(monkeypatch)
+    os.utime(path, ns=(10**18, 10**18))  # another time
+    assert class_statistics(source, tmp_path / "kept").tolist() == before.tolist()
+    assert len(opened) == 2
+    noise = np.random.default_rng(0).integers(0, 2, (40, 80)).astype(np.uint8)
+    Image.fromarray(noise).save(path)  # another size
+    os.utime(path, ns=(10**18, 10**18))
+    assert path.stat().st_size != size
+    assert class_statistics(source, tmp_path / "kept")[1, :2].tolist() == [(noise == 0).sum(), (noise == 1).sum()]
+
+
+def test_another_space_has_statistics_of_its_own(source, tmp_path):
+    class_statistics(source, tmp_path)
+    other = open_data(source.spec, tmp_path / "data", SPACES["cityscapes-19"])
+    ours = class_statistics(other, tmp_path)
+    assert ours.shape == (2, 20) and ours[1, 13] == 21 and ours[1, 0] == 3179
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", "cut"])
+def test_a_broken_file_of_statistics_is_said_and_made_again(source, tmp_path, caplog, content):
+    before = class_statistics(source, tmp_path)
+    (kept,) = tmp_path.glob("*.npz")
+    kept.write_bytes(kept.read_bytes()[:-30] if content == "cut" else content)
+    with caplog.at_level(logging.WARNING, "segda"):
+        assert class_statistics(source, tmp_path).tolist() == before.tolist()
+    assert "cannot be read" in caplog.text and "counted again" in caplog.text
+    caplog.clear()
+    assert class_statistics(source, tmp_path).tolist() == before.tolist()
+    assert not caplog.text
+
+
+def test_a_source_without_a_label_cannot_be_counted(source, tmp_path):
+    source.label_path(0).unlink()
+    with pytest.raises(DataError, match=r"^camvid:train: 1 of 2 images have no label"):
+        class_statistics(source, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_label_that_cannot_be_read_stops_the_count_and_leaves_nothing(source, tmp_path):
+    source.label_path(1).write_bytes(b"")
+    with pytest.raises(DataError, match="the file is empty"):
+        class_statistics(source, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def write_labels(root: Path, count: int) -> DataSet:
+    rng = np.random.default_rng(count)
+    return write_source(root, {f"i{i:02d}": rng.integers(0, 12, (16, 16)).astype(np.uint8) for i in range(count)})
+
+
+@pytest.mark.parametrize("workers", [None, 1, 2])
+def test_any_number_of_processes_counts_the_same(tmp_path, workers):
+    source = write_labels(tmp_path, 11)
+    theirs = [np.bincount(np.asarray(Image.open(source.label_path(i))).ravel(), minlength=12) for i in range(11)]
+    assert class_statistics(source, None, workers=workers).tolist() == np.array(theirs).tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("seconds", "end"), [(0.0, MemoryError), (30.0, KeyboardInterrupt)])
+def test_an_interrupted_count_goes_on_where_it_was(tmp_path, monkeypatch, workers, seconds, end):
+    source = write_labels(tmp_path, 11)
+    theirs = class_statistics(source, None)
+    monkeypatch.setattr(stream, "SAVE_SECONDS", seconds)
+
+    def interrupted(items, title, *, lines=True):
+        for number, item in enumerate(items):
+            if number == 7:
+                raise end
+            yield item
+
+    with pytest.raises(end):
+        class_statistics(source, tmp_path / "kept", interrupted, workers)
+    monkeypatch.setattr(stream, "SAVE_SECONDS", 30.0)
+    opened = counted(monkeypatch)
+    assert class_statistics(source, tmp_path / "kept").tolist() == theirs.tolist()
+    assert [path.stem for path in opened] == [f"i{i:02d}" for i in range(7, 11)]
+    assert class_statistics(source, tmp_path / "kept").tolist() == theirs.tolist()
+    assert len(opened) == 4, "counted again"
+
+
+def test_drawn_scenes_are_counted_again_when_their_drawing_changes(monkeypatch, tmp_path):
+    monkeypatch.setitem(streets.SPLITS, "val", (streets.SPLITS["val"][0], 2))
+    monkeypatch.setattr(datasets, "STREETS_SIZE", (32, 64))
+    data = open_data("streets:val")
+    statistics = class_statistics(data, tmp_path)
+    assert statistics.sum(1).tolist() == [32 * 64] * 2
+    monkeypatch.setattr(DataSet, "label_census", lambda self, i: pytest.fail("counted again"))
+    assert class_statistics(data, tmp_path).tolist() == statistics.tolist()
+    copy = Path(shutil.copytree(drawing.__path__[0], tmp_path / "drawing"))
+    monkeypatch.setattr(drawing, "__path__", [str(copy)])
+    assert class_statistics(data, tmp_path).tolist() == statistics.tolist()
+    for marker, changed in enumerate((copy / "vehicles.py", tmp_path / "streets.py")):
+        monkeypatch.setattr(DataSet, "label_census", lambda self, i, marker=marker: np.full(20, marker))
+        if changed.name == "streets.py":
+            changed.write_text(Path(streets.__file__).read_text())
+            monkeypatch.setattr(streets, "__file__", str(changed))
+        changed.write_text(changed.read_text() + "\n# other wheels\n")
+        assert class_statistics(data, tmp_path).tolist() == [[marker] * 20] * 2
