@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from segda.commands.evaluate import open_labelled
-from segda.evaluation.inference import label_of
+from segda.evaluation.inference import labels, views
 from segda.evaluation.pictures import coloured, shrunk
 from segda.hardware import autocast, pick_device, pick_precision
 from segda.run import data_root, load_network, load_recipe_of, space_of
@@ -37,15 +37,17 @@ def main(out: Path, count: int, runs: list[Path]) -> None:
     cells = figure.subplots(count, len(titles), squeeze=False)
     for row, index in zip(cells, np.linspace(0, len(dataset) - 1, count).round().astype(int), strict=True):
         scene = dataset.read(int(index), label=True)
-        labels = [scene.label] + [
-            label_of(network, scene.image, recipe.evaluate, device, autocast(device, precision)).cpu()
+        size = tuple(scene.image.shape[1:])
+        seen = [
+            views(network, scene.image, recipe.evaluate, device, autocast(device, precision))
             for network in networks.values()
         ]
-        pictures = [scene.image.permute(1, 2, 0).numpy()] + [coloured(label.numpy(), space) for label in labels]
+        maps = [scene.label] + [labels(each, size).cpu() for each in seen]
+        pictures = [scene.image.permute(1, 2, 0).numpy()] + [coloured(label.numpy(), space) for label in maps]
         for cell, picture in zip(row, pictures, strict=True):
             cell.imshow(shrunk(picture, WIDTH, flat=cell is not row[0]), interpolation="nearest")
             cell.set_axis_off()
-        for cell, label in zip(row[2:], labels[1:], strict=True):
+        for cell, label in zip(row[2:], maps[1:], strict=True):
             asked = scene.label < len(space.classes)
             right = (label[asked].to(torch.uint8) == scene.label[asked]).float().mean()
             cell.set_title(f"{right:.0%} of pixels right", fontsize=9)

@@ -19,7 +19,7 @@ RENDERED: dict[str, Row] = {
         folders=("gta5", "GTA5", "gta", "gtav"),
         images=("images/{key}.png",),
         labels=(("labels/{key}.png", "gta5"),),
-        archives=(Archive("[01][0-9]_images.zip", "images/"), Archive("[01][0-9]_labels.zip", "labels/")),
+        archives=(Archive("*_images.zip", "images/"), Archive("*_labels.zip", "labels/")),
         lists={
             f"official-{split}": Listed("split.mat", "numbers in MATLAB's file", f"{split}Ids")
             for split in ("train", "val", "test")
