@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from layouts import save
 from segda import drawing
 from segda.data import datasets, stream, streets
 from segda.data.datasets import DataSet, open_data
@@ -69,6 +70,21 @@ def test_a_label_that_changed_is_counted_again(source, tmp_path, monkeypatch):
     os.utime(path, ns=(10**18, 10**18))
     assert path.stat().st_size != size
     assert class_statistics(source, tmp_path / "kept")[1, :2].tolist() == [(noise == 0).sum(), (noise == 1).sum()]
+
+
+def test_colours_that_change_their_class_are_counted_again(tmp_path):
+    save(tmp_path / "images" / "a.png", np.zeros((1, 3, 3), np.uint8))
+    save(tmp_path / "masks" / "a.png", np.array([[[9, 0, 0], [9, 0, 0], [0, 9, 0]]], np.uint8))
+
+    def count(first: str, second: str) -> list[list[int]]:
+        (tmp_path / "mine.yaml").write_text(
+            "splits: {train: {images: images, labels: masks}}\nlabels_are: colours\n"
+            f"classes: {{field: {{colour: {first}}}, track: {{colour: {second}}}}}\n"
+        )
+        return class_statistics(open_data(f"folder:{tmp_path / 'mine.yaml'}:train"), tmp_path / "cache").tolist()
+
+    assert count("[9, 0, 0]", "[0, 9, 0]") == [[2, 1, 0]]
+    assert count("[0, 9, 0]", "[9, 0, 0]") == [[1, 2, 0]]
 
 
 def test_another_space_has_statistics_of_its_own(source, tmp_path):

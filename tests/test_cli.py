@@ -43,7 +43,7 @@ def refused(capsys, *arguments: object) -> str:
 
 COMMANDS = (
     "train", "evaluate", "pseudo-label", "predict", "compare", "sweep",
-    "report", "draw", "list", "check-data", "convert",
+    "report", "draw", "list", "check-data", "convert", "prepare", "make-fog", "make-rain",
 )  # fmt: skip
 
 
@@ -162,6 +162,12 @@ MISTAKES = [
     (["check-data", "camvid:train", "--root", "/no/data"], "/no/data"),
     (["draw", "streets:train:fogg", "--out", "x"], "did you mean 'fog'?"),
     (["draw", "streets:train:fog", "--out", "x", "--size", "big"], "HEIGHTxWIDTH"),
+    (["prepare", "gta6"], "did you mean 'gta5'?"),
+    (["prepare", "gta5", "--cache", "--out", "x"], "give one of them"),
+    (["make-fog", "/no/data", "--beta", "0.01", "--out", "x"], "/no/data: no images match"),
+    (["make-fog", "/no/data", "--beta", "-1", "--out", "x"], "--beta -1"),
+    (["make-fog", "/no/data", "--out", "x"], "Missing option '--beta'"),
+    (["make-rain", "/no/data", "--alpha", "0.1", "--out", "x"], "no such strength"),
     (["list", "metods"], "'metods' is not one of"),
 ]
 

@@ -77,6 +77,42 @@ def test_the_file_in_the_documentation_is_read(harbour, tmp_path):
     assert open_data(f"{harbour}:val").label_census(0).tolist() == [1, 2, 5]
 
 
+@pytest.mark.parametrize("begin", ["{folder}/", "./", ""])
+def test_paths_begin_at_the_file_or_at_the_root_of_the_disk(harbour, tmp_path, begin):
+    begin = begin.format(folder=tmp_path / "my data")
+    splits = {
+        "train": {"images": f"{begin}photos/train/", "labels": f"{begin}masks/train"},
+        "val": {"images": begin + "photos/val/{key}.jpeg", "labels": begin + "masks/val/{key}_mask.png"},
+    }
+    (tmp_path / "my data/harbour.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load(HARBOUR) | {"splits": splits}, sort_keys=False)
+    )
+    for split, names in (("train", ("a", "b")), ("val", ("d",))):
+        data = open_data(f"{harbour}:{split}")
+        assert data.names == names and data.read(0, label=True).label.tolist() == LABEL
+        data.check_pairs()
+    data.label_path(0).with_name("e_mask.png").write_bytes(b"")
+    assert [path.name for path in data.labels_without_image()] == ["e_mask.png"]
+
+
+def test_images_may_lie_beside_the_file(harbour, tmp_path):
+    (tmp_path / "my data/harbour.yaml").write_text("splits: {train: {images: ''}}\nclasses: {a: {id: 0}}\n")
+    save(tmp_path / "my data/a.png", np.zeros((2, 4, 3), np.uint8))
+    assert open_data(f"{harbour}:train").image_path(0).resolve() == tmp_path / "my data/a.png"
+
+
+def test_two_files_of_one_name_have_spaces_of_their_own(harbour, tmp_path):
+    other = tmp_path / "other" / "harbour.yaml"
+    other.parent.mkdir()
+    both = f"{harbour}:train+folder:{other}:train"
+    told = yaml.safe_load(HARBOUR) | {"root": "../my data"}
+    other.write_text(yaml.safe_dump(told, sort_keys=False))
+    assert own_space(both).classes == ("water", "ship", "quay")
+    other.write_text(yaml.safe_dump(told | {"classes": {"water": {"id": 0}, "boat": {"id": [1, 2, 9]}}}))
+    with pytest.raises(RecipeError, match="label spaces harbour, harbour; choose with data.space"):
+        own_space(both)
+
+
 def test_a_split_without_labels_is_a_target(harbour):
     data = open_data(f"{harbour}:night")
     assert data.names == ("c_rgb",) and data.read(0).label is None and not data.labelled(0)
@@ -170,6 +206,12 @@ def test_a_label_that_is_missing_is_named(harbour):
         ({"classes": {"a": {"colour": [1, 2, 3]}}}, "classes.a has no id; give the value"),
         ({"classes": {"a": {"id": 1, "colour": [1, 2]}}}, "classes.a.colour"),
         ({"ignored": [1]}, "id 1 is ship and ignored; choose"),
+        (
+            {"labels_are": "colours", "classes": {"a": {"colour": [1, 2, 3]}}, "ignored": [[1, 2, 3]]},
+            "colour [1, 2, 3] is a and ignored; choose",
+        ),
+        ({"splits": {"train": {"images": "x", "labels": "y/{key}_*.png"}}}, "y/{key}_*.png: an image has one label"),
+        ({"splits": {"train": {"images": "x"}, "a+b": {"images": "x"}}}, "splits.a+b: '+' separates the parts"),
         ({"ignored": [[1, 2, 3]]}, "where labels are ids, write ids"),
         ({"labels_are": "colours"}, "classes.quay has no colour, and labels_are says colours"),
         ({"labels_are": "pictures"}, "labels_are"),

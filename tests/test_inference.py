@@ -16,7 +16,6 @@ from torch.nn.functional import interpolate
 
 from segda.evaluation.inference import (
     View,
-    label_of,
     labels,
     labels_and_entropy,
     mean_logits,
@@ -72,6 +71,10 @@ def settings_of(**changes):
     usual = {"resize": None, "shape": "keep", "kernel": "bilinear", "how": "whole", "flip": False}
     usual |= {"window": None, "stride": None, "scales": (1.0,)}
     return SimpleNamespace(**{**usual, **changes})
+
+
+def label_of(network, image, settings):
+    return labels(views(network, image, settings, CPU, nullcontext()), tuple(image.shape[1:]))
 
 
 def picture(height, width, seed=0):
@@ -208,19 +211,19 @@ def test_the_mirrored_view_is_turned_back_before_averaging():
 def test_a_mirrored_image_gets_the_mirrored_label_when_views_are_averaged():
     network, image = Wide(), picture(16, 12, seed=3)
     both = settings_of(flip=True)
-    ours = label_of(network, image.flip(-1), both, CPU, nullcontext()).flip(-1)
-    assert (ours == label_of(network, image, both, CPU, nullcontext())).all()
+    ours = label_of(network, image.flip(-1), both).flip(-1)
+    assert (ours == label_of(network, image, both)).all()
 
 
 @pytest.mark.parametrize("size", [(37, 53), (64, 48), (33, 101)])
 def test_the_label_has_the_images_own_size_whatever_the_network_saw(size):
-    label = label_of(Pointwise(), picture(*size), settings_of(resize=(40, 17)), CPU, nullcontext())
+    label = label_of(Pointwise(), picture(*size), settings_of(resize=(40, 17)))
     assert label.shape == size and label.dtype == torch.uint8
 
 
 def test_a_resized_image_is_upsampled_back_from_the_networks_input_size():
     network, image = Wide(), picture(30, 40)
-    ours = label_of(network, image, settings_of(resize=(20, 15)), CPU, nullcontext())
+    ours = label_of(network, image, settings_of(resize=(20, 15)))
     small = cv2.resize(image.permute(1, 2, 0).numpy().copy(), (20, 15), interpolation=cv2.INTER_LINEAR)
     with torch.no_grad():
         logits = network.infer(torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255)
@@ -244,7 +247,7 @@ def test_coarse_logits_go_to_the_images_size_at_once_from_corner_to_corner():
     (view,) = views(network, image, settings, CPU, nullcontext())
     assert view.logits.shape == (1, 4, 5, 6) and view.align_corners
     scores = bilinear(view.logits[0].double().numpy(), (60, 90), align_corners=True)
-    assert (label_of(network, image, settings, CPU, nullcontext()).numpy() == scores.argmax(0)).all()
+    assert (label_of(network, image, settings).numpy() == scores.argmax(0)).all()
 
 
 def test_a_sliding_window_works_at_the_networks_input_size():
@@ -269,7 +272,7 @@ def test_what_was_predicted_on_padding_is_cut_off():
     (view,) = views(network, image, settings, CPU, nullcontext())
     assert view.covers == (30, 60)
     scores = bilinear(view.logits[0].double().numpy(), (30, 60), align_corners=True)[:, :, :40]
-    ours = label_of(network, image, settings, CPU, nullcontext())
+    ours = label_of(network, image, settings)
     assert ours.shape == (30, 40)
     assert (ours.numpy() == scores.argmax(0)).all()
     # The right third of the network's input is black: the bias alone decides there.

@@ -134,6 +134,23 @@ def test_shifts_table_without_its_columns_is_refused(tmp_path):
         open_data("shift:train:clear", tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'"' + bytes(1) + b"x" * 140_000])
+def test_a_damaged_list_is_named(tmp_path, content):
+    written(tmp_path, "shift")
+    table = tmp_path / "shift/discrete/images/train/front/seq.csv"
+    table.write_bytes(content)
+    with pytest.raises(DataError, match=r"seq.csv: is no such list \((Error|UnicodeDecodeError): "):
+        open_data("shift:train:clear", tmp_path)
+
+
+@pytest.mark.parametrize("cut", range(128, 200, 3))
+def test_a_cut_file_of_splits_is_named(tmp_path, cut):
+    written(tmp_path, "gta5")
+    (tmp_path / "gta5/split.mat").write_bytes(matlab({"trainIds": [1, 2]}, compressed=False)[:cut])
+    with pytest.raises(DataError, match=r"split.mat: is no such list"):
+        open_data("gta5:official-train", tmp_path)
+
+
 def test_one_stem_in_several_folders_has_its_folder_in_its_name(tmp_path):
     written(tmp_path, "idd")
     root = tmp_path / "idd/leftImg8bit/train"
@@ -163,6 +180,9 @@ def test_dark_zurichs_pairs_are_those_of_its_lists_and_of_its_names(tmp_path):
     assert references(open_data("dark-zurich:train:night", tmp_path)) == (None, day)
     table.write_text(f"{pair}\nonly one\n")
     with pytest.raises(DataError, match="line 2 is no pair of images"):
+        references(open_data("dark-zurich:train:night", tmp_path))
+    table.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(DataError, match="GOPR0351_corresp.csv: is no list of pairs"):
         references(open_data("dark-zurich:train:night", tmp_path))
     for split, behind in (("val", "_ref"), ("test", "_ref_GOPR0360_frame_000777")):
         image(root, f"rgb_anon/{split}/night/GOPR0356/GOPR0356_frame_000321_rgb_anon.png")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from segda.data.labels import SPACES
 from segda.errors import RunError
 from segda.evaluation.metrics import Confusion, Report, read_reports, report_path, write_reports
 from segda.evaluation.protocol import EnsembleProtocol, Member, Protocol
@@ -156,6 +157,37 @@ def test_a_view_is_the_mean_over_its_classes_of_the_same_confusion():
     assert list(ours.rates()) == names
 
 
+def test_a_view_of_groups_counts_a_class_taken_for_another_of_its_group_as_right():
+    # road for sidewalk is right in the group of both, car for road is not; pole is alone.
+    names = ("road", "sidewalk", "car", "pole")
+    label, prediction = [[0, 0, 1, 1, 2, 2, 3, 3]], [[0, 1, 0, 2, 2, 0, 3, 3]]
+    ours = replace(report_of(label, prediction, names), views={"groups": (("road", "sidewalk"), "car", ("pole",))})
+    flat = 3 / (4 + 4 - 3)  # 4 labelled, 4 predicted, 3 of them both
+    assert ours.view("groups") == pytest.approx((flat + 1 / 3 + 1) / 3)
+    # A second way: merge the classes first, then count.
+    merged = np.array([0, 0, 1, 2])
+    theirs = report_of(merged[label].tolist(), merged[prediction].tolist(), ("flat", "car", "pole"))
+    assert ours.view("groups") == pytest.approx(theirs.miou)
+    back = Report.from_json(json.loads(json.dumps(ours.to_json())))
+    assert back.views == ours.views and back.rates() == ours.rates()
+
+
+@pytest.mark.parametrize("name", ["cityscapes-19", "synthia-19", "synthia-16"])
+def test_all_views_come_from_one_confusion_matrix(name):
+    space = SPACES[name]
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, len(space.classes), (1, 500))
+    prediction = np.where(rng.random((1, 500)) < 0.6, label, rng.integers(0, len(space.classes), (1, 500)))
+    ours = replace(report_of(label.tolist(), prediction.tolist(), space.classes), views=space.views)
+    seven = SPACES["mapillary-7"]
+    to = np.array([seven.classes.index(seven.class_of(one, "cityscapes-train")) for one in space.classes])
+    theirs = report_of(to[label].tolist(), to[prediction].tolist(), seven.classes)
+    assert ours.rates()["mIoU 7"] == pytest.approx(theirs.miou)
+    of = dict(zip(space.classes, ours.iou, strict=True))
+    thirteen = [of[one] for one in of if one not in ("wall", "fence", "pole", "terrain", "truck", "train")]
+    assert len(thirteen) == 13 and ours.rates()["mIoU 13"] == pytest.approx(np.mean(thirteen))
+
+
 def test_views_survive_json(tmp_path):
     there = replace(
         report_of([[0, 1]], [[0, 0]], ("road", "sky")), views={"mIoU 1": ("road",), "mIoU of sky": ("sky",)}
@@ -180,9 +212,11 @@ def test_a_report_from_before_views_and_kernels_is_read():
 def test_a_view_of_unknown_classes_is_refused(tmp_path):
     table = report_of([[0]], [[0]], ("road", "sky")).to_json() | {"views": {"mIoU 1": {"classes": ["car"]}}}
     (tmp_path / "reports").mkdir()
-    (tmp_path / "reports" / "x.json").write_text(json.dumps([table]))
-    with pytest.raises(RunError, match="mIoU 1"):
-        read_reports(tmp_path)
+    for classes in (["car"], [["road", "car"]]):
+        table["views"]["mIoU 1"]["classes"] = classes
+        (tmp_path / "reports" / "x.json").write_text(json.dumps([table]))
+        with pytest.raises(RunError, match="mIoU 1"):
+            read_reports(tmp_path)
 
 
 def test_a_protocol_says_how_images_got_into_the_box():
@@ -192,7 +226,10 @@ def test_a_protocol_says_how_images_got_into_the_box():
 
 
 def test_an_ensembles_protocol_survives_json():
-    members = (Member("runs/a", 0.25, PROTOCOL), Member("runs/b", 0.75, replace(PROTOCOL, window=(4, 6), how="slide")))
+    members = (
+        Member("runs/a", 0.25, PROTOCOL),
+        Member("runs/b", 0.75, replace(PROTOCOL, window=(4, 6), stride=(2, 3), how="slide")),
+    )
     there = replace(report_of([[0]], [[0]], ("road", "sky")), protocol=EnsembleProtocol("logits", members))
     table = json.loads(json.dumps(there.to_json()))
     assert table["protocol"]["data"] == "camvid:test:dusk" and table["protocol"]["mean"] == "logits"

@@ -232,3 +232,17 @@ def test_a_folder_of_ones_own_is_prepared_in_its_own_classes(tmp_path):
     assert done.labels == 1 and pixels(tmp_path / "out" / "masks" / "a_mine.png").tolist() == [[255, 1, 0]]
     counts = json.loads((tmp_path / "out" / "sample_class_stats_dict.json").read_text())
     assert counts == {str(tmp_path / "out" / "masks" / "a_mine.png"): {"0": 1, "1": 1}}
+
+
+def test_labels_outside_of_their_root_have_no_place_in_another_folder(tmp_path):
+    save(tmp_path / "images" / "a.png", np.zeros((1, 3, 3), np.uint8))
+    save(tmp_path / "masks" / "a.png", np.zeros((1, 3), np.uint8))
+    (tmp_path / "deep").mkdir()
+    for begin in ("../", f"{tmp_path}/"):
+        (tmp_path / "deep" / "mine.yaml").write_text(
+            f"splits: {{train: {{images: {begin}images, labels: {begin}masks}}}}\nclasses: {{field: {{id: 0}}}}\n"
+        )
+        before = files(tmp_path)
+        with pytest.raises(RecipeError, match="a_mine.png is not below the folder"):
+            prepare(f"folder:{tmp_path / 'deep' / 'mine.yaml'}:train", tmp_path, tmp_path / "out")
+        assert files(tmp_path) == before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -17,6 +19,7 @@ from segda.commands import sweep as command
 from segda.commands.sweep import in_its_own_process, plan, script, sweep
 from segda.errors import RunError, SegdaError
 from segda.recipe import Recipe
+from segda.training import loop
 
 SEEDS = """
 recipe: mine.yaml
@@ -80,10 +83,10 @@ def test_what_was_interrupted_goes_on_to_the_same_end(here, in_this_process, mon
     last = {"seed0": 2, "seed1": 3}
     save = runs.save_checkpoint
 
-    def interrupted(run, state):
+    def interrupted(run, state, keep):
         if state["t"] > last[run.name]:
             raise KeyboardInterrupt
-        save(run, state)
+        save(run, state, keep)
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "save_checkpoint", interrupted)
@@ -122,6 +125,24 @@ def test_a_run_that_fails_stops_no_other(here, in_this_process, capsys):
     (head,) = (line for line in out.splitlines() if "class" in line)
     assert [cell.strip() for cell in head.strip("┃ ").split("┃")] == ["class", "dusk", "day"]
     assert "run 2 of 3: runs/sweep/noon failed" in out
+
+
+def test_a_run_that_was_terminated_is_not_taken_for_finished(here, in_this_process, monkeypatch):
+    write_camvid(here / "data")
+    Path("sweep.yaml").write_text(SEEDS.replace("steps: 1,", "steps: 2, evaluate.data: [],"))
+    step = loop.Training.step
+
+    def asked(training, batch):
+        if training.recipe.seed == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(training, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Training, "step", asked)
+        outcome = sweep("sweep.yaml", say=str)
+    assert outcome.failed == {Path("all/seed0"): "stopped before its end; call the sweep again"}
+    assert outcome.finished == [Path("all/seed1")]
+    assert sweep("sweep.yaml", say=str).finished == [Path("all/seed0"), Path("all/seed1")]
 
 
 def test_nothing_is_compared_where_nothing_was_measured(here, in_this_process, capsys):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json as json_format
 import os
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segda import cli_files
-from segda.errors import SegdaError
+from segda.errors import Interrupted, SegdaError
 from segda.options import (
     CheckOption,
     Device,
@@ -34,6 +35,7 @@ from segda.options import (
     show,
     track,
 )
+from segda.parsing import one_line, visible
 
 if TYPE_CHECKING:
     from segda.recipe import Recipe
@@ -60,6 +62,19 @@ def _global(
 
 
 _debug = False
+_arguments: list[str] = []
+
+
+class _Stopped(SegdaError):
+    """A training that was asked to stop, as one line; Typer would take an Interrupted for a mere Ctrl-C."""
+
+    def __init__(self, stop: Interrupted):
+        """With the command that goes on: that is --resume, but for a run that was to be overwritten and never was."""
+        words = [word for word in _arguments if word != "--overwrite" or not stop.saved]
+        words += ["--resume"] * (not {"--resume", "--overwrite", "--stages"} & set(words))
+        program = ["python", "-m", "segda"] if Path(sys.argv[0]).name == "__main__.py" else ["segda"]
+        super().__init__(f"{stop}; go on with: {shlex.join([*program, *words])}")
+        self.exit_code = stop.exit_code
 
 
 @app.command()
@@ -73,7 +88,13 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. optim.lr=1e-4. Repeatable."),
     ] = None,
     root: RootOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's last checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from OUT's last checkpoint; begin where there is none.")
+    ] = False,
+    allow_changed: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Resume though this key of the recipe is another now. Repeatable."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds a run.")] = False,
     check: CheckOption = False,
     stages: StagesOption = False,
@@ -92,10 +113,13 @@ def train(
     changes += [f"{key}='{value}'" for key, value in (("device", device), ("precision", precision)) if value]
     loaded: Recipe = load_recipe(recipe)
     loaded = loaded.override(*changes) if changes else loaded
-    run(
-        loaded, out or Path("runs") / Path(recipe).stem, root, resume=resume, overwrite=overwrite, check=check,
-        stages=stages, say=say, track=track(),
-    )  # fmt: skip
+    try:
+        run(
+            loaded, out or Path("runs") / Path(recipe).stem, root, resume=resume, overwrite=overwrite, check=check,
+            stages=stages, say=say, track=track(), allow_changed=allow_changed or (),
+        )  # fmt: skip
+    except Interrupted as stop:
+        raise _Stopped(stop) from None
 
 
 @app.command()
@@ -292,11 +316,13 @@ UsageError = typer.BadParameter.__mro__[1]
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code; our errors are one line on standard error."""
+    global _arguments
+    _arguments = sys.argv[1:] if arguments is None else arguments
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()
     except SegdaError as error:
-        return _failed(error, 2)
+        return _failed(error, error.exit_code)
     except typer.Exit as exit_:
         code = exit_.exit_code
     except UsageError as error:
@@ -311,7 +337,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(error, 1)
     if code == 130:
         print(
-            "segda: interrupted; a run goes on with --resume, pseudo-label and sweep when called again", file=sys.stderr
+            "segda: interrupted; a run goes on with --resume; make-fog, make-rain, prepare, pseudo-label and sweep "
+            "when called again",
+            file=sys.stderr,
         )
     return code if isinstance(code, int) else 0
 
@@ -319,13 +347,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _failed(error: Exception, code: int) -> int:
     if _debug:
         traceback.print_exception(error)
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = visible(one_line(error))
     print(f"segda: {message}", file=sys.stderr)
     return code
 
 
 def _usage(error) -> int:
     where = f" ({error.ctx.command_path} --help)" if error.ctx else ""
-    message = " ".join(error.format_message().split()).replace("Value error, ", "")
+    message = visible(" ".join(error.format_message().split()).replace("Value error, ", ""))
     print(f"segda: {message}{where}", file=sys.stderr)
     return 2

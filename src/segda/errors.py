@@ -4,7 +4,9 @@
     ├── RecipeError         a recipe, a setting or a command-line value
     ├── DataError           a data set, an image or a label
     ├── WeightsError        a checkpoint or a file of weights
-    └── RunError            a run folder or the run itself (exists, cannot be written, loss not finite)
+    └── RunError            a run folder that cannot be used as it was asked (it holds another run, is a file)
+        └── RunFailure      a run that was asked rightly and failed (disk full, loss not finite): exit code 1
+    Interrupted             Ctrl-C or SIGTERM in a training, after it was saved: exit code 130 or 0
 
 A message says what, where (file, key, value) and the way out, in one line. Our own invariants are `assert`s.
 """
@@ -13,10 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import ClassVar
 
 
 class SegdaError(ValueError):
     """Base of every error that the user can put right."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class RecipeError(SegdaError):
@@ -32,7 +37,25 @@ class WeightsError(SegdaError):
 
 
 class RunError(SegdaError):
-    """A run folder cannot be used, or a run cannot go on."""
+    """A run folder cannot be used as it was asked."""
+
+
+class RunFailure(RunError):
+    """A command that was asked rightly cannot go on: the disk is full, a folder is gone, a loss is not finite."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """A training was asked to stop; the message says what of it is saved.
+
+    exit_code: 130 after Ctrl-C, 0 after SIGTERM, which whoever shares machines out sends as a matter of course.
+    saved: whether there is anything of it to go on from.
+    """
+
+    def __init__(self, message: str, exit_code: int, saved: bool):
+        super().__init__(message)
+        self.exit_code, self.saved = exit_code, saved
 
 
 def nearest(name: object, names: Iterable[str]) -> str:

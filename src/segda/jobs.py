@@ -10,7 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from segda.errors import RecipeError, RunError, SegdaError
+from segda.errors import RecipeError, RunFailure, SegdaError
 
 Result = TypeVar("Result")
 
@@ -65,7 +65,7 @@ class Jobs(Generic[Result]):
                 except BaseException as error:
                     fault = error.with_traceback(None)  # its frames would keep the loader, and so its processes, alive
                 if isinstance(fault, RuntimeError) and "DataLoader worker" in str(fault):
-                    raise RunError(
+                    raise RunFailure(
                         "a process was killed, perhaps for want of memory; what is written stays: repeat the command, "
                         "with fewer --workers"
                     )

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import product
-from math import inf
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,11 @@ import yaml
 from pydantic import Field, ValidationError
 
 from segda.errors import RecipeError, nearest
-from segda.recipe import Block, Recipe, UniqueKeys, explain
+from segda.parsing import read_yaml
+from segda.recipe import Block, Recipe, explain
+
+MOST = 10_000
+"""Combinations; a file of more is refused, since a few short lists multiply to any number."""
 
 Choices = dict[str, Any]
 """Axis -> the name of one of its values."""
@@ -88,6 +92,8 @@ def load_matrix(file: Path | str) -> Matrix:
     if not content.axes:
         raise RecipeError(f"{where}: axes: needs at least one, for example seed: [0, 1, 2]")
     axes = {axis: _values(axis, given, content, where) for axis, given in content.axes.items()}
+    if (count := prod(map(len, axes.values()))) > MOST:
+        raise RecipeError(f"{where}: axes: {count} combinations, more than {MOST}; leave out values, or use two files")
     _check_one_recipe(axes, content, where)
     for rule in content.exclude:
         _check_rule(rule, axes, where)
@@ -108,13 +114,13 @@ def setting(key: str, value: Any) -> str:
 
 def _read(path: Path) -> SweepFile:
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
+        tree = read_yaml(path)
     except FileNotFoundError:
         raise RecipeError(f"no sweep file at {path}; shipped are: {', '.join(shipped_sweeps())}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text ({error}); give a YAML file") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}; correct the file") from error
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: holds no sweep; a sweep is a mapping such as {shipped_sweeps()['streets_seeds']}")
     try:
@@ -181,7 +187,7 @@ def _check_rule(rule: dict[str, Any], axes: dict[str, dict[str, Any]], where: st
         if axis not in axes:
             raise RecipeError(f"{where}: exclude: no axis {axis!r}{nearest(axis, axes)}")
         for one in _list(listed):
-            if one not in axes[axis] and one not in axes[axis].values():
+            if one not in list(axes[axis]) and one not in axes[axis].values():  # a list: `one` may have no hash
                 raise RecipeError(f"{where}: exclude: {axis} is never {one!r}{nearest(one, axes[axis])}")
 
 

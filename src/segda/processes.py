@@ -77,7 +77,7 @@ def total(counts: np.ndarray) -> np.ndarray:
 def agree(action: Callable[[], None], *, everywhere: bool = True) -> None:
     """Does something in each process, or in the first alone, and goes on only where it went well in all.
 
-    A SegdaError is raised in the first process that met it; the others exit with its code, 2, and say nothing.
+    A SegdaError is raised in the first process that met it; the others exit with its code and say nothing.
     """
     fault: SegdaError | None = None
     if everywhere or rank() == 0:
@@ -85,9 +85,11 @@ def agree(action: Callable[[], None], *, everywhere: bool = True) -> None:
             action()
         except SegdaError as error:
             fault = error
-    failed = total(np.array([fault is not None and other == rank() for other in range(world())], np.int64))
-    if not failed.any():
+    code = 0 if fault is None else fault.exit_code
+    codes = total(np.array([code * (other == rank()) for other in range(world())], np.int64))
+    if not codes.any():
         return
-    if fault is not None and rank() == int(failed.argmax()):
+    first = int(np.flatnonzero(codes)[0])
+    if fault is not None and rank() == first:
         raise fault
-    raise SystemExit(2)
+    raise SystemExit(int(codes[first]))

@@ -49,7 +49,8 @@ def shown(items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[A
 
 def _bar(items: Sequence[Any], title: str, console: Console) -> Iterator[Any]:
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )  # fmt: skip
     begin = time.monotonic()
     with Progress(*columns, console=console, transient=True) as bar:

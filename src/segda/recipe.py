@@ -8,8 +8,9 @@ Numbers that a paper chose have no default here; plumbing (workers, log interval
 from __future__ import annotations
 
 import inspect
+import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -17,11 +18,13 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from torch import nn
 
 from segda.data.augment import Augment
 from segda.data.stream import RareClass
 from segda.errors import RecipeError, nearest
 from segda.hardware import DeviceName, PrecisionName
+from segda.parsing import one_line, read_yaml, visible, yaml_values
 from segda.parts.rules import RULES
 from segda.training.optim import OPTIMISERS, Optim
 
@@ -143,7 +146,9 @@ class Recipe(Block):
     log_every: int = Field(20, ge=1)
     """Steps between two lines of log.jsonl; values are means over them."""
     save_every: int = Field(500, ge=1)
-    """Steps between two checkpoints, of which the last is kept."""
+    """Steps between two checkpoints, of which the last is kept and `keep` older ones."""
+    keep: int = Field(0, ge=0)
+    """Older checkpoints that are kept beside the last."""
     keep_every: int = Field(0, ge=0)
     """Steps between two snapshots of the network, of which all are kept; 0: none."""
 
@@ -184,15 +189,13 @@ def load_recipe(name: str | Path) -> Recipe:
     if str(name) not in known and path.suffix not in (".yaml", ".yml"):
         raise RecipeError(f"unknown recipe {str(name)!r}{nearest(name, known)} (or give the path of a .yaml file)")
     try:
-        text = path.read_text(encoding="utf-8")
+        tree = read_yaml(path)
     except FileNotFoundError:
         raise RecipeError(f"no recipe at {path}; `segda list recipes` names the shipped ones") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text ({error}); give a YAML file") from error
-    try:
-        tree = yaml.load(text, UniqueKeys)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}; correct the file") from error
     if not isinstance(tree, dict):
         raise RecipeError(
             f"{path}: holds no recipe; a recipe is a mapping such as {known.get('ebda_streets', 'recipes/*.yaml')}"
@@ -213,7 +216,7 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
     method = check(METHODS, recipe.method, f"{where}: method", ("student",))
     if recipe.pseudo_labels is not None:
         check(RULES, recipe.pseudo_labels.rule, f"{where}: pseudo_labels.rule", ())
-    others = set(class_named(METHODS, recipe.method, where).players) - {"student"}
+    others = set(getattr(class_named(METHODS, recipe.method, where), "players", ())) - {"student"}
     if surplus := recipe.players.keys() - others:
         raise RecipeError(f"{where}: players.{min(surplus)}: method {method['name']} has no such player; remove it")
     if missing := others - recipe.players.keys():
@@ -221,7 +224,20 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
             f"{where}: players.{min(missing)}: missing; method {method['name']} needs an optimiser for it "
             "(name: adam, ...)"
         )
-    return recipe.model_copy(update={"network": network, "method": method})
+    recipe = recipe.model_copy(update={"network": network, "method": method})
+    odd = next((key for key in not_finite(recipe.model_dump()) if key != "data.rare_class.temperature"), None)
+    if odd is not None:
+        raise RecipeError(f"{where}: {odd}: must be a finite number; write another")
+    return recipe
+
+
+def not_finite(tree: Any, where: str = "") -> Iterator[str]:
+    """The dotted keys of the numbers in a tree that are NaN or infinite."""
+    if isinstance(tree, float) and not math.isfinite(tree):
+        yield where
+    pairs = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, (list, tuple)) else ()
+    for key, value in pairs:
+        yield from not_finite(value, f"{where}.{key}" if where else str(key))
 
 
 def build(table: Mapping[str, type], spec: Mapping[str, Any], where: str, **given: Any) -> Any:
@@ -243,21 +259,31 @@ def class_named(table: Mapping[str, type], spec: Mapping[str, Any], where: str) 
     name = spec.get("name")
     if name is None:
         raise RecipeError(f"{where} has no name; known: {', '.join(sorted(table))}")
-    if name in table:
+    if isinstance(name, str) and name in table:
         return table[name]
     if not isinstance(name, str) or ":" not in name:
         raise RecipeError(f"{where}.name: unknown {name!r}{nearest(name, table)}")
+    if not all(issubclass(known, nn.Module) for known in table.values()):
+        raise RecipeError(f"{where}.name: {name!r} is none of them; known: {', '.join(sorted(table))}")
     module, _, attribute = name.partition(":")  # a user's own class: "my_package.my_file:Mine"
+    # Every Exception: of a module that is not ours, and of a name that can be none.
     try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(f"{where}.name: cannot import {name!r}: {error}") from error
+        found = getattr(import_module(module), attribute)
+    except Exception as error:
+        raise RecipeError(f"{where}.name: cannot import {name!r}: {one_line(error)}") from error
+    # Nothing else may be called with what a recipe says: "os:system" is a name, too.
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise RecipeError(f"{where}.name: {name!r} is no torch module; name a class of your own that is one")
+    return found
 
 
 def _arguments(cls: type, spec: Mapping[str, Any], where: str, given: tuple[str, ...]) -> dict[str, Any]:
-    parameters = {key: value for key, value in inspect.signature(cls).parameters.items() if key not in given}
+    parameters = dict(inspect.signature(cls).parameters)
     hints = typing.get_type_hints(cls.__init__)
     label = f"{where} {spec['name']}"
+    for key in given:
+        if parameters.pop(key, None) is None:
+            raise RecipeError(f"{label} takes no {key}, which each such class must; see docs/ADDING.md")
     for key in spec:
         if key != "name" and key not in parameters:
             raise RecipeError(f"{label} has no setting {key!r}{nearest(key, parameters)}")
@@ -271,7 +297,7 @@ def _arguments(cls: type, spec: Mapping[str, Any], where: str, given: tuple[str,
         if key == "name":
             continue
         try:
-            settings[key] = TypeAdapter(hints[key]).validate_python(value)
+            settings[key] = TypeAdapter(hints.get(key, Any)).validate_python(value)
         except ValidationError as error:
             raise RecipeError(f"{where}.{key}: {explain(error, hints[key])}") from error
     return settings
@@ -295,9 +321,11 @@ def explain(error: ValidationError, model: Any) -> str:
     more = len(error.errors()) - 1
     rest = f" (and {more} more)" if more and first["type"] in ("missing", "extra_forbidden") else ""
     if first["type"] == "extra_forbidden":
-        owner = ".".join(str(part) for part in path[:-1])
-        near = nearest(path[-1], _keys_at(model, path[:-1]))
-        return f"{owner + ': ' if owner else ''}unknown key {path[-1]!r}{near}{rest}"
+        *above, unknown = first["loc"]  # which may be no word at all
+        above = [part for part in above if part in path]
+        owner = ".".join(map(str, above))
+        near = nearest(unknown, _keys_at(model, above))
+        return f"{owner + ': ' if owner else ''}unknown key {unknown!r:.80}{near}{rest}"
     if first["type"] == "missing":
         return f"{'.'.join(map(str, path))}: missing; add it to the recipe{rest}"
     return f"{where}{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})"
@@ -336,31 +364,15 @@ def _set(tree: dict[str, Any], setting: str) -> None:
     if not equals or not key:
         raise RecipeError(f"--set {setting!r}: write KEY=VALUE, for example optim.lr=1e-4")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {key}: {text!r} is not a YAML value: {' '.join(str(error).split())}") from error
+        value = yaml_values(text)
+    except ValueError as error:
+        raise RecipeError(f"--set {visible(key)}: {text!r:.80} is not a YAML value: {error}") from error
     *parents, last = key.split(".")
     for parent in parents:
         inner = tree.get(parent)
         if inner is None:
             inner = tree[parent] = {}
         if not isinstance(inner, dict):
-            raise RecipeError(f"--set {key}: {parent} is {inner!r}, not a block of keys")
+            raise RecipeError(f"--set {visible(key)}: {visible(parent)} is {inner!r:.80}, not a block of keys")
         tree = inner
     tree[last] = value
-
-
-class UniqueKeys(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice, where YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, typing.Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is written twice", key_node.start_mark
-                )
-            if isinstance(key, typing.Hashable):
-                seen.add(key)
-        return super().construct_mapping(node, deep)

@@ -3,7 +3,8 @@
 recipe.yaml            the resolved recipe, itself a valid recipe
 environment.json       versions, machine, command
 log.jsonl              one JSON object a line: training scalars, evaluations
-last.pt                everything that training needs to go on
+last.pt                everything that training needs to go on; always a whole file
+checkpoints/           the newest checkpoints (recipe key `keep`), as checkpoint-0002000.pt
 network.safetensors    the student; teacher.safetensors the teacher, where the method has one
 snapshots/             the student every `keep_every` steps, as network-0002000.safetensors
 reports/*.json         evaluations, one file a data set
@@ -13,7 +14,6 @@ report.html            curves, tables and pictures
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,33 +21,51 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from segda.changes import admit, refuse_another
 from segda.data.datasets import default_root, own_space
 from segda.data.labels import Space, space_named
-from segda.errors import RunError, WeightsError
-from segda.files import cannot_write, whole, write_text
+from segda.errors import RunError, RunFailure, WeightsError
+from segda.files import PARTIAL, cannot_write, remove_partial, sync, whole, write_text
 from segda.networks import NETWORKS
 from segda.networks.network import Network
+from segda.networks.weights import refuse_odd
+from segda.parsing import json_values, read_json
 from segda.recipe import Recipe, build, load_recipe
 
 Which = Literal["student", "teacher"]
 Standing = Literal["new", "unsaved", "begun", "finished"]
 FILES: dict[str, str] = {"student": "network.safetensors", "teacher": "teacher.safetensors"}
 
+CHECKPOINT_FORMAT = 2
+
 
 def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
-    """RunError when `out` cannot take a run of `recipe`: it holds another run, no run to resume, or something else."""
+    """RunError when `out` cannot take a run of `recipe`: it holds another run, no run to resume, or something else.
+
+    With `resume` a folder that is not there yet, or whose run has no checkpoint yet, will do: the run begins there.
+    Whether a checkpoint is of this recipe is told by the checkpoint.
+    """
     holds_run = (out / "recipe.yaml").exists()
-    if resume:
-        if not (out / "last.pt").exists():
-            raise RunError(f"{out} holds no checkpoint to resume from (last.pt); train without --resume")
-        refuse_another_recipe(out, recipe)
+    if resume and holds_run:
+        if (out / "last.pt").exists():
+            return
+        if any((out / file).exists() for file in FILES.values()):
+            # A converted network, or a run whose checkpoint was deleted: to begin would destroy it.
+            raise RunError(f"{out} holds a network but no checkpoint to resume from (last.pt); use another --out")
+        admit(out, load_recipe_of(out), recipe)
     elif holds_run and not overwrite:
         raise RunError(f"{out} already holds a run; use --resume to go on, --overwrite to begin anew, or another --out")
-    elif not holds_run and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif not holds_run and out.exists() and (not out.is_dir() or any(not _left_over(path) for path in out.iterdir())):
         raise RunError(f"{out} exists and is not a run of segda; choose another --out")
+
+
+def _left_over(path: Path) -> bool:
+    """Whether a process that was killed left this: a run can be killed before its folder holds anything else."""
+    return path.name.startswith(".") and path.name.endswith(PARTIAL)
 
 
 def standing(out: Path, recipe: Recipe) -> Standing:
@@ -58,7 +76,7 @@ def standing(out: Path, recipe: Recipe) -> Standing:
     if not (out / "recipe.yaml").is_file():
         check_folder(out, recipe, resume=False, overwrite=False)
         return "new"
-    refuse_another_recipe(out, recipe)
+    refuse_another(out, load_recipe_of(out), recipe)
     if not (out / "last.pt").is_file():
         return "unsaved"
     trained = (out / FILES["student"]).is_file() and step_of(out) == recipe.steps
@@ -66,43 +84,22 @@ def standing(out: Path, recipe: Recipe) -> Standing:
     return "finished" if trained and scored else "begun"
 
 
-def refuse_another_recipe(out: Path, recipe: Recipe) -> None:
-    """RunError unless the run in `out` is of this recipe, wherever the data lie."""
-    changed = _differences(without_root(load_recipe_of(out)), without_root(recipe))
-    if changed:
-        raise RunError(f"{out} was begun with another recipe ({'; '.join(changed)}); change it back or use a new --out")
-
-
 def begin(out: Path, recipe: Recipe) -> None:
-    """An empty run folder with the resolved recipe in it; an earlier run's files are removed."""
+    """An empty run folder with the resolved recipe in it; an earlier run's files are removed.
+
+    In this order: whenever it is killed, what is left is a run that goes on, one that begins, or no run.
+    """
     try:
-        for name in ("recipe.yaml", "log.jsonl", "last.pt", "report.html", *FILES.values()):
+        for name in (*FILES.values(), "last.pt", "report.html", "log.jsonl"):
             (out / name).unlink(missing_ok=True)
-        for name in ("reports", "snapshots"):
+        for name in ("reports", "snapshots", "checkpoints"):
             if (out / name).exists():
                 shutil.rmtree(out / name)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(out, error) from error
+    remove_partial(out)
     write_text(out / "recipe.yaml", recipe.to_yaml())
-
-
-def without_root(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's values, but for where the data lie: they may have moved."""
-    tree = recipe.model_dump(mode="json")
-    tree["data"].pop("root")
-    return tree
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
-    found = []
-    for key in before.keys() | now.keys():
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{where}{key}.")
-        elif old != new:
-            found.append(f"{where}{key}: {old!r} then, {new!r} now")
-    return sorted(found)
 
 
 def load_recipe_of(run: Path) -> Recipe:
@@ -125,55 +122,152 @@ def append_log(run: Path, line: Mapping[str, Any]) -> None:
 def read_log(run: Path) -> Iterator[dict[str, Any]]:
     """The lines of log.jsonl; none when there is no log yet. A last line cut short by a crash is left out."""
     path = run / "log.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines() if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
+            found = json_values(line)
+        except ValueError as error:
             if number < len(lines):
                 raise RunError(f"{path} line {number} is not JSON; the log was edited or damaged") from error
+            return
+        if not _is_entry(found):
+            raise RunError(f"{path} line {number} is no line of a log; it was edited or damaged: remove the line")
+        yield found
 
 
-def cut_log(run: Path, step: int) -> None:
-    """Forgets the lines after `step`, which a resumed run writes again."""
-    kept = [line for line in read_log(run) if line["step"] <= step]
+def _is_entry(found: Any) -> bool:
+    """Whether a line of a log is what one can be: a step and scalars by their names, histograms, a data set's name."""
+    if not isinstance(found, dict) or type(found.get("step")) is not int or found["step"] < 0:
+        return False
+    for name, value in found.items():
+        numbers = value if isinstance(value, list) else [] if value is None else [value]
+        known = isinstance(value, str) if name == "evaluation" else all(map(_is_number, numbers))
+        if not known or not name.isprintable() or not str(value).isprintable():
+            return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300  # NaN and infinite are none
+
+
+def scored_at(run: Path, step: int) -> set[str]:
+    """The data sets that the log has scores of, after `step`."""
+    return {line["evaluation"] for line in read_log(run) if line["step"] == step and "evaluation" in line}
+
+
+def forget_after(run: Path, step: int, scored: set[str] | None) -> None:
+    """Removes what a run that goes on after `step` will write again: log, snapshots, checkpoints.
+
+    The scores of `step` itself stay if those of all data sets `scored` are there; None: they go in any case.
+    """
+    remove_partial(run)
+    there = scored is not None and scored <= scored_at(run, step)
+    lines = [line for line in read_log(run) if line["step"] <= step]
+    kept = [line for line in lines if there or line["step"] < step or "evaluation" not in line]
     write_text(run / "log.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+    later = [path for there_is in (snapshots(run), checkpoints(run)) for at, path in there_is.items() if at > step]
+    try:
+        for path in later:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(run, error) from error
 
 
-def save_checkpoint(run: Path, state: Mapping[str, Any]) -> None:
-    """last.pt, whole or not at all."""
-    with whole(run / "last.pt") as partial:
-        try:
-            torch.save(dict(state), partial)
-        except RuntimeError as error:  # torch's own writer reports a full disk so
-            raise RunError(f"cannot write {run / 'last.pt'}: {error}; free space or choose another folder") from error
+def read_environment(run: Path) -> dict[str, Any]:
+    """environment.json; empty where there is none yet."""
+    path = run / "environment.json"
+    try:
+        return dict(read_json(path)) if path.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove it to go on without what it records") from error
+
+
+def save_checkpoint(run: Path, state: Mapping[str, Any], keep: int) -> None:
+    """last.pt, whole or not at all, and `keep` older ones in checkpoints/.
+
+    There the new one is linked to before it becomes last.pt, under the name of its step.
+    """
+    with whole(run / "last.pt", lasting=True) as partial:
+        with partial.open("wb") as file:
+            try:
+                torch.save(dict(state), file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # the file's own; torch's writer then met one of its own
+                    raise error.__context__ from None
+                raise RunFailure(f"cannot write {run / 'last.pt'}: {error}; choose another folder") from error
+        log = run / "log.jsonl"
+        if log.exists():
+            sync(log)  # what a run that goes on from here does not write again
+        if keep:
+            sync(partial)
+            _link(partial, checkpoint_path(run, state["t"]))
+    for path in list(checkpoints(run).values())[: -(keep + 1)]:
+        path.unlink(missing_ok=True)
+
+
+def _link(file: Path, name: Path) -> None:
+    """`name` for the same file, or for a copy of it on a file system that has no second names."""
+    name.parent.mkdir(exist_ok=True)
+    name.unlink(missing_ok=True)
+    try:
+        name.hardlink_to(file)
+    except OSError:
+        with whole(name) as copy:
+            shutil.copyfile(file, copy)
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"checkpoint-{step:07d}.pt"
+
+
+def checkpoints(run: Path) -> dict[int, Path]:
+    """Step -> file of each checkpoint that is kept, the earliest first; the latest is last.pt."""
+    return _by_step(run / "checkpoints", "checkpoint-", ".pt")
 
 
 def load_checkpoint(run: Path) -> dict[str, Any]:
     """last.pt, read as plain tensors and numbers; nothing in it is executed. WeightsError when it is not whole."""
     path = run / "last.pt"
+    # Every Exception: of a damaged pickle torch lets through whatever Python says of it.
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        older = list(checkpoints(run).values())[:-1]
+        way_out = f"mv {older[-1]} {path}, or train" if older else "train"
         raise WeightsError(
-            f"{path} is no whole checkpoint of segda and was not run: {reason}; train anew with --overwrite"
+            f"{path} is no whole checkpoint of segda and was not run: {reason}; {way_out} anew with --overwrite"
         ) from error
+    if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
+        raise WeightsError(
+            f"{path} was written by another version of segda, in another format; finish the run with that version, or "
+            "train anew with --overwrite"
+        )
+    return state
 
 
 def save_network(path: Path, network: Network, network_spec: Mapping[str, Any], step: int | None) -> None:
-    """The network's tensors and, as metadata, what is needed to build it again; step: None where nobody knows it."""
+    """The network's tensors and, as metadata, what is needed to build it again; step: None where nobody knows it.
+
+    The same network gives the same file, byte for byte.
+    """
     facts = {
         "network": json.dumps(network_spec),
         "class_names": json.dumps(network.class_names),
         **({} if step is None else {"step": str(step)}),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with whole(path) as partial:
-        try:
-            save_file(tensors, partial, metadata={"format": "pt", **facts})
-        except SafetensorError as error:
-            raise RunError(f"cannot write {path}: {error}; free space or choose another folder") from error
+    content = to_bytes(tensors, metadata={"format": "pt", **facts})
+    # The library writes the metadata in an order that changes from process to process.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight
+    with whole(path, lasting=True) as partial, partial.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(memoryview(content)[end:])
 
 
 def snapshot_path(run: Path, step: int) -> Path:
@@ -182,8 +276,11 @@ def snapshot_path(run: Path, step: int) -> Path:
 
 def snapshots(run: Path) -> dict[int, Path]:
     """Step -> file of each snapshot of a run's student, the earliest first."""
-    found = (run / "snapshots").glob("network-*.safetensors")
-    return {int(path.stem.removeprefix("network-")): path for path in sorted(found)}
+    return _by_step(run / "snapshots", "network-", ".safetensors")
+
+
+def _by_step(folder: Path, before: str, after: str) -> dict[int, Path]:
+    return {int(path.stem.removeprefix(before)): path for path in sorted(folder.glob(f"{before}*{after}"))}
 
 
 def load_network(
@@ -214,7 +311,7 @@ def load_network(
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        return refuse_odd(load_file(path), path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}); save or copy it again") from error
 
@@ -235,6 +332,8 @@ def fit(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
             f"{path} does not fit this network: {first} ({len(wrong)} other shapes, {len(missing)} missing, "
             f"{len(extra)} unknown of {len(own)}); is it from another architecture or another number of classes?"
         )
+    if odd := next((name for name, value in tensors.items() if not value.isfinite().all()), None):
+        raise WeightsError(f"{path}: {odd} holds numbers that are not finite; use a run whose training stayed finite")
     network.load_state_dict(dict(tensors))
 
 
@@ -242,9 +341,13 @@ def step_of(run: Path, which: Which = "student") -> int | None:
     """The training step at which a run's network was saved; None for one that was trained elsewhere."""
     from safetensors import safe_open
 
-    with safe_open(run / FILES[which], "pt") as file:
-        step = (file.metadata() or {}).get("step")
-    return None if step is None else int(step)
+    path = run / FILES[which]
+    try:
+        with safe_open(path, "pt") as file:
+            step = (file.metadata() or {}).get("step")
+        return None if step is None else int(step)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not a whole network of segda ({error}); save or copy it again") from error
 
 
 def space_of(recipe: Recipe) -> Space:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,7 @@ def bars(data: str, columns: Sequence[tuple[str, Report]], others: Sequence[Repo
         axes.barh(middles, np.nan_to_num(100 * each.iou), thick * 0.9, color=colours[number])
         for middle, iou in zip(middles, each.iou, strict=True):
             axes.text(np.nan_to_num(100 * iou) + 0.8, middle, percent(iou), va="center", fontsize=7, color=INK)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, parse_math=False)  # a class may be called $x$
     axes.invert_yaxis()
     axes.set_xlim(0, 108)
     axes.set_xticks(range(0, 101, 20))
@@ -280,7 +281,10 @@ def _svg(figure: Figure) -> Markup:
     text = io.StringIO()
     # Text stays text: the page's font, selectable, a tenth of the size. No date: the same run gives the same
     # page.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "segda", "text.parse_math": False}):
+    rules = matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "segda", "text.parse_math": False})
+    with rules, warnings.catch_warnings():
+        # Of the font that places are measured by; the page's own may have the sign.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(
             text,
             format="svg",

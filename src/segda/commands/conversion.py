@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from segda import run as runs
-from segda.errors import RecipeError, RunError, WeightsError, nearest
+from segda.errors import RecipeError, RunError, RunFailure, WeightsError, nearest
 from segda.files import whole
 from segda.networks.checkpoints import LAYOUTS, Layout
 from segda.networks.weights import few
@@ -115,7 +115,7 @@ def save(out: Path, tensors: dict[str, Tensor]) -> None:
         try:
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial, {"format": "pt"})
         except SafetensorError as error:
-            raise RunError(f"cannot write {out}: {error}; free space or choose another folder") from error
+            raise RunFailure(f"cannot write {out}: {error}; free space or choose another folder") from error
 
 
 def refuse_taken(out: Path, overwrite: bool) -> None:

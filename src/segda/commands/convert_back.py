@@ -14,11 +14,12 @@ from torch import Tensor
 
 from segda import run as runs
 from segda.commands.conversion import CONSTANTS, PLAIN, Asked, Converted, agreed, refuse_idle, refuse_taken, save
-from segda.errors import RecipeError, RunError, WeightsError
+from segda.errors import RecipeError, RunError, RunFailure, WeightsError
 from segda.files import cannot_write, whole
 from segda.networks.checkpoints import to_theirs
 from segda.networks.encoders import ENCODERS
 from segda.networks.weights import read_tensors
+from segda.parsing import json_values
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 
@@ -68,7 +69,7 @@ def back(given: Path, asked: Asked) -> Converted:
         try:
             torch.save({key: tensor.contiguous() for key, tensor in found.items()}, partial)
         except RuntimeError as error:  # torch's own writer reports a full disk so
-            raise RunError(f"cannot write {asked.out}: {error}; free space or choose another folder") from error
+            raise RunFailure(f"cannot write {asked.out}: {error}; free space or choose another folder") from error
     # Constants of the network are elsewhere in their code.
     return Converted(asked.out, asked.style, taken, constant + left_out)
 
@@ -145,4 +146,8 @@ def facts_in(path: Path) -> tuple[dict[str, Any], list[str]]:
         ) from error
     if "network" not in facts:
         raise WeightsError(f"{path}: does not say which network it holds; give a run folder or its network.safetensors")
-    return json.loads(facts["network"]), json.loads(facts["class_names"])
+    try:
+        spec, names = dict(json_values(facts["network"])), list(json_values(facts["class_names"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: what it says of its network is damaged ({error}); give a run folder") from error
+    return spec, names

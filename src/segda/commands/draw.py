@@ -20,10 +20,11 @@ from PIL import Image
 
 from segda.data import streets
 from segda.data.datasets import parse
-from segda.data.labels import LABELLINGS, space_named
+from segda.data.labels import space_named
 from segda.data.stereo import Camera, stored_disparity
 from segda.drawing.pinhole import SKY_DEPTH
 from segda.errors import RecipeError, RunError
+from segda.evaluation.export import label_ids
 from segda.files import cannot_write, whole, write_text
 from segda.progress import Track, quietly
 
@@ -81,10 +82,11 @@ def _files(out: Path, split: str, condition: str, index: int, drawn: streets.Dra
         pattern = index % RAIN_PATTERNS + 1
         folder, suffix = "leftImg8bit_rain", f"leftImg8bit_rain_{RAIN_STRENGTH}_pattern_{pattern}"
     measured = stored_disparity(np.where(drawn.depth < SKY_DEPTH, drawn.depth, np.inf), drawn.camera)
+    ids = cv2.LUT(drawn.label, label_ids(space_named("cityscapes-19")))
     centimetres = np.clip(np.rint(drawn.depth * 100), 0, 65535).astype(np.uint16)
     return [
         (out / folder / split / CITY / f"{stem}_{suffix}.png", Image.fromarray(drawn.image)),
-        (out / "gtFine" / split / CITY / f"{stem}_gtFine_labelIds.png", Image.fromarray(label_ids(drawn.label))),
+        (out / "gtFine" / split / CITY / f"{stem}_gtFine_labelIds.png", Image.fromarray(ids)),
         (out / "gtFine" / split / CITY / f"{stem}_gtFine_labelTrainIds.png", Image.fromarray(drawn.label)),
         (out / "depth" / split / CITY / f"{stem}_depth_cm.png", Image.fromarray(centimetres)),
         (out / "disparity" / split / CITY / f"{stem}_disparity.png", Image.fromarray(measured)),
@@ -101,13 +103,3 @@ def _camera_file(camera: Camera) -> dict[str, dict[str, float]]:
         "extrinsic": {"baseline": camera.baseline},
         "intrinsic": {"fx": camera.fx, "fy": camera.fx, "u0": camera.u0, "v0": camera.v0},
     }
-
-
-def label_ids(label: np.ndarray) -> np.ndarray:
-    """(H, W) train ids -> Cityscapes' raw ids; IGNORE becomes 0 (unlabeled)."""
-    classes = space_named("cityscapes-19").classes
-    table = np.zeros(256, np.uint8)
-    for raw, name in LABELLINGS["cityscapes"].items():
-        if name in classes:
-            table[classes.index(name)] = raw
-    return cv2.LUT(label, table)

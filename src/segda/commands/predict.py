@@ -4,6 +4,7 @@ evaluation server takes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segda.data.datasets import DataSet, open_data
-from segda.data.images import read_image
+from segda.data.datasets import DataSet, check_shown, open_data
+from segda.data.images import MEGAPIXELS, read_image
 from segda.data.labels import Space
 from segda.errors import DataError, RecipeError, RunError, nearest
 from segda.evaluation.export import (
@@ -234,6 +235,8 @@ def plan(images: Sequence[Given], out: Path, pictures: Sequence[str]) -> list[Pl
 def images_of(inputs: Sequence[Path]) -> list[Given]:
     """Files, and the images of folders, each once."""
     paths = dict.fromkeys(image for given in inputs for image in _images(Path(given)))
+    for path in paths:
+        check_shown(path.stem, str(path))
     return [Given(path.stem, str(path), path, partial(read_any, path)) for path in paths]
 
 
@@ -279,7 +282,12 @@ def read_any(path: Path) -> Tensor:
     if path.suffix.lower() not in (".bmp", ".webp"):
         return read_image(path)
     try:
-        with Image.open(path, formats=["BMP", "WEBP"]) as picture:
+        # Pillow's own limit is a warning first; ours is said below.
+        ours = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
+        with ours, Image.open(path, formats=["BMP", "WEBP"]) as picture:
+            if picture.height * picture.width > MEGAPIXELS * 1_000_000:
+                size = f"{picture.width}x{picture.height}"
+                raise DataError(f"{path}: {size} is more than {MEGAPIXELS} megapixels; cut the picture into tiles")
             if picture.mode != "RGB":
                 raise DataError(f"{path}: pixels of kind {picture.mode}, where 8-bit RGB is needed; save it as RGB")
             return torch.from_numpy(np.array(picture)).permute(2, 0, 1)

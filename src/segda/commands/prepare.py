@@ -94,6 +94,11 @@ def prepare(
             raise RecipeError(
                 f"--cache: {taken} beside the labels would be read as a label without an image; give --out"
             )
+        if not in_place and (outside := _outside(data)):
+            raise RecipeError(
+                f"{spec}: {outside} is not below the folder in which the paths of the YAML file begin, and so has no "
+                "place in --out; give a root: that holds all labels"
+            )
     counted = next((data for data in found if data.split == COUNTED), None) if len(wanted) > 1 else found[0]
     if counted is not None:
         pixels = class_statistics(counted, prepared.out / ".segda", track, workers)
@@ -177,6 +182,11 @@ def _taken_for_labels(data: DataSet) -> PurePosixPath | None:
     if any(fnmatchcase(str(first), spared) for spared in data.row.no_labels):
         return None
     return first if any(fnmatchcase(str(first), pattern(other)) for other in others) else None
+
+
+def _outside(data: DataSet) -> PurePosixPath | None:
+    """The first file that would not be below the folder to write."""
+    return next((path for path in label_names(data) if path.is_absolute() or ".." in path.parts), None)
 
 
 def scene_names(data: DataSet) -> list[str]:

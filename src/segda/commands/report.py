@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -24,6 +23,7 @@ from segda.evaluation.pictures import SCALE, coloured, data_uri, entropy_picture
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots, read_snapshots
 from segda.files import write_text
 from segda.hardware import DeviceName, autocast, pick_device, pick_precision
+from segda.parsing import read_json, visible
 from segda.progress import Track, quietly
 from segda.recipe import Recipe
 from segda.run import data_root, load_network, load_recipe_of, read_log, space_of, step_of
@@ -65,8 +65,8 @@ def report(
         step=step_of(run, "student"),
         facts=_flat(facts),
         labels_unread=facts.get("target_labels_read") is False,
-        name=run.resolve().name,
-        before=against.resolve().name if against else None,
+        name=visible(run.resolve().name),
+        before=visible(against.resolve().name) if against else None,
         results=[_result(data, reports, others, against) for data in _data_of(reports)],
         bars=[bars(data, _beside(data, reports, others, against), others) for data in _data_of(reports)],
         curves=curves(log),
@@ -98,11 +98,14 @@ def _template():
 def _environment(run: Path) -> dict[str, Any]:
     path = run / "environment.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} is not JSON ({error}); delete it to go on without it") from error
+    if not isinstance(facts, dict):
+        raise RunError(f"{path} holds no facts by name; delete it to go on without it")
+    return facts
 
 
 def _flat(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -113,7 +116,7 @@ def _flat(facts: dict[str, Any]) -> list[tuple[str, str]]:
             return ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)
         return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    return [(key.replace("_", " "), text(value)) for key, value in facts.items()]
+    return [(visible(key.replace("_", " ")), visible(text(value))) for key, value in facts.items()]
 
 
 def _data_of(reports: Iterable[Report]) -> list[str]:
@@ -124,7 +127,7 @@ def _beside(
     data: str, reports: Sequence[Report], others: Sequence[Report], against: Path | None
 ) -> list[tuple[str, Report]]:
     """What is shown of a data set, in this order: the other run, the student, the teacher."""
-    columns = [(against.resolve().name, other) for other in others if against and other.protocol.data == data]
+    columns = [(visible(against.resolve().name), other) for other in others if against and other.protocol.data == data]
     return columns + [(each.protocol.weights, each) for each in reports if each.protocol.data == data]
 
 
@@ -195,7 +198,7 @@ def _panel(
         cells = [_cell("image", image, "JPEG"), _labelled("truth", truth, truth, space)]
         if other is not None:
             before = labels(views(other, scene.image, recipe.evaluate, where, context), size)
-            cells.append(_labelled(against.resolve().name, before.cpu().numpy(), truth, space))
+            cells.append(_labelled(visible(against.resolve().name), before.cpu().numpy(), truth, space))
         label, entropy = labels_and_entropy(views(network, scene.image, recipe.evaluate, where, context), size)
         cells.append(_labelled("adapted" if against else "prediction", label.cpu().numpy(), truth, space))
         cells.append(_cell("entropy", entropy_picture(entropy.cpu().numpy(), len(space.classes)), "JPEG"))

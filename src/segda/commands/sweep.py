@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segda import run as runs
+from segda.changes import without_root
 from segda.commands.compare import Comparison, compare
 from segda.errors import RecipeError, RunError
 from segda.evaluation.metrics import read_reports
@@ -93,6 +94,8 @@ def sweep(
             words = run.command(standing)
             say(f"{title}: {shlex.join(['segda', *words])}")
             fault = in_its_own_process(words)
+            if fault is None and run.standing() != "finished":  # it was terminated, which is no fault
+                fault = "stopped before its end; call the sweep again"
             if fault is None:
                 outcome.finished.append(run.out)
             else:
@@ -186,7 +189,7 @@ def _check_all_differ(planned: Sequence[Planned], file: str) -> None:
                     f"{file}: two runs would write {run.out.with_name(name)}; name their values otherwise"
                 )
             places.add(name.casefold())
-        tree = runs.without_root(run.recipe)
+        tree = without_root(run.recipe)
         if run.stages:
             tree["data"].pop("target_labels")
         other = recipes.setdefault(json.dumps(tree, sort_keys=True), run)
@@ -203,7 +206,7 @@ def _alone(folder: Path) -> Iterator[None]:
     lock = folder / ".segda" / "sweep.lock"
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
+        file = lock.open("a")  # never cut: it may be a link to what is not ours
     except OSError as error:
         raise cannot_write(lock, error) from error
     with file:

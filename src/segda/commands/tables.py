@@ -12,6 +12,7 @@ from rich.text import Text
 
 from segda.evaluation.metrics import Report
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots
+from segda.parsing import visible
 
 
 def tables(reports: Sequence[Report], run: str = "") -> list[Table]:
@@ -75,4 +76,4 @@ def percent(rate: float) -> str:
 def names_of(runs: Sequence[Path]) -> list[str]:
     """The names of folders and, without suffix, of files, or their whole paths where two are called the same."""
     short = [run.resolve().stem if run.is_file() else run.resolve().name for run in runs]
-    return [str(run) if short.count(name) > 1 else name for run, name in zip(runs, short, strict=True)]
+    return [visible(str(run) if short.count(name) > 1 else name) for run, name in zip(runs, short, strict=True)]

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from segda import run as runs
+from segda.changes import admit, told
 from segda.commands.pseudo_label import pseudo_label, rule_spec
 from segda.commands.report import report
 from segda.data.pseudo_labels import SUMMARY, read_summary
-from segda.errors import RecipeError, RunError
+from segda.errors import Interrupted, RecipeError, RunError, RunFailure
 from segda.evaluation.metrics import write_reports
 from segda.files import write_text
 from segda.hardware import environment, peak_memory
 from segda.progress import Track, quietly
-from segda.recipe import Recipe, load_recipe
-from segda.training import loop
+from segda.recipe import Recipe, load_recipe, parse_recipe
+from segda.training import checkpoint, loop
+from segda.training.stopping import Stopping
 
 Say = Callable[[str], None]
 
@@ -31,54 +35,120 @@ def train(
     stages: bool = False,
     say: Say = print,
     track: Track = quietly,
+    allow_changed: Sequence[str] = (),
 ) -> None:
     """Train a network by RECIPE (a shipped name or a YAML file) and write everything about it to the run folder OUT.
 
     The recipe is checked, the data sets are found and the network is built before the first image is read. At the end
     the run is scored on the recipe's evaluate.data and report.html is made. check: stop after a few steps on real
     data and say what the run will take. stages: first make the recipe's pseudo-labels, see `with_stages`.
+
+    resume: go on from the last checkpoint, to the same end as if nothing had happened; begin where there is none yet.
+    allow_changed: keys of the recipe that may differ then. After Ctrl-C or SIGTERM: Interrupted, with all steps saved.
     """
     out = Path(out)
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     root = runs.data_root(recipe, root).absolute()
-    if stages:
-        if check:
-            raise RecipeError("--check looks at one run, --stages makes two; check the recipe of each")
-        with_stages(recipe, out, root, overwrite, say, track)
-        return
+    if resume and overwrite:
+        raise RecipeError("--resume goes on, --overwrite begins anew; give one of them")
+    if allow_changed and not resume:
+        raise RecipeError("--allow-changed is about a run that goes on; it has no effect without --resume")
+    if stages and (check or allow_changed):
+        what = "--check looks at" if check else "--allow-changed changes"
+        raise RecipeError(f"{what} one run, --stages makes two; {'check the recipe of each' if check else 'resume it'}")
     # Whoever reads the run folder later finds the data without being told again.
-    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
+    at_root = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
     if check:
-        loop.trial(loop.assemble(recipe, root, None, track, say), say)
+        loop.trial(loop.assemble(at_root, root, None, track, say), say)
         return
+    training: loop.Training | None = None
+    with Stopping() as stopping:
+        try:
+            if stages:
+                with_stages(recipe, out, root, overwrite, say, track)
+                return
+            training, facts = _ready(at_root, out, root, resume, overwrite, allow_changed, say, track)
+            _to_the_end(training, out, facts, stopping, say, track)
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            saved = None if training is None else training.saved
+            what = "nothing new is saved" if saved is None else f"{out} is saved after step {saved}"
+            raise Interrupted(f"stopped by {stopping.name}; {what}", stopping.exit_code, saved is not None) from None
+
+
+def _ready(
+    recipe: Recipe,
+    out: Path,
+    root: Path,
+    resume: bool,
+    overwrite: bool,
+    allow_changed: Sequence[str],
+    say: Say,
+    track: Track,
+) -> tuple[loop.Training, dict[str, Any]]:
+    """The training at the step where it begins or goes on, its folder as it was then, and the facts in that folder."""
     runs.check_folder(out, recipe, resume=resume, overwrite=overwrite)
+    state, last, changes = None, out / "last.pt", {}
+    if resume and last.exists():
+        state = runs.load_checkpoint(out)
+        changes = admit(out, parse_recipe(state["recipe"], str(last)), recipe, allow_changed)
     # Built before the folder is touched: a recipe that cannot run leaves nothing behind.
     training = loop.assemble(recipe, root, out.parent / ".segda", track, say)
-    if not resume:
+    resumed: list[dict[str, Any]] = []
+    if state is None:
         runs.begin(out, recipe)
+        if resume:
+            say(f"nothing to resume in {out}: begins at the first step")
     else:
-        training.restore(runs.load_checkpoint(out), out / "last.pt")
-        runs.cut_log(out, training.t)
+        checkpoint.restore(training, state, last)
+        done = training.t == recipe.steps  # the end is scored again, since its report may not be there
+        runs.forget_after(out, training.t, None if done else {dataset.spec for dataset in training.scored})
+        write_text(out / "recipe.yaml", recipe.to_yaml())
+        loop.save_networks(training, out)
         say(f"resumed after step {training.t}")
+        now = checkpoint.maker(training.device, training.precision)
+        moved = {key: (before, now.get(key)) for key, before in state["made_by"].items() if before != now.get(key)}
+        if moved:
+            say(f"warning: last bits may differ, since the checkpoint was made elsewhere: {told(moved)}")
+        earlier = [one for one in runs.read_environment(out).get("resumed", []) if one["step"] <= training.t]
+        resumed = [*earlier, {"step": training.t, "recipe": changes, "made_by": moved}]
     facts = environment(training.device, training.precision)
     # Target scenes are read without their labels, always; see data/stream.py.
     facts |= {"start": training.method.student.origin, "target_labels_read": False}
+    facts |= {"resumed": resumed} if resumed else {}
     write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
+    return training, facts
 
-    loop.fit(training, out, say, track)
 
-    write_text(
-        out / "environment.json",
-        json.dumps(facts | {"peak_memory": peak_memory(training.device)}, indent=2) + "\n",
-    )
-    scores = loop.score(training, out, say, track)
-    for dataset in training.scored:
-        write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
-    if training.scored:
-        say(f"report: {report(out, track=track)}")
-    else:
-        say(f"not scored: evaluate.data is empty; `segda evaluate {out} --data NAME:SPLIT` measures it")
+def _to_the_end(
+    training: loop.Training, out: Path, facts: dict[str, Any], stopping: Stopping, say: Say, track: Track
+) -> None:
+    with _underway():
+        if loop.scores_due(training.recipe, training.t) and not runs.scored_at(out, training.t):
+            loop.score(training, out, say, track)
+        loop.fit(training, out, say, track, stopping)
+        facts = facts | {"peak_memory": peak_memory(training.device)}
+        write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
+        scores = loop.score(training, out, say, track)
+        for dataset in training.scored:
+            write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
+        if training.scored:
+            say(f"report: {report(out, track=track)}")
+        else:
+            say(f"not scored: evaluate.data is empty; `segda evaluate {out} --data NAME:SPLIT` measures it")
+
+
+@contextmanager
+def _underway() -> Iterator[None]:
+    """A folder that could be written to, and cannot any more, is no mistake of whoever gave the command."""
+    try:
+        yield
+    except RunFailure:
+        raise
+    except RunError as error:
+        raise RunFailure(str(error)) from error
 
 
 def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say, track: Track) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import zipfile
 import zlib
 from functools import lru_cache
@@ -41,9 +42,13 @@ def read_bytes(path: Path) -> bytes:
         raise FileNotFoundError(path) from None
     if info.file_size > MEGABYTES << 20:
         raise DataError(f"{path}: {info.file_size >> 20} megabytes unpacked, more than {MEGABYTES}; {AGAIN}")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others unpack all that there is
+        kind = zipfile.compressor_names.get(info.compress_type, info.compress_type)
+        raise DataError(f"{archive}: {member} cannot be read in place (its compression is {kind}); unpack the archive")
     try:
-        return opened.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        with opened.open(info) as file:
+            return file.read(info.file_size + 1)  # without a number, all that there is, whatever the size says
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error) as error:
         raise DataError(f"{archive} is damaged at {member} ({error}); {AGAIN}") from None
     except (NotImplementedError, RuntimeError) as error:  # a kind of compression, or a password
         raise DataError(f"{archive}: {member} cannot be read in place ({error}); unpack the archive") from None
@@ -106,7 +111,7 @@ def _opened(archive: Path) -> zipfile.ZipFile:
 def _open(archive: Path, process: int, size: int, changed: int) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(archive)
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error):
         raise DataError(f"{archive}: half an archive, or none ({size} bytes without an end); {AGAIN}") from None
     except OSError as error:
         raise DataError(f"{archive}: cannot be read ({error.strerror}); check its permissions") from None

@@ -109,9 +109,9 @@ def _open(spec: str, root: Path, space: Space) -> DataSet:
         tree, row, found = _find(spec, row, split, root)
     for wanted in (*((split,) if split in row.lists else ()), *(condition.split(",") if condition else ())):
         found = _held(spec, wanted, found, tree, row, split)
+    for path in found:
+        check_shown(path, f"{spec}: {path}")
     names = tuple(_name(path, row, split) for path in found)
-    for name, path in zip(names, found, strict=True):
-        check_shown(name, f"{spec}: {path}")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{spec}: two images in {tree.folder} are called {twice!r}; remove one of them")
@@ -370,14 +370,12 @@ class DataSet:
             code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
             yield f"{self.spec} {self.condition} {streets.SPLITS[self.split]} {STREETS_SIZE} {code}"
             return
-        tables = {
-            labelling: self.space.lookup(labelling, self.row.names(labelling)).tobytes().hex()
-            for _, labelling in self.row.labels
-        }
+        tables = {labelling: table.tobytes().hex() for labelling, table in self.tables.items()}
         for i in range(len(self)):
-            name, labelling, _ = self._label_file(i)
+            name, labelling, decoder = self._label_file(i)
             size, mark = state(self.tree.path(name))
-            yield f"{name} {size} {mark} {labelling} {tables[labelling]}"
+            own = "" if isinstance(decoder, str) else f" {decoder}"  # of a YAML file, whose colours may change
+            yield f"{name} {size} {mark} {labelling} {tables[labelling]}{own}"
 
     def _draw(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         from segda.data import streets

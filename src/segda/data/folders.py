@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from colorsys import hsv_to_rgb
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -121,8 +121,15 @@ def _read(path: str, _: int) -> tuple[_Told, dict[int, str], Space, Colours | No
         if not name.isprintable() or not name.strip():
             raise RecipeError(f"{path}: the name '{visible(name)}' cannot be shown; write one of printable characters")
     for name, split in told.splits.items():
+        if mark := next((mark for mark in ":+*" if mark in name), None):
+            raise RecipeError(f"{path}: splits.{name}: {mark!r} separates the parts of a spec; choose another name")
         for which in (split.images, split.labels or ""):
             _check_fields(f"{path}: splits.{name}: {visible(which)}", which)
+        if "*" in (split.labels or ""):
+            raise RecipeError(
+                f"{path}: splits.{name}: {visible(split.labels)}: an image has one label, told by its {{key}}; write "
+                "the path without a star"
+            )
     names = _labelling(path, told)
     space = _space(path, told)
     named = {id: told.becomes.get(name, name) for id, name in names.items()}
@@ -141,7 +148,7 @@ def _told(path: Path) -> _Told:
         return _Told.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        where = visible(".".join(map(str, first["loc"]))) or "the file"
         raise RecipeError(f"{path}: {where}: {first['msg']}; see docs/DATA.md") from None
 
 
@@ -153,8 +160,12 @@ def _labelling(path: str, told: _Told) -> dict[int, str]:
             raise RecipeError(f"{path}: classes.{lacking[0]} has no colour, and labels_are says colours; give one")
         if len({one.colour for one in told.classes.values()}) < len(told.classes):
             raise RecipeError(f"{path}: two classes have one colour; give each its own")
-        if any(isinstance(one, int) for one in told.ignored):
-            raise RecipeError(f"{path}: ignored: where labels are colours, write colours")
+        for colour in told.ignored:
+            if isinstance(colour, int):
+                raise RecipeError(f"{path}: ignored: where labels are colours, write colours")
+            for name, one in told.classes.items():
+                if one.colour == colour:
+                    raise RecipeError(f"{path}: colour {list(colour)} is {name} and ignored; choose")
         return dict(enumerate(told.classes))
     for name, one in told.classes.items():
         if not one.ids:
@@ -211,4 +222,4 @@ def _templates(where: str, kinds: tuple[str, ...]) -> tuple[str, ...]:
     """A folder or a path with {key} -> path templates."""
     if "{key}" in where:
         return (where,)
-    return tuple(f"{where.rstrip('/')}/{{key}}.{kind}" for kind in kinds)
+    return tuple(str(PurePosixPath(where, f"{{key}}.{kind}")) for kind in kinds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def listed(path: Path, kind: Listed, page: str) -> frozenset[str]:
         raise DataError(f"{path}: no such list of images; get it from {page} and see docs/DATA.md") from None
     try:
         names = READERS[kind.reader](content, kind.argument)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, csv.Error, struct.error) as error:
         raise DataError(f"{path}: is no such list ({type(error).__name__}: {error}); get it from {page}") from None
     return frozenset(name.removesuffix(kind.ending) for name in names)
 

@@ -65,7 +65,11 @@ def _correspondences(data: DataSet) -> dict[str, str]:
     partner: dict[str, str] = {}
     for name in data.tree.matches(tuple(path.replace("{split}", data.split) for path in CORRESPONDENCES)):
         path = data.tree.path(name)
-        for number, line in enumerate(csv.reader(io.StringIO(read_bytes(path).decode("utf-8"))), 1):
+        try:
+            lines = list(csv.reader(io.StringIO(read_bytes(path).decode("utf-8"))))
+        except (OSError, ValueError, csv.Error) as error:
+            raise DataError(f"{path}: is no list of pairs ({error}); download the archive again") from None
+        for number, line in enumerate(lines, 1):
             if len(line) < 2:
                 raise DataError(f"{path}: line {number} is no pair of images; download the archive again")
             partner[line[0].strip()] = line[1].strip()

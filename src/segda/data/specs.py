@@ -84,11 +84,10 @@ def file_name(spec: str) -> str:
 
 def own_space(spec: str) -> Space:
     """The label space of a data set; RecipeError for several whose own spaces differ."""
-    spaces = {space.name: space for part, _ in parts_of(spec) for space in [_own(parse(part)[0])]}
+    spaces = {(space.name, space.classes): space for part, _ in parts_of(spec) for space in [_own(parse(part)[0])]}
     if len(spaces) > 1:
-        raise RecipeError(
-            f"{spec}: its parts have the label spaces {', '.join(sorted(spaces))}; choose with data.space"
-        )
+        names = ", ".join(sorted(name for name, _ in spaces))  # two YAML files may have one name
+        raise RecipeError(f"{spec}: its parts have the label spaces {names}; choose with data.space")
     return spaces.popitem()[1]
 
 

@@ -47,7 +47,8 @@ class Tree:
         found: set[str] = set()
         for template in templates:
             parts = pattern(template).split("/")
-            found.update(_walk(str(self.folder), parts, ""))
+            # An absolute path, as a folder of one's own may have, begins with an empty component.
+            found.update(_walk("" if parts[0] == "" else str(self.folder), parts, ""))
             if self.packed:
                 known = re.compile("/".join(_part(part).pattern for part in parts))
                 found.update(name for name in self.packed if known.fullmatch(name))

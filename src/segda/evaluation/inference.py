@@ -238,14 +238,3 @@ def _winners(scores: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
         torch.maximum(winner, better.mul_(channel), out=winner)
         torch.maximum(best, score, out=best)
     return winner, best
-
-
-def label_of(
-    network: Network,
-    image: Tensor,
-    settings: Settings,
-    device: torch.device,
-    autocast: AbstractContextManager,
-) -> Tensor:
-    """(3, H, W) uint8 RGB -> (H, W) uint8 train ids on `device`: all of the above."""
-    return labels(views(network, image, settings, device, autocast), tuple(image.shape[1:]))

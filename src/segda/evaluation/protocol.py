@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from pydantic import TypeAdapter, ValidationError
 
 from segda.data.augment import Kernel, Shape
 from segda.evaluation.inference import Mean
@@ -66,12 +69,18 @@ class Protocol:
 
     @classmethod
     def from_json(cls, table: dict[str, Any]) -> Protocol:
-        """TypeError for a field that is missing, other than shape, kernel and scales."""
+        """ValueError for a field of another type, or missing, other than shape, kernel and scales."""
         known = {field.name: table[field.name] for field in fields(cls) if field.name in table}
-        for key in ("resize", "window", "stride", "scales"):
-            if known.get(key) is not None:
-                known[key] = tuple(known[key])
-        return cls(**known)
+        try:
+            found = TypeAdapter(cls).validate_json(json.dumps(known), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        if not all(name.isprintable() for name in (found.data, found.recipe or "", found.precision)):
+            raise ValueError("a name that cannot be shown")
+        if found.how == "slide" and (found.window is None or found.stride is None):
+            raise ValueError("how: slide without window and stride")
+        return found
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,10 @@ class EnsembleProtocol:
         )
         if not members:
             raise ValueError("an ensemble without members")
+        if table["mean"] not in get_args(Mean) or not all(isinstance(one.share, float | int) for one in members):
+            raise ValueError("mean or shares of another kind")
+        if not all(isinstance(member.run, str) and member.run.isprintable() for member in members):
+            raise ValueError("the name of a run that cannot be shown")
         return cls(table["mean"], members)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from segda.errors import RunError
 from segda.evaluation.metrics import Report, report_path
 from segda.files import write_text
+from segda.parsing import read_json
 
 ORACLE = "oracle: chosen by target labels"
 """Stands wherever the best of several checkpoints is shown."""
@@ -79,6 +80,8 @@ class Snapshots:
         measured = {
             int(one["step"]): Snapshot(one["sha256"], Report.from_json(one["report"])) for one in table["snapshots"]
         }
+        if not isinstance(table["data"], str) or not table["data"].isprintable():
+            raise ValueError("the name of its data cannot be shown")
         last = int(table["last"]["step"])
         if last not in measured:
             raise ValueError(f"no report of the last step, {last}")
@@ -101,8 +104,8 @@ def read_snapshots(run: Path) -> list[Snapshots]:
     found = []
     for path in sorted((run / "reports").glob(f"*{SUFFIX}")):
         try:
-            found.append(Snapshots.from_json(json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            found.append(Snapshots.from_json(read_json(path)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise RunError(
                 f"{path} holds no snapshots' reports ({type(error).__name__}: {error}); "
                 "delete it and run segda evaluate --all-checkpoints again"

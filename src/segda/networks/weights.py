@@ -140,17 +140,19 @@ def read(file: Path) -> tuple[dict[str, Tensor], list[str]]:
         from safetensors.torch import load_file
 
         try:
-            return load_file(file), []
+            return refuse_odd(load_file(file), file), []
         except (SafetensorError, OSError) as error:
             raise WeightsError(
                 f"{file}: not a readable safetensors file ({first_line(error)}); fetch or copy it again"
             ) from error
     if file.suffix not in PICKLES:
         raise WeightsError(f"{file}: not a kind of file that holds weights; known: .safetensors, {', '.join(PICKLES)}")
+    # Every Exception: of a damaged pickle torch lets through whatever Python says of it.
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([(Forgotten, name) for name in FORGOTTEN]):
             # Of pickles that torch did not write. They are read or refused like the others.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
+            warnings.filterwarnings("ignore", ".*TorchScript archive")
             held = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.findall(r"GLOBAL (\S+)", str(error))
@@ -162,7 +164,11 @@ def read(file: Path) -> tuple[dict[str, Tensor], list[str]]:
         raise WeightsError(
             f"{file}: refused and not run: not a file of plain tensors; fetch or copy it again"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        if "TorchScript" in str(error):
+            raise WeightsError(
+                f"{file}: refused and not run: a TorchScript archive, which holds a program; save its state_dict alone"
+            ) from error
         raise WeightsError(f"{file}: not readable ({first_line(error)}); fetch or copy it again") from error
     others: list[str] = []
     for wrapper in ("state_dict", "model"):
@@ -172,7 +178,38 @@ def read(file: Path) -> tuple[dict[str, Tensor], list[str]]:
     if not isinstance(held, Mapping) or not any(isinstance(value, Tensor) for value in held.values()):
         raise WeightsError(f"{file}: holds no tensors by name; give a state_dict")
     others += [str(key) for key, value in held.items() if not isinstance(value, Tensor)]
-    return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}, others
+    tensors = {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+    return refuse_odd(tensors, file), others
+
+
+NUMBERS = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+}
+"""The types of numbers that are read: of the smaller ones, torch cannot say whether they are finite."""
+
+
+def refuse_odd(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The tensors, or WeightsError for one that is no plain array of numbers."""
+    if odd := next((name for name, value in tensors.items() if not _is_plain(value)), None):
+        what = f"no plain array of numbers ({tensors[odd].dtype}, {tensors[odd].layout})"
+        raise WeightsError(f"{file}: {odd!r:.200} is {what}; save it as one, as float32 and by .contiguous()")
+    return tensors
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it has its numbers in memory, each its own: a file of a few bytes can hold a tensor of any size
+    that is sparse, without memory, or one number repeated.
+    """
+    if (
+        tensor.dtype not in NUMBERS
+        or tensor.layout != torch.strided
+        or tensor.device.type != "cpu"
+        or tensor.is_nested
+        or tensor.is_quantized
+    ):
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def translate(tensors: Mapping[str, Tensor], family: Family, file: Path) -> tuple[str, dict[str, Tensor], list[str]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from segda.data.datasets import DataSet, open_data
 from segda.data.labels import Space
 from segda.data.pseudo_labels import PseudoLabels
 from segda.data.stream import Pairs, class_statistics, loader
-from segda.errors import RecipeError, RunError, WeightsError
+from segda.errors import RecipeError, RunFailure
 from segda.evaluation.metrics import Report
 from segda.hardware import autocast, leave_cores, peak_memory, pick_device, pick_precision
 from segda.methods import METHODS
@@ -30,10 +31,37 @@ from segda.networks.network import Network
 from segda.progress import Track
 from segda.recipe import Recipe, build, class_named
 from segda.scene import Batch
+from segda.training import checkpoint
 from segda.training.optim import Optim, optimisers, set_lr
 from segda.training.step import train_step
+from segda.training.stopping import Stopping
 
 Say = Callable[[str], None]
+
+
+@dataclass
+class Means:
+    """The means of a step's terms over the steps since the last line of the log."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        self.sums = {name: self.sums.get(name, 0) + term for name, term in terms.items()}
+        self.count += 1
+
+    def take(self) -> dict[str, float | list[float]]:
+        """The means, and begins anew."""
+        means = {name: _plain(total / self.count) for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": self.sums, "count": self.count}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        self.sums = {name: total.to(device) for name, total in state["sums"].items()}
+        self.count = state["count"]
 
 
 @dataclass
@@ -49,6 +77,14 @@ class Training:
     device: torch.device
     precision: torch.dtype
     t: int = 0
+    means: Means = field(default_factory=Means)
+    saved: int | None = None
+    """The step after which it was last saved."""
+
+    @cached_property
+    def anchors(self) -> dict[str, str]:
+        """A hash of each part of the method that never changes."""
+        return {name: checkpoint.digest(anchor) for name, anchor in checkpoint.anchors(self.method).items()}
 
     def networks(self) -> dict[runs.Which, Network]:
         """What a run saves and scores: the student, and the teacher where the method has one."""
@@ -72,26 +108,6 @@ class Training:
             for player, optimiser in self.optimisers.items()
             for group in optimiser.param_groups
         }
-
-    def state(self) -> dict[str, Any]:
-        """Everything that `restore` needs. Data and random draws are functions of seed and step: they have no state."""
-        return {
-            "t": self.t,
-            "method": self.method.state_dict(),
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def restore(self, state: dict[str, Any], where: Path) -> None:
-        try:
-            self.method.load_state_dict(state["method"])
-            for name, optimiser in self.optimisers.items():
-                optimiser.load_state_dict(state["optimisers"][name])
-            self.scaler.load_state_dict(state["scaler"])
-            self.t = state["t"]
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise WeightsError(f"{where} does not fit this recipe: {reason}; train anew with --overwrite") from error
 
 
 def settings_of(recipe: Recipe) -> dict[str, Optim]:
@@ -150,39 +166,64 @@ def target_labels(recipe: Recipe, target: DataSet, space: Space) -> PseudoLabels
     return PseudoLabels.open(folder, target, space)
 
 
-def fit(training: Training, run: Path, say: Say, track: Track, stop: int | None = None) -> None:
-    """Steps from `training.t` to the recipe's end (or to `stop`), writing log, checkpoints and scores into `run`."""
-    recipe = training.recipe
-    last = recipe.steps if stop is None else min(stop, recipe.steps)
-    sums: dict[str, torch.Tensor] = {}
+def fit(training: Training, run: Path, say: Say, track: Track, stopping: Stopping | None = None) -> None:
+    """Steps from `training.t` to the recipe's end, writing log, checkpoints and scores into `run`.
+
+    When it is asked to stop, it saves after the step that it is in, and raises KeyboardInterrupt.
+    """
+    recipe, stopping = training.recipe, stopping or Stopping()
     begin, since = time.monotonic(), training.t
-    batches = loader(training.pairs, recipe.data.batch, training.t, last, recipe.data.workers, recipe.seed)
-    for batch, _ in zip(batches, track(range(training.t, last), "training", lines=False), strict=True):
-        terms = training.step(batch)
-        sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
+    batches = loader(training.pairs, recipe.data.batch, training.t, recipe.steps, recipe.data.workers, recipe.seed)
+    with stopping.later():
+        for _ in track(range(training.t, recipe.steps), "training", lines=False):
+            batch = _next(batches, stopping)
+            if batch is None:
+                break
+            training.means.add(training.step(batch))
 
-        if training.t % recipe.log_every == 0 or training.t == last:
-            count = training.t - since
-            means = {name: _plain(total / count) for name, total in sums.items()}
-            seconds = (time.monotonic() - begin) / count
-            line = {"step": training.t, "seconds": round(seconds, 4), **means, **training.rates()}
-            runs.append_log(run, line)
-            left = seconds * (recipe.steps - training.t)
-            say(f"step {training.t} of {recipe.steps}  {_said(means)}  {seconds:.2f} s/step  {_clock(left)} to go")
-            sums, begin, since = {}, time.monotonic(), training.t
+            if training.t % recipe.log_every == 0 or training.t == recipe.steps:
+                means = training.means.take()
+                seconds = (time.monotonic() - begin) / (training.t - since)
+                line = {"step": training.t, "seconds": round(seconds, 4), **means, **training.rates()}
+                runs.append_log(run, line)
+                left = seconds * (recipe.steps - training.t)
+                say(f"step {training.t} of {recipe.steps}  {_said(means)}  {seconds:.2f} s/step  {_clock(left)} to go")
+                begin, since = time.monotonic(), training.t
 
-        if recipe.keep_every and training.t % recipe.keep_every == 0:
-            path = runs.snapshot_path(run, training.t)
-            runs.save_network(path, training.method.student, recipe.network, training.t)
+            if recipe.keep_every and training.t % recipe.keep_every == 0:
+                path = runs.snapshot_path(run, training.t)
+                runs.save_network(path, training.method.student, recipe.network, training.t)
 
-        every = recipe.evaluate.every
-        scoring = every > 0 and training.t % every == 0 and training.t < recipe.steps
-        if training.t % recipe.save_every == 0 or training.t == last or scoring:
-            save(training, run)
-        if scoring:
-            paused = time.monotonic()
-            score(training, run, say, track)
-            begin += time.monotonic() - paused
+            scoring = scores_due(recipe, training.t)
+            if training.t % recipe.save_every == 0 or training.t == recipe.steps or scoring:
+                save(training, run)
+            if stopping.asked is not None:
+                break
+            if scoring:
+                paused = time.monotonic()
+                with stopping.later(False):
+                    score(training, run, say, track)
+                begin += time.monotonic() - paused
+
+        if stopping.asked is not None:
+            if training.saved != training.t:
+                save(training, run)
+            raise KeyboardInterrupt
+
+
+def scores_due(recipe: Recipe, t: int) -> bool:
+    """Whether the run is scored after t steps; at its end it always is, see commands/train.py."""
+    return recipe.evaluate.every > 0 and t > 0 and t % recipe.evaluate.every == 0 and t < recipe.steps
+
+
+def _next(batches: Iterator[Batch], stopping: Stopping) -> Batch | None:
+    """The next batch; None where there is none since the loader's processes were asked to stop as well."""
+    try:
+        return next(batches)
+    except Exception:
+        if stopping.asked is None:
+            raise
+        return None
 
 
 def save(training: Training, run: Path) -> None:
@@ -190,11 +231,19 @@ def save(training: Training, run: Path) -> None:
     for name, value in training.method.state_dict().items():
         # A level that has seen nothing is NaN on purpose.
         if value.is_floating_point() and not value.isfinite().all() and name != "level.value":
-            raise RunError(
+            raise RunFailure(
                 f"step {training.t}: {name} is not finite; the last checkpoint is kept; train again with a lower "
                 "optim.lr, a longer optim.warmup or --precision 32"
             )
-    runs.save_checkpoint(run, training.state())
+    if not (run / "recipe.yaml").is_file():
+        raise RunFailure(f"{run} was removed while it was written to; train again, or put it back and use --resume")
+    runs.save_checkpoint(run, checkpoint.state_of(training), training.recipe.keep)
+    training.saved = training.t
+    save_networks(training, run)
+
+
+def save_networks(training: Training, run: Path) -> None:
+    """What others read of a run: the student and, where there is one, the teacher."""
     for which, network in training.networks().items():
         runs.save_network(run / runs.FILES[which], network, training.recipe.network, training.t)
 
@@ -237,10 +286,27 @@ def trial(training: Training, say: Say) -> None:
     for player in training.method.players:
         groups = getattr(training.method, player).groups().values()
         say(f"parameters: {player} {sum(parameter.numel() for group in groups for parameter in group):,}")
+    say(_room(training))
     say(f"peak memory: {peak_memory(training.device) / 2**30:.2f} GiB on {training.device}, {training.precision}")
     # The quickest, since the first step also warms caches up.
     seconds = min(after - before for before, after in pairwise(marks))
     say(f"seconds a step: {seconds:.2f}; {recipe.steps} steps: about {_clock(seconds * recipe.steps)}")
+
+
+def _room(training: Training) -> str:
+    """What the run folder will take: a checkpoint is written before the one that it replaces goes."""
+    recipe, one = training.recipe, checkpoint.size(training)
+    networks = [
+        sum(value.nbytes for value in network.state_dict().values()) for network in training.networks().values()
+    ]
+    snapshots = recipe.steps // recipe.keep_every if recipe.keep_every else 0
+    total = one * (2 + recipe.keep) + sum(networks) + snapshots * networks[0]
+    kept = f", {recipe.keep} older ones kept" if recipe.keep else ""
+    return f"checkpoint: {_bytes(one)}{kept}; the run folder: up to {_bytes(total)}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
 
 
 def _plain(term: Tensor) -> float | list[float]:

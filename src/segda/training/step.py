@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from segda.errors import RunError
+from segda.errors import RunFailure
 from segda.hardware import autocast
 from segda.methods.method import Method
 from segda.scene import Batch
@@ -55,7 +55,7 @@ def refuse_infinite(log: Mapping[str, Tensor], batch: Batch, t: int) -> None:
     if not finite.all():
         names = ", ".join(name for name, fine in zip(log, finite.tolist(), strict=True) if not fine)
         files = ", ".join((*batch.source.names, *batch.target.names))
-        raise RunError(
+        raise RunFailure(
             f"step {t}: {names} is not finite for {files}; the last checkpoint is kept; train again "
             "with a lower optim.lr, a longer optim.warmup or --precision 32"
         )

@@ -1,0 +1,117 @@
+"""YAML and JSON that others wrote, as plain values; names that others gave, as what can be shown.
+
+Nothing in such a text is executed. A text that is damaged, or made to fill the memory or never to end, is a ValueError
+of one line; the caller says in which file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHARACTERS = 200_000
+"""Longer YAML is refused: its parser reads some 50,000 characters a second."""
+
+VALUES = 20_000
+"""YAML that holds more is refused; what is written once and meant often, by an alias, counts each time."""
+
+
+DEPTH = 50
+"""Of YAML: values within values."""
+
+
+def read_yaml(path: Path) -> Any:
+    """The values in a YAML file. OSError when it cannot be read, ValueError when it is none."""
+    if path.exists() and not path.is_file():
+        raise ValueError("is no file")  # a pipe or a device would never end
+    return yaml_values(path.read_text(encoding="utf-8"))
+
+
+def yaml_values(text: str) -> Any:
+    """The values in a YAML text: mappings, lists, texts, numbers, dates; ValueError for anything else."""
+    if len(text) > CHARACTERS:
+        raise ValueError(f"not valid YAML: {len(text)} characters, more than {CHARACTERS}")
+    # Every Exception: of a wrong date or number PyYAML lets through whatever Python says of it.
+    try:
+        return yaml.load(text, _Limited)
+    except Exception as error:
+        raise ValueError(f"not valid YAML: {one_line(error)}") from error
+
+
+class _Limited(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, where YAML would silently keep the last, and more than VALUES."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise ValueError("nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _size(node, {})
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is written twice", key_node.start_mark
+                )
+            if isinstance(key, Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _size(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Values in a node, those behind an alias each time; ValueError for too many, or for a node inside itself."""
+    if id(node) in known:
+        if (size := known[id(node)]) is None:
+            raise ValueError("an alias stands inside what it stands for")
+        return size
+    known[id(node)] = None
+    if isinstance(node, yaml.ScalarNode):
+        node.value.encode()  # half a character, which could not be written anywhere: a UnicodeEncodeError
+    parts = [] if isinstance(node, yaml.ScalarNode) else node.value
+    below = (part for one in parts for part in (one if isinstance(one, tuple) else (one,)))
+    size = 1 + sum(_size(part, known) for part in below)
+    if size > VALUES:
+        raise ValueError(f"more than {VALUES} values, those behind an alias counted each time")
+    known[id(node)] = size
+    return size
+
+
+def read_json(path: Path) -> Any:
+    """The values in a JSON file. OSError when it cannot be read, ValueError when it is none."""
+    return json_values(path.read_bytes())
+
+
+def json_values(text: str | bytes) -> Any:
+    """The values in a JSON text, NaN and Infinity among them, as Python writes them; ValueError for anything else."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, as one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def visible(text: str) -> str:
+    r"""The text with all that cannot be shown as itself written out: a line's end as \n, a terminal's commands too."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -1,0 +1,132 @@
+"""What a checkpoint holds, and how a training becomes again what it was.
+
+student, teacher, discriminators, running levels     the method's state
+optimisers, gradient scaler                          theirs
+means                                                the log line that is not complete yet
+anchors                                              a hash of each anchor's weights
+recipe, made_by                                      what it is a state of, and the code and machine that computed it
+
+No random state: what a step draws is a function of seed and step (data/stream.py, `Training.step`). No anchor either:
+it is the network as the run began, which the recipe's seed or `network.weights` give again; the hash tells whether
+they did. A frozen copy of the student in every file would say nothing new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+import segda
+from segda.errors import RunError, WeightsError
+from segda.hardware import environment
+from segda.parts.anchor import Anchor
+from segda.run import CHECKPOINT_FORMAT
+
+if TYPE_CHECKING:
+    from segda.training.loop import Training
+
+
+def state_of(training: Training) -> dict[str, Any]:
+    """Everything that `restore` needs."""
+    still = tuple(f"{name}." for name in anchors(training.method))
+    return {
+        "format": CHECKPOINT_FORMAT,
+        "t": training.t,
+        "recipe": training.recipe.model_dump(mode="json"),
+        "made_by": maker(training.device, training.precision),
+        "method": {name: value for name, value in training.method.state_dict().items() if not name.startswith(still)},
+        "anchors": training.anchors,
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in training.optimisers.items()},
+        "scaler": training.scaler.state_dict(),
+        "means": training.means.state(),
+    }
+
+
+def restore(training: Training, state: dict[str, Any], where: Path) -> None:
+    """Puts a state, read from `where`, into a training that was built anew. WeightsError where it does not fit."""
+    anchored = tuple(f"{name}." for name in training.anchors)
+    still = {name: value for name, value in training.method.state_dict().items() if name.startswith(anchored)}
+    try:
+        training.method.load_state_dict(state["method"] | still)
+        for name, optimiser in training.optimisers.items():
+            # Rates and decay are the recipe's, which may have been changed on purpose; the file's would undo that.
+            settings = [{key: group[key] for key in group if key != "params"} for group in optimiser.param_groups]
+            optimiser.load_state_dict(state["optimisers"][name])
+            for group, own in zip(optimiser.param_groups, settings, strict=True):
+                group.update(own)
+        training.scaler.load_state_dict(state["scaler"])
+        training.means.restore(state["means"], training.device)
+        training.t = training.saved = int(state["t"])
+        other = [name for name, own in training.anchors.items() if state["anchors"].get(name, own) != own]
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{where} does not fit this recipe: {reason}; train anew with --overwrite") from error
+    if other:
+        raise WeightsError(
+            f"{where}: {other[0]} is the network as the run began, but network.weights "
+            f"({training.recipe.network.get('weights')}) now gives other weights than then; put those back, or train "
+            "anew with --overwrite"
+        )
+    if training.t > training.recipe.steps:
+        raise RunError(f"{where} is of step {training.t}, but the recipe ends at {training.recipe.steps}; set steps")
+
+
+def anchors(method: nn.Module) -> dict[str, Anchor]:
+    """The parts of a method that never change after it is built, by their name in it."""
+    return {name: module for name, module in method.named_modules() if isinstance(module, Anchor)}
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 of all weights and buffers of a module, their names and shapes."""
+    found = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def maker(device: torch.device, precision: torch.dtype) -> dict[str, Any]:
+    """The code and the machine that computed a state, as far as its last bits depend on them."""
+    facts = environment(device, precision)
+    packages = facts["packages"]
+    return {
+        "segda": f"{packages['segda']} ({_source()})",
+        "torch": packages["torch"],
+        **{key: facts[key] for key in ("processor", "device", "precision", "threads")},
+    }
+
+
+@cache
+def _source() -> str:
+    """The first digits of a hash of segda's own source, which changes more often than its version."""
+    found = hashlib.sha256()
+    folder = Path(segda.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        found.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
+    return found.hexdigest()[:8]
+
+
+class _Counted:
+    """A file that keeps nothing but its size."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def write(self, content: bytes) -> int:
+        self.size += len(content)
+        return len(content)
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
+
+
+def size(training: Training) -> int:
+    """Bytes of the file that a checkpoint of this training would be."""
+    file = _Counted()
+    torch.save(state_of(training), file)
+    return file.size

@@ -1,0 +1,59 @@
+"""Ctrl-C and SIGTERM in a training: a step is not cut in two, but finished and saved."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ASKED = {signal.SIGINT: ("Ctrl-C", 130), signal.SIGTERM: ("SIGTERM", 0)}
+"""Signal -> what people call it, and the exit code after it."""
+
+
+class Stopping:
+    """As a context, takes both signals: each raises KeyboardInterrupt at once, but for the blocks of `later`.
+
+    There a signal is only noted (`asked`), and whoever runs the block looks; a second Ctrl-C is not kept waiting. A
+    second SIGTERM is: it may come to the process and to its group. Outside a program's main thread it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self._later = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Stopping:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in ASKED}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        impatient = self.asked is not None and number == signal.SIGINT
+        self.asked = self.asked or number
+        if impatient or not self._later:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def later(self, wait: bool = True) -> Iterator[None]:
+        """Inside, signals are noted; with wait=False, inside such a block, they raise again."""
+        before, self._later = self._later, wait
+        try:
+            if not wait and self.asked is not None:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._later = before
+
+    @property
+    def name(self) -> str:
+        return ASKED[self.asked or signal.SIGINT][0]
+
+    @property
+    def exit_code(self) -> int:
+        return ASKED[self.asked or signal.SIGINT][1]

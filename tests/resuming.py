@@ -1,0 +1,28 @@
+"""What tests of stopped and resumed runs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segda import run as runs
+
+
+def quiet(line: str) -> None:
+    """Takes what a command says."""
+
+
+def at(step: int, action):
+    """Does something when the run says that it has done a step."""
+    return lambda line: action() if line.startswith(f"step {step} ") else None
+
+
+def log_of(run: Path) -> list[dict]:
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in runs.read_log(run)]
+
+
+def content(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.glob("*.safetensors")}
+
+
+def same(ours: Path, theirs: Path) -> bool:
+    return content(ours) == content(theirs) and log_of(ours) == log_of(theirs)
