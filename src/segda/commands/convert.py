@@ -175,8 +175,11 @@ def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
     if as_file:
         runs.save_network(asked.out, network, recipe.network, step=None)
     else:
+        # The large file first: if there is no room for it, what OUT holds stays.
+        fresh = asked.out.with_name(f".{asked.out.name}.converted")
+        runs.save_network(fresh, network, recipe.network, step=None)
         runs.begin(asked.out, recipe)
-        runs.save_network(asked.out / runs.FILES["student"], network, recipe.network, step=None)
+        fresh.rename(asked.out / runs.FILES["student"])
         facts = environment(torch.device("cpu"), torch.float32) | {
             "start": f"{asked.style} checkpoint {held.file}",
             "left_out": left_out,

@@ -21,6 +21,7 @@ from PIL import Image
 from segda.data import streets
 from segda.data.datasets import parse
 from segda.data.labels import space_named
+from segda.data.rain import PATTERNS
 from segda.data.stereo import Camera, stored_disparity
 from segda.drawing.pinhole import SKY_DEPTH
 from segda.errors import RecipeError, RunError
@@ -34,7 +35,6 @@ SMALLEST = 32
 
 RAIN_STRENGTH = "alpha_0.02_beta_0.01_dropsize_0.005"
 """The middle one of Rain Cityscapes' three strengths; the drawn rain's haze is of that order."""
-RAIN_PATTERNS = 12
 
 
 def draw_files(
@@ -79,7 +79,7 @@ def _files(out: Path, split: str, condition: str, index: int, drawn: streets.Dra
     if condition in streets.FOG:
         folder, suffix = "leftImg8bit_foggy", f"leftImg8bit_foggy_beta_{streets.FOG[condition]:g}"
     elif condition == "rain":
-        pattern = index % RAIN_PATTERNS + 1
+        pattern = index % PATTERNS + 1
         folder, suffix = "leftImg8bit_rain", f"leftImg8bit_rain_{RAIN_STRENGTH}_pattern_{pattern}"
     measured = stored_disparity(np.where(drawn.depth < SKY_DEPTH, drawn.depth, np.inf), drawn.camera)
     ids = cv2.LUT(drawn.label, label_ids(space_named("cityscapes-19")))
