@@ -106,7 +106,7 @@ def _mark(path: str) -> int:
         return Path(path).expanduser().stat().st_mtime_ns
     except (OSError, RuntimeError, ValueError):  # ~nobody/x.yaml, a name with a zero byte
         told = "it says where your images and labels are, see docs/DATA.md"
-        raise RecipeError(f"folder:{path}: no such file; {told}") from None
+        raise RecipeError(f"folder:{visible(path)}: no such file; {told}") from None
 
 
 @lru_cache(maxsize=16)
