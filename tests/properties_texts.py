@@ -21,11 +21,12 @@ from segda.data.labels import SPACES, UNKNOWN
 from segda.data.pseudo_labels import FORMAT, SUMMARY, PseudoLabels
 from segda.data.rows import DATASETS
 from segda.data.specs import data_sets, file_name, own_space, parse, parts_of
+from segda.errors import visible
 from segda.evaluation.metrics import Report, read_list
 from segda.evaluation.protocol import Protocol
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots
 from segda.matrix import load_matrix
-from segda.parsing import json_values, visible, yaml_values
+from segda.parsing import json_values, yaml_values
 from segda.recipe import load_recipe, not_finite, shipped
 from segda.run import read_log
 from segda.scene import IGNORE

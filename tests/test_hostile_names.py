@@ -27,10 +27,9 @@ from segda.commands.sweep import _alone
 from segda.commands.tables import tables
 from segda.data.datasets import open_data
 from segda.data.scratch import Scratch
-from segda.errors import DataError, RecipeError, RunError
+from segda.errors import DataError, RecipeError, RunError, visible
 from segda.evaluation.metrics import read_list, read_reports
 from segda.files import PARTIAL, remove_partial, whole, write_text
-from segda.parsing import visible
 from small_run import DUSK, write_run
 
 HTML = "<script>alert(1)</script><img src=x onerror='alert(1)'>\"&amp;"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segda import cli_files
-from segda.errors import Interrupted, SegdaError
+from segda.errors import Interrupted, SegdaError, visible
 from segda.options import (
     CheckOption,
     Device,
@@ -35,7 +35,7 @@ from segda.options import (
     show,
     track,
 )
-from segda.parsing import one_line, visible
+from segda.parsing import one_line
 
 if TYPE_CHECKING:
     from segda.recipe import Recipe

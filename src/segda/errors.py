@@ -19,9 +19,12 @@ from typing import ClassVar
 
 
 class SegdaError(ValueError):
-    """Base of every error that the user can put right."""
+    """Base of every error that the user can put right. Names that others gave are made visible in its message."""
 
     exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str):
+        super().__init__(visible(message))
 
 
 class RecipeError(SegdaError):
@@ -63,3 +66,8 @@ def nearest(name: object, names: Iterable[str]) -> str:
     names = [str(known) for known in names]
     close = get_close_matches(str(name), names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(names)) or 'none'}"
+
+
+def visible(text: str) -> str:
+    r"""The text with all that cannot be shown as itself written out: a line's end as \n, a terminal's commands too."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from segda.parsing import visible
+from segda.errors import visible
 
 
 class Device(StrEnum):

@@ -110,8 +110,3 @@ def json_values(text: str | bytes) -> Any:
 def one_line(error: Exception) -> str:
     """What an error says, as one line."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def visible(text: str) -> str:
-    r"""The text with all that cannot be shown as itself written out: a line's end as \n, a terminal's commands too."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -24,7 +24,7 @@ from segda.data.augment import Augment
 from segda.data.stream import RareClass
 from segda.errors import RecipeError, nearest
 from segda.hardware import DeviceName, PrecisionName
-from segda.parsing import one_line, read_yaml, visible, yaml_values
+from segda.parsing import one_line, read_yaml, yaml_values
 from segda.parts.rules import RULES
 from segda.training.optim import OPTIMISERS, Optim
 
@@ -366,13 +366,13 @@ def _set(tree: dict[str, Any], setting: str) -> None:
     try:
         value = yaml_values(text)
     except ValueError as error:
-        raise RecipeError(f"--set {visible(key)}: {text!r:.80} is not a YAML value: {error}") from error
+        raise RecipeError(f"--set {key}: {text!r:.80} is not a YAML value: {error}") from error
     *parents, last = key.split(".")
     for parent in parents:
         inner = tree.get(parent)
         if inner is None:
             inner = tree[parent] = {}
         if not isinstance(inner, dict):
-            raise RecipeError(f"--set {visible(key)}: {visible(parent)} is {inner!r:.80}, not a block of keys")
+            raise RecipeError(f"--set {key}: {parent} is {inner!r:.80}, not a block of keys")
         tree = inner
     tree[last] = value

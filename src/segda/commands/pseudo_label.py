@@ -33,7 +33,7 @@ from segda.evaluation.protocol import Weights
 from segda.evaluation.sheet import Labelled, contact_sheet
 from segda.files import cannot_write, whole, write_text
 from segda.hardware import DeviceName, PrecisionName, pick_device, pick_precision
-from segda.parsing import read_json, visible, yaml_values
+from segda.parsing import read_json, yaml_values
 from segda.parts.rules import RULES
 from segda.progress import Track, quietly
 from segda.recipe import build, check
@@ -113,7 +113,7 @@ def rule_spec(rule: str | Mapping[str, Any], changes: Sequence[str] = ()) -> dic
         try:
             spec[key] = yaml_values(text)
         except ValueError as error:
-            raise RecipeError(f"--set {visible(key)}: {text!r:.80} is not a YAML value: {error}") from error
+            raise RecipeError(f"--set {key}: {text!r:.80} is not a YAML value: {error}") from error
     return check(RULES, spec, "rule", ())
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from segda.errors import visible
 from segda.evaluation.metrics import Report
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots
-from segda.parsing import visible
 
 
 def tables(reports: Sequence[Report], run: str = "") -> list[Table]:

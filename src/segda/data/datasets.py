@@ -33,7 +33,6 @@ from segda.data.rows import DATASETS, Row
 from segda.data.specs import conditions_of, data_sets, file_name, own_space, parse, parts_of, row_of
 from segda.data.trees import FIELD, Tree, fields, pattern
 from segda.errors import DataError, RecipeError
-from segda.parsing import visible
 from segda.scene import IGNORE, Scene
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def check_shown(name: str, where: str) -> None:
     and the names of files.
     """
     if not name.isprintable():
-        raise DataError(f"{visible(where)}: the name has characters that cannot be shown; rename the file")
+        raise DataError(f"{where}: the name has characters that cannot be shown; rename the file")
 
 
 def _name(path: str, row: Row, split: str) -> str:

@@ -29,7 +29,7 @@ from segda.data.images import Colours
 from segda.data.labels import Space, space_named
 from segda.data.rows import Row
 from segda.errors import RecipeError, nearest
-from segda.parsing import one_line, read_yaml, visible
+from segda.parsing import one_line, read_yaml
 from segda.scene import IGNORE
 
 FOLDER = "folder:"
@@ -106,7 +106,7 @@ def _mark(path: str) -> int:
         return Path(path).expanduser().stat().st_mtime_ns
     except (OSError, RuntimeError, ValueError):  # ~nobody/x.yaml, a name with a zero byte
         told = "it says where your images and labels are, see docs/DATA.md"
-        raise RecipeError(f"folder:{visible(path)}: no such file; {told}") from None
+        raise RecipeError(f"folder:{path}: no such file; {told}") from None
 
 
 @lru_cache(maxsize=16)
@@ -119,15 +119,15 @@ def _read(path: str, _: int) -> tuple[_Told, dict[int, str], Space, Colours | No
         raise RecipeError(f"{path}: {len(told.classes)} classes, more than {CLASSES}; 254 and 255 have another meaning")
     for name in (*told.splits, *told.classes):
         if not name.isprintable() or not name.strip():
-            raise RecipeError(f"{path}: the name '{visible(name)}' cannot be shown; write one of printable characters")
+            raise RecipeError(f"{path}: the name '{name}' cannot be shown; write one of printable characters")
     for name, split in told.splits.items():
         if mark := next((mark for mark in ":+*" if mark in name), None):
             raise RecipeError(f"{path}: splits.{name}: {mark!r} separates the parts of a spec; choose another name")
         for which in (split.images, split.labels or ""):
-            _check_fields(f"{path}: splits.{name}: {visible(which)}", which)
+            _check_fields(f"{path}: splits.{name}: {which}", which)
         if "*" in (split.labels or ""):
             raise RecipeError(
-                f"{path}: splits.{name}: {visible(split.labels)}: an image has one label, told by its {{key}}; write "
+                f"{path}: splits.{name}: {split.labels}: an image has one label, told by its {{key}}; write "
                 "the path without a star"
             )
     names = _labelling(path, told)
@@ -148,7 +148,7 @@ def _told(path: Path) -> _Told:
         return _Told.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        where = visible(".".join(map(str, first["loc"]))) or "the file"
+        where = ".".join(map(str, first["loc"])) or "the file"
         raise RecipeError(f"{path}: {where}: {first['msg']}; see docs/DATA.md") from None
 
 
