@@ -98,7 +98,14 @@ def a_folder_is_told_or_refused(tree: Any) -> None:
             assert template.format(key="x")
 
 
-SPECS = st.lists(
+PARTS = st.tuples(
+    st.sampled_from([*DATASETS]),
+    st.sampled_from((":train", ":val", ":test")),
+    st.sampled_from(("", "", ":night", ":fog", ":day")),
+    st.sampled_from(("", "", "*2", "*0.5")),
+).map("".join)
+
+SPECS = st.lists(PARTS, min_size=1, max_size=3).map("+".join) | st.lists(
     st.sampled_from((*DATASETS, ":", "+", "*", ",", "train", "val", "night", "fog", "folder:", "x.yaml", "~", "2",
                      "nan", "-1", "\0", "\n", "..", "/"))
     | st.text(max_size=3),
