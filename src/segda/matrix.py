@@ -30,8 +30,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from segda.errors import RecipeError, nearest
-from segda.parsing import read_yaml
-from segda.recipe import Block, Recipe, explain
+from segda.recipe import Block, Recipe, explain, read_mapping
 
 MOST = 10_000
 """Combinations; a file of more is refused, since a few short lists multiply to any number."""
@@ -113,16 +112,11 @@ def setting(key: str, value: Any) -> str:
 
 
 def _read(path: Path) -> SweepFile:
-    try:
-        tree = read_yaml(path)
-    except FileNotFoundError:
-        raise RecipeError(f"no sweep file at {path}; shipped are: {', '.join(shipped_sweeps())}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as text ({error}); give a YAML file") from error
-    except ValueError as error:
-        raise RecipeError(f"{path}: {error}; correct the file") from error
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: holds no sweep; a sweep is a mapping such as {shipped_sweeps()['streets_seeds']}")
+    tree = read_mapping(
+        path,
+        absent=f"no sweep file at {path}; shipped are: {', '.join(shipped_sweeps())}",
+        kind=f"no sweep; a sweep is a mapping such as {shipped_sweeps()['streets_seeds']}",
+    )
     try:
         return SweepFile.model_validate(tree)
     except ValidationError as error:

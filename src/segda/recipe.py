@@ -188,19 +188,29 @@ def load_recipe(name: str | Path) -> Recipe:
     path = known.get(str(name), Path(name))
     if str(name) not in known and path.suffix not in (".yaml", ".yml"):
         raise RecipeError(f"unknown recipe {str(name)!r}{nearest(name, known)} (or give the path of a .yaml file)")
+    tree = read_mapping(
+        path,
+        absent=f"no recipe at {path}; `segda list recipes` names the shipped ones",
+        kind=f"no recipe; a recipe is a mapping such as {known.get('ebda_streets', 'recipes/*.yaml')}",
+    )
+    return parse_recipe(tree, str(path.name if str(name) in known else path))
+
+
+def read_mapping(path: Path, absent: str, kind: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds; RecipeError, saying `absent` where there is no file, `kind` where it holds
+    something else.
+    """
     try:
         tree = read_yaml(path)
     except FileNotFoundError:
-        raise RecipeError(f"no recipe at {path}; `segda list recipes` names the shipped ones") from None
+        raise RecipeError(absent) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text ({error}); give a YAML file") from error
     except ValueError as error:
         raise RecipeError(f"{path}: {error}; correct the file") from error
     if not isinstance(tree, dict):
-        raise RecipeError(
-            f"{path}: holds no recipe; a recipe is a mapping such as {known.get('ebda_streets', 'recipes/*.yaml')}"
-        )
-    return parse_recipe(tree, str(path.name if str(name) in known else path))
+        raise RecipeError(f"{path}: holds {kind}")
+    return tree
 
 
 def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:

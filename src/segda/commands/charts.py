@@ -187,7 +187,8 @@ def draw_peaks(axes: Axes, log: Sequence[dict[str, Any]], domain: str, classes: 
     lines = [line for line in log if f"histogram/{domain}" in line]
     if len(lines) < 2:
         return []
-    steps, shares = _grouped(lines, f"histogram/{domain}")
+    steps = _in_groups(np.array([line["step"] for line in lines], np.float64))
+    shares = _in_groups(np.array([line[f"histogram/{domain}"] for line in lines], np.float64))
     top = math.log(classes)
     axes.imshow(
         np.sqrt(shares / shares.max(1, keepdims=True)).T,
@@ -210,17 +211,6 @@ def draw_peaks(axes: Axes, log: Sequence[dict[str, Any]], domain: str, classes: 
 
 SHADES = LinearSegmentedColormap.from_list("shades", [(0.23, 0.51, 0.84, 0), (0.23, 0.51, 0.84, 1)])
 """From nothing to blue: legible on white and on near-black."""
-
-
-def _grouped(lines: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and rows of a list in the log, averaged in groups as in `_series`."""
-    steps = np.array([line["step"] for line in lines], np.float64)
-    rows = np.array([line[name] for line in lines], np.float64)
-    if len(steps) > POINTS:
-        steps, rows = (
-            np.array([group.mean(0) for group in np.array_split(values, POINTS)]) for values in (steps, rows)
-        )
-    return steps, rows
 
 
 def scored(log: Sequence[dict[str, Any]]) -> list[Chart]:
@@ -246,10 +236,13 @@ def scored(log: Sequence[dict[str, Any]]) -> list[Chart]:
 def _series(lines: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of one scalar, averaged in groups when there are more than can be seen."""
     points = np.array([(line["step"], line[name]) for line in lines if line.get(name) is not None], np.float64)
-    points = points.reshape(-1, 2)
-    if len(points) > POINTS:
-        points = np.array([group.mean(0) for group in np.array_split(points, POINTS)])
+    points = _in_groups(points.reshape(-1, 2))
     return points[:, 0], points[:, 1]
+
+
+def _in_groups(rows: np.ndarray) -> np.ndarray:
+    """The rows, or the means of POINTS groups of them where there are more."""
+    return np.array([group.mean(0) for group in np.array_split(rows, POINTS)]) if len(rows) > POINTS else rows
 
 
 def _cycle(colours: Sequence[str], count: int) -> list[str]:
