@@ -16,9 +16,9 @@ from pathlib import Path
 
 from segda.commands.draw import draw_files
 from segda.commands.prepare import prepare
+from segda.data.census import class_statistics
 from segda.data.datasets import open_data
 from segda.data.images import read_ids
-from segda.data.stream import class_statistics
 from segda.jobs import cores
 
 DRAWN = 10

@@ -30,15 +30,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parts import SPACE, Clock, cell, loading
+from segda.building import build
 from segda.hardware import environment, peak_memory
 from segda.methods import METHODS, daformer, ebda
 from segda.methods.method import Method
 from segda.networks import NETWORKS, decoders
 from segda.parts import photometric, teacher
-from segda.recipe import build, load_recipe
+from segda.recipe import load_recipe
 from segda.scene import Batch, Scene
 from segda.training import optim, step
-from segda.training.loop import settings_of
+from segda.training.assembly import settings_of
 
 SIDE, BATCH = 512, 2
 CPU = torch.device("cpu")

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segda.building import build
 from segda.commands.draw import draw_files
 from segda.data.datasets import open_data
 from segda.data.labels import space_named
@@ -29,7 +30,7 @@ from segda.evaluation import inference, measure
 from segda.evaluation.metrics import Confusion
 from segda.hardware import autocast, environment, pick_device, pick_precision
 from segda.networks import NETWORKS
-from segda.recipe import Evaluate, build
+from segda.recipe import Evaluate
 from segda.scene import Scene, stack
 
 SPACE = space_named("cityscapes-19")

@@ -4,8 +4,9 @@
 
 Default: source_only, advent, esl and ebda, each in 32 and bf16, KILLS kills each. Every run is compared, when it has
 come to its end, with one that was left alone: SHA-256 of network, teacher and snapshots, and the lines of the log but
-for their seconds. Every other kill comes at a moment drawn from most of the time that a whole run takes; the others
-within milliseconds of a file being opened, renamed, linked or removed in the run folder, so while something is written.
+for what they say of time. Every other kill comes at a moment drawn from most of the time that a whole run takes; the
+others within milliseconds of a file being opened, renamed, linked or removed in the run folder, so while something is
+written.
 
 The recipes are those for drawn streets, on noise in the layout of CamVid, with small crops and few steps. The process
 here imports segda once; each training is a child of it. Exit code 1 if a run ends otherwise.
@@ -38,7 +39,7 @@ from segda.commands.train import train
 from segda.methods import METHODS
 from segda.progress import quietly
 from segda.recipe import Recipe, load_recipe
-from segda.training import loop
+from segda.training import assembly
 
 FRAMES = {"train": ("0006R0_f01", "0006R0_f02", "0001TP_001", "0001TP_002"), "test": ("0001TP_101", "0001TP_102")}
 SIZE = (64, 96)
@@ -150,7 +151,7 @@ def result(run: Path) -> dict[str, object]:
     hashes: dict[str, object] = {
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)
     }
-    lines = [{key: value for key, value in line.items() if key != "seconds"} for line in runs.read_log(run)]
+    lines = [{key: value for key, value in line.items() if key not in runs.PACE} for line in runs.read_log(run)]
     names = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
     return hashes | {"log": lines, "files": names}
 
@@ -161,7 +162,7 @@ def case_of(name: str, kills: int, place: Path, rng: random.Random) -> Outcome:
     if METHODS[method].learns_target_labels:
         recipe = recipe.override(f"data.target_labels={place / 'labels'}")
     # What is imported when it is first needed is imported here; nothing is computed, since threads survive no fork.
-    loop.assemble(recipe, place / "data", None, quietly, lambda line: None)
+    assembly.assemble(recipe, place / "data", None, quietly, lambda line: None)
     whole = place / f"{method}-{precision}"
     begin = time.monotonic()
     attempt(recipe, whole, None)

@@ -13,9 +13,10 @@ import cv2
 
 from segda.data import streets
 from segda.data.augment import Augment
+from segda.data.census import class_statistics
 from segda.data.datasets import open_data
 from segda.data.labels import space_named
-from segda.data.stream import Pairs, class_statistics
+from segda.data.stream import Pairs
 from segda.recipe import Recipe
 
 SPACE = space_named("cityscapes-19")

@@ -23,11 +23,12 @@ import torch
 from PIL import Image
 
 from segda import run as runs
+from segda.building import build
 from segda.commands import pseudo_label as command
 from segda.data.labels import space_named
 from segda.hardware import environment, peak_memory, pick_precision
 from segda.networks import NETWORKS
-from segda.recipe import build, load_recipe
+from segda.recipe import load_recipe
 
 MODES = {"small": ("small", (64, 32), (100, 1000)), "medium": ("small", (1024, 512), (20,)),
          "deeplab": ("101", (1024, 512), (6,))}  # fmt: skip

@@ -25,9 +25,10 @@ from PIL import Image
 
 from segda.data import streets
 from segda.data.augment import Augment
+from segda.data.census import class_statistics
 from segda.data.datasets import open_data
 from segda.data.labels import SPACES
-from segda.data.stream import Pairs, class_statistics
+from segda.data.stream import Pairs
 from segda.jobs import cores
 
 SIZE = (1024, 2048)

@@ -13,11 +13,10 @@ import time
 from statistics import median
 
 from segda import run as runs
-from segda.data.stream import loader
 from segda.hardware import environment
 from segda.progress import quietly
 from segda.recipe import load_recipe
-from segda.training import loop
+from segda.training import assembly
 
 
 def main(pair: str, steps: int) -> None:
@@ -31,12 +30,12 @@ def main(pair: str, steps: int) -> None:
     trainings, seconds = {}, {name: [] for name in variants}
     for name, (method, settings) in variants.items():
         recipe = load_recipe(f"{method}_{pair}").override("evaluate.data=[]", *settings)
-        trainings[name] = loop.assemble(recipe, runs.data_root(recipe, None), None, quietly, lambda line: None)
+        trainings[name] = assembly.assemble(recipe, runs.data_root(recipe, None), None, quietly, lambda line: None)
     first = next(iter(trainings.values()))
-    for batch in loader(first.pairs, first.recipe.data.batch, 0, steps + 1, 0, 0):
+    for drawn in first.batches(steps + 1, 0, print):
         for name, training in trainings.items():
             begin = time.perf_counter()
-            training.step(batch)
+            training.step(drawn)
             seconds[name].append(time.perf_counter() - begin)
 
     print("| method | seconds a step: median (min to max) | against source_only |")

@@ -177,6 +177,7 @@ def snapshots_are_read_or_refused(tree: Any) -> None:
 LOG = [
     {"step": 20, "seconds": 0.5, "source": 0.25, "lr/student": 1e-5, "histogram/target": [0.5, 0.5]},
     {"step": 20, "evaluation": "camvid:val", "student": 0.5, "teacher": None},
+    {"step": 3, "draw": 5, "skipped": "data/camvid/train/a.png"},
 ]
 
 

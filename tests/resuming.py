@@ -17,7 +17,8 @@ def at(step: int, action):
 
 
 def log_of(run: Path) -> list[dict]:
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in runs.read_log(run)]
+    """What is alike in the logs of equal runs."""
+    return [{key: value for key, value in line.items() if key not in runs.PACE} for line in runs.read_log(run)]
 
 
 def content(run: Path) -> dict[str, bytes]:

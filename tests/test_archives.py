@@ -17,8 +17,10 @@ from segda.commands.check_data import check_data
 from segda.commands.pseudo_label import image_sizes, part_name
 from segda.data.archives import members, read_bytes, state
 from segda.data.augment import Augment
+from segda.data.census import class_statistics
 from segda.data.datasets import DATASETS, open_data
-from segda.data.stream import Pairs, class_statistics, loader
+from segda.data.loading import loader
+from segda.data.stream import Pairs
 from segda.errors import DataError
 
 PACKED = [layout for layout in LAYOUTS if layout[0] in ZIPPED]
@@ -111,7 +113,7 @@ def test_the_stream_from_archives_is_that_of_the_files_for_any_number_of_workers
             if packed:
                 pack(root / name, name)
         source, target = (open_data(spec, root) for spec in ("cityscapes:train", "dark-zurich:train:night"))
-        streams.append(list(loader(Pairs(source, target, 7, look, look), 2, 0, 3, workers, 7)))
+        streams.append([batch for (batch,) in loader(Pairs(source, target, 7, look, look), 2, 0, 3, workers, 7)])
     for batches in streams[1:]:
         for ours, theirs in zip(batches, streams[0], strict=True):
             assert torch.equal(ours.source.image, theirs.source.image)

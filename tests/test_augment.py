@@ -20,8 +20,9 @@ from segda.data.augment import (
     resize_label,
     scaled_size,
 )
+from segda.data.census import class_statistics
 from segda.data.datasets import open_data
-from segda.data.stream import Pairs, RareClass, class_statistics
+from segda.data.stream import Pairs, RareClass
 from segda.errors import DataError
 from segda.scene import IGNORE, Scene
 

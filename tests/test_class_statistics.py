@@ -6,18 +6,20 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from layouts import save
-from segda import drawing
-from segda.data import datasets, stream, streets
+from segda import drawing, processes
+from segda.data import census, datasets, streets
+from segda.data.census import class_statistics
 from segda.data.datasets import DataSet, open_data
 from segda.data.labels import SPACES
-from segda.data.stream import class_statistics
 from segda.errors import DataError
+from segda.jobs import Jobs
 from test_stream import corner, write_source
 
 # More processes than cores are slow, not wrong.
@@ -139,7 +141,7 @@ def test_any_number_of_processes_counts_the_same(tmp_path, workers):
 def test_an_interrupted_count_goes_on_where_it_was(tmp_path, monkeypatch, workers, seconds, end):
     source = write_labels(tmp_path, 11)
     theirs = class_statistics(source, None)
-    monkeypatch.setattr(stream, "SAVE_SECONDS", seconds)
+    monkeypatch.setattr(census, "SAVE_SECONDS", seconds)
 
     def interrupted(items, title, *, lines=True):
         for number, item in enumerate(items):
@@ -149,7 +151,7 @@ def test_an_interrupted_count_goes_on_where_it_was(tmp_path, monkeypatch, worker
 
     with pytest.raises(end):
         class_statistics(source, tmp_path / "kept", interrupted, workers)
-    monkeypatch.setattr(stream, "SAVE_SECONDS", 30.0)
+    monkeypatch.setattr(census, "SAVE_SECONDS", 30.0)
     opened = counted(monkeypatch)
     assert class_statistics(source, tmp_path / "kept").tolist() == theirs.tolist()
     assert [path.stem for path in opened] == [f"i{i:02d}" for i in range(7, 11)]
@@ -175,3 +177,68 @@ def test_drawn_scenes_are_counted_again_when_their_drawing_changes(monkeypatch, 
             monkeypatch.setattr(streets, "__file__", str(changed))
         changed.write_text(changed.read_text() + "\n# other wheels\n")
         assert class_statistics(data, tmp_path).tolist() == [[marker] * 20] * 2
+
+
+@pytest.fixture
+def one_of_several(monkeypatch):
+    """Makes this process one of several, as if the others had counted nothing."""
+
+    def become(rank: int, world: int) -> None:
+        for name, value in (("RANK", rank), ("WORLD_SIZE", world), ("LOCAL_WORLD_SIZE", world)):
+            monkeypatch.setenv(name, str(value))
+        monkeypatch.setattr(processes, "dist", SimpleNamespace(is_initialized=lambda: True))
+        monkeypatch.setattr(processes, "total", lambda counts: counts)
+
+    return become
+
+
+def test_the_first_of_several_processes_keeps_what_it_has_counted(tmp_path, monkeypatch, one_of_several):
+    source = write_labels(tmp_path, 11)
+    theirs = class_statistics(source, None)
+    with monkeypatch.context() as patch:
+        opened = counted(patch)
+        one_of_several(0, 3)
+        ours = class_statistics(source, tmp_path / "kept")
+    assert [path.stem for path in opened] == ["i00", "i03", "i06", "i09"]
+    assert ours[::3].tolist() == theirs[::3].tolist() and not ours[1::3].any() and not ours[2::3].any()
+    shutil.rmtree(tmp_path / "kept")
+
+    def interrupted(items, title, *, lines=True):
+        for number, item in enumerate(items):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        class_statistics(source, tmp_path / "kept", interrupted)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    opened = counted(monkeypatch)
+    assert class_statistics(source, tmp_path / "kept", workers=0).tolist() == theirs.tolist()
+    assert [path.stem for path in opened] == [f"i{i:02d}" for i in range(11) if i not in (0, 3)]
+
+
+def test_another_of_several_processes_keeps_no_file(tmp_path, one_of_several):
+    source = write_labels(tmp_path, 2)
+    one_of_several(2, 3)
+    shown = []
+    ours = class_statistics(source, tmp_path / "kept", lambda *given, **how: shown.append(given))
+    assert ours.shape == (2, 12) and not ours.any() and not shown
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(("cores", "neighbours", "workers"), [(8, 4, 2), (8, 3, 2), (4, 4, 0), (2, 8, 0), (8, 1, 8)])
+def test_several_processes_share_the_cores_of_their_machine(
+    tmp_path, monkeypatch, one_of_several, cores, neighbours, workers
+):
+    source, asked = write_labels(tmp_path, 18), []
+
+    def jobs(work, count, given):
+        asked.append(given)
+        return Jobs(work, count, 0)
+
+    one_of_several(0, 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(neighbours))
+    monkeypatch.setattr(census, "cores", lambda: cores)
+    monkeypatch.setattr(census, "Jobs", jobs)
+    class_statistics(source, None)
+    assert asked == [workers]

@@ -204,5 +204,5 @@ def test_a_fault_of_ours_exits_with_1_and_shows_where(monkeypatch, capsys):
 
 def test_a_command_of_one_process_refuses_torchrun(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(["train", "ebda_streets", "--check"]) == 2
-    assert "train runs in one process; leave out torchrun" in capsys.readouterr().err
+    assert main(["check-data", "camvid:test"]) == 2
+    assert "check-data runs in one process; leave out torchrun" in capsys.readouterr().err

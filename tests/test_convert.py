@@ -13,13 +13,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from conftest import small_recipe, write_camvid
+from segda.building import build
 from segda.cli import main
 from segda.commands.convert import convert
 from segda.commands.evaluate import evaluate
 from segda.data.labels import space_named
 from segda.errors import SegdaError, WeightsError
 from segda.networks import NETWORKS, DeepLabV2, MiTDAFormer
-from segda.recipe import Recipe, build
+from segda.recipe import Recipe
 from segda.run import load_network, save_network
 from test_resnet_weights import prefixed, usual, without_counters
 from test_weights import Executes, official

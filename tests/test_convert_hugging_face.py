@@ -136,8 +136,8 @@ def test_an_encoder_goes_both_ways(tmp_path):
     done = convert(tmp_path / "mit", tmp_path / "start.safetensors")
     assert (done.style, done.left_out) == ("huggingface-mit", ("classifier.bias", "classifier.weight"))
     recipe = small_recipe(tmp_path / "data").override(f"network.weights={tmp_path / 'start.safetensors'}")
+    from segda.building import build
     from segda.networks import NETWORKS
-    from segda.recipe import build
     from segda.run import save_network
 
     ours = build(NETWORKS, recipe.network, "network", class_names=CLASSES)
@@ -174,8 +174,8 @@ def test_what_has_no_folder_of_theirs_is_refused(tmp_path):
     assert equal(load_file(back / "model.safetensors"), before)
     other = tmp_path / "mit_daformer"
     plain = small_recipe(tmp_path / "data")
+    from segda.building import build
     from segda.networks import NETWORKS
-    from segda.recipe import build
     from segda.run import save_network
 
     for name, spec, said in (

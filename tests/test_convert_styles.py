@@ -18,13 +18,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from conftest import small_recipe
+from segda.building import build
 from segda.cli import main
 from segda.commands.convert import convert
 from segda.errors import SegdaError
 from segda.networks import NETWORKS, MiTDAFormer
 from segda.networks.checkpoints import LAYOUTS
 from segda.networks.encoders import MiT
-from segda.recipe import Recipe, build
+from segda.recipe import Recipe
 from segda.run import load_network, save_network
 from test_convert import CLASSES, authors, daformers, deeplab, equal, refused, saved
 from test_resnet_weights import prefixed, usual

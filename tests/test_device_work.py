@@ -104,7 +104,7 @@ def test_a_step_waits_for_the_device_once_to_see_whether_its_terms_are_finite(na
     batch = batch_of(0, name).to("cpu")
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     with Watch() as watch:
-        train_step(method, batch, 0, players, scaler, torch.float32)
+        train_step(method, [batch], 0, players, scaler, torch.float32)
     assert watch.waits == ["aten::_local_scalar_dense"]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from conftest import small_recipe
 from segda.commands.charts import peaks
-from segda.data.stream import loader
+from segda.data.loading import loader
 from segda.errors import RecipeError
 from segda.methods import ebda
 from segda.parts.entropy import BINS, QUANTILES, census
@@ -16,7 +16,7 @@ from segda.parts.losses import supervised
 from segda.parts.mixing import class_mix
 from segda.progress import quietly
 from segda.scene import IGNORE
-from segda.training import loop
+from segda.training import assembly
 
 
 def entropies(logits: torch.Tensor) -> np.ndarray:
@@ -69,9 +69,9 @@ def test_the_census_has_no_gradient():
     ],
 )
 def test_every_method_logs_the_entropy_of_what_it_predicts(method, domains, camvid):
-    training = loop.assemble(small_recipe(camvid, method), camvid, None, quietly, lambda line: None)
-    (batch,) = loader(training.pairs, 2, 0, 1, 0, 0)
-    log = training.step(batch)
+    training = assembly.assemble(small_recipe(camvid, method), camvid, None, quietly, lambda line: None)
+    ((batch,),) = loader(training.pairs, 2, 0, 1, 0, 0)
+    log = training.step([batch])
     assert {name.split("/")[1] for name in log if name.startswith("histogram/")} == domains
     assert {name for name in log if name.startswith("H/") and name.count("/") == 1} == {f"H/{d}" for d in domains}
 
@@ -90,9 +90,9 @@ def test_as_pixel_weight_the_balance_weighs_the_cross_entropy_of_the_mixed_pixel
     monkeypatch.setattr(ebda, "class_mix", mixing)
     monkeypatch.setattr(ebda, "supervised", supervising)
     recipe = small_recipe(camvid, "ebda", balance_as="pixel_weight", balance_weight=0.05, level=2.0)
-    training = loop.assemble(recipe, camvid, None, quietly, lambda line: None)
-    (batch,) = loader(training.pairs, 2, 0, 1, 0, 0)
-    log = training.step(batch)
+    training = assembly.assemble(recipe, camvid, None, quietly, lambda line: None)
+    ((batch,),) = loader(training.pairs, 2, 0, 1, 0, 0)
+    log = training.step([batch])
 
     log_prob = seen["logits"].double().log_softmax(1)
     unsure = -(log_prob.exp() * log_prob).sum(1)
@@ -109,7 +109,7 @@ def test_as_pixel_weight_the_balance_weighs_the_cross_entropy_of_the_mixed_pixel
 def test_a_second_pass_for_a_pixel_weight_is_refused(camvid):
     recipe = small_recipe(camvid, "ebda", balance_as="pixel_weight", second_pass=True)
     with pytest.raises(RecipeError, match="second_pass has no effect with balance_as: pixel_weight"):
-        loop.assemble(recipe, camvid, None, quietly, lambda line: None)
+        assembly.assemble(recipe, camvid, None, quietly, lambda line: None)
 
 
 def lines(domain: str, count: int = 3) -> list[dict]:

@@ -18,17 +18,18 @@ from PIL import Image
 from hostile import Evil, refused
 from layouts import encoded, png
 from segda import run as runs
+from segda.building import check
 from segda.commands.predict import read_any
 from segda.commands.pseudo_label import rule_spec
 from segda.data.archives import members, read_bytes
+from segda.data.census import class_statistics
 from segda.data.datasets import open_data
 from segda.data.folders import folder_row
 from segda.data.images import MEGAPIXELS, SCANS, read_ids, read_image
-from segda.data.stream import class_statistics
 from segda.errors import DataError, RecipeError
 from segda.matrix import load_matrix
 from segda.parsing import VALUES, yaml_values
-from segda.recipe import RULES, check, load_recipe
+from segda.recipe import RULES, load_recipe
 
 SOURCE = Path(runs.__file__).parent
 

@@ -11,13 +11,14 @@ import torch
 import yaml
 
 from conftest import RECIPE
+from segda.building import build
 from segda.cli import main
 from segda.commands.list import about
 from segda.commands.sweep import plan, script
 from segda.errors import RecipeError
 from segda.matrix import load_matrix, shipped_sweeps
 from segda.networks import NETWORKS
-from segda.recipe import Recipe, build
+from segda.recipe import Recipe
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from segda.building import build
 from segda.errors import DataError, RecipeError
 from segda.networks import CHOICES, NETWORKS
 from segda.networks.encoder_decoder import DECODERS
 from segda.networks.network import Network
-from segda.recipe import build
 from segda.run import fit, read_tensors, save_network
 
 CLASSES = ("road", "sky", "car")

@@ -14,7 +14,8 @@ from torch import nn
 from segda.errors import DataError, RecipeError
 from segda.networks import MiTDAFormer
 from segda.networks.decoders import DilatedDepthwise
-from segda.networks.encoders import DropPath, MiT
+from segda.networks.dropout import DropPath
+from segda.networks.encoders import MiT
 
 CLASSES = ("road", "sky", "car")
 

@@ -77,3 +77,17 @@ def test_the_first_alone_does_what_is_done_once(second_of_two, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(DataError, match="broken"):
         processes.agree(fail, everywhere=False)
+
+
+def test_what_each_has_travels_as_text(second_of_two, monkeypatch):
+    def gathered(rows):
+        other = torch.zeros_like(rows)
+        if rows.ndim == 1:
+            other[0] = 4
+        else:
+            other[0, :4] = torch.tensor(list(b'"a" '), dtype=torch.uint8)
+        return torch.cat([other, rows])
+
+    monkeypatch.setattr(processes, "gathered", gathered)
+    value = [[1, "ä\n", None], {"b": 0.5}]
+    assert processes.of_each(value) == ["a", value]

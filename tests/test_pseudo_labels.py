@@ -12,8 +12,9 @@ from PIL import Image
 from segda.data.augment import Augment, resize, scaled_size
 from segda.data.datasets import open_data
 from segda.data.labels import SPACES
+from segda.data.loading import loader
 from segda.data.pseudo_labels import PseudoLabels, read_summary, write_label, write_summary
-from segda.data.stream import Pairs, loader
+from segda.data.stream import Pairs
 from segda.errors import DataError, RecipeError
 from segda.scene import IGNORE
 
@@ -172,7 +173,7 @@ def test_labels_change_no_image_and_no_crop(folder, camvid):
 def test_batches_have_the_targets_labels_whatever_the_number_of_workers(folder, camvid):
     pairs = pairs_of(camvid, CROP, opened(folder, camvid))
     ours, theirs = (list(loader(pairs, 2, 0, 3, workers, seed=3)) for workers in (0, 1))
-    for one, other in zip(ours, theirs, strict=True):
+    for (one,), (other,) in zip(ours, theirs, strict=True):
         assert one.target.label.shape == (2, 32, 32) and torch.equal(one.target.label, other.target.label)
 
 

@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from conftest import RECIPE
+from segda.building import build
 from segda.data.distortion import Distortion
 from segda.errors import RecipeError, SegdaError
 from segda.methods import METHODS
 from segda.networks import NETWORKS
-from segda.recipe import Recipe, build, load_recipe, parse_recipe, shipped
+from segda.recipe import Recipe, load_recipe, parse_recipe, shipped
 
 
 def written(tmp_path, text: str):

@@ -143,6 +143,7 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path, root):
     for each in (run, other):
         evaluate(each, [DUSK], root)
     runs.append_log(run, {"step": 5, "<script>": 1.0, "lr/<b>": 0.1, 'lr/"$\\frac$': 0.1, "seconds": 1})
+    runs.append_log(run, {"step": 5, "draw": 9, "skipped": "a/<script>.png"})
     (run / "environment.json").write_text(json.dumps({"<script>": ["<script>", "</style>"], "host": {"<b>": "</pre>"}}))
     page = Page(report(run, other, root=root))
     assert not page.all("script") and not page.all("b")
@@ -160,7 +161,10 @@ def test_terms_of_one_kind_share_a_chart_and_equal_learning_rates_a_line():
     terms = {"source": 2.0, "fool/main": 0.5, "fool/aux": 0.1}
     halves = {"source": 0.3, "target": 0.4}
     domains = {f"discriminator/{head}/{name}": half for head in ("main", "aux") for name, half in halves.items()}
-    drawn = {chart.title: chart for chart in curves([{"step": 1, "seconds": 1, **rates, **terms, **domains}])}
+    pace = {"seconds": 1, "waiting": 0.1}
+    skipped = {"step": 1, "draw": 1, "skipped": "a.png"}
+    log = [skipped, {"step": 1, **pace, **rates, **terms, **domains}]
+    drawn = {chart.title: chart for chart in curves(log)}
     assert list(drawn) == ["source", "fool", "discriminator/main", "discriminator/aux", "learning rate"]
     words = {title: [name for name, _ in chart.legend] for title, chart in drawn.items()}
     assert words["source"] == [] and words["fool"] == ["main", "aux"]

@@ -22,7 +22,7 @@ from segda.commands import train as command
 from segda.commands.train import train
 from segda.errors import Interrupted, RecipeError, RunError, WeightsError
 from segda.recipe import Recipe
-from segda.training import checkpoint, loop
+from segda.training import assembly, checkpoint
 from small_run import write_run
 
 ROOT = Path(__file__).parent.parent
@@ -127,7 +127,7 @@ def test_a_checkpoint_holds_no_anchor_but_its_hash_which_must_be_that_of_the_sta
     state = runs.load_checkpoint(tmp_path / "run")
     assert not [name for name in state["method"] if name.startswith("anchor")]
     assert [name for name in state["method"] if name.startswith("teacher")]
-    training = loop.assemble(recipe, camvid, None, lambda items, *_, **__: items, quiet)
+    training = assembly.assemble(recipe, camvid, None, lambda items, *_, **__: items, quiet)
     start = checkpoint.digest(training.method.anchor.network)
     assert start == checkpoint.digest(training.method.student)
     training.method.student.decoder.classify.bias.data[0] += 1
@@ -243,7 +243,8 @@ def test_keys_that_have_no_part_in_what_is_learnt_may_change(plain, camvid, tmp_
     changes = {
         "data.root": str(tmp_path / "moved"), "data.workers": 1, "log_every": 2, "save_every": 3, "keep_every": 2,
         "keep": 1, "evaluate.every": 3, "evaluate.data": "[]", "evaluate.report_images": 0, "paper": "{title: A}",
-        "expect": "{data: camvid, miou: 1, note: none}",
+        "expect": "{data: camvid, miou: 1, note: none}", "data.on_bad_image": "skip", "recompute": "true",
+        "compare_every": 7, "patience": 60,
     }  # fmt: skip
     assert changes.keys() == set(FREE)
     changed = plain.override(*(f"{key}={value}" for key, value in changes.items()))

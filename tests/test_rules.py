@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segda.building import build
 from segda.commands.pseudo_label import rule_spec, shipped_rules
 from segda.errors import RecipeError
 from segda.parts.rules import RULES, labels_kept
 from segda.parts.selection import order_statistics
-from segda.recipe import build
 from segda.scene import IGNORE
 
 

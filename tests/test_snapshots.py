@@ -12,6 +12,7 @@ from rich.console import Console
 
 from conftest import write_camvid
 from segda import run as runs
+from segda.building import build
 from segda.cli import main
 from segda.commands import evaluate as command
 from segda.commands.compare import compare
@@ -23,7 +24,6 @@ from segda.evaluation.metrics import Report, read_reports
 from segda.evaluation.protocol import Protocol
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshot, Snapshots, read_snapshots
 from segda.networks import NETWORKS
-from segda.recipe import build
 from small_run import DUSK, SPACE, write_run
 
 

@@ -20,7 +20,7 @@ from segda.cli import main
 from segda.commands.train import train
 from segda.errors import Interrupted, RunError, RunFailure
 from segda.recipe import Recipe
-from segda.training import loop
+from segda.training import assembly, loop
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,7 +92,7 @@ def written(camvid: Path, tmp_path: Path, monkeypatch) -> Path:
     ],
 )
 def test_the_command_line_says_how_to_go_on(written, monkeypatch, capsys, given, when, told):
-    owner, name = (loop.Training, "step") if when == "step" else (loop, "class_named")
+    owner, name = (assembly.Training, "step") if when == "step" else (assembly, "class_named")
     original = getattr(owner, name)
 
     def ask(*arguments):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +16,27 @@ from pydantic import ValidationError
 
 from segda.data import datasets
 from segda.data.augment import Augment
+from segda.data.census import class_statistics
 from segda.data.datasets import DataSet, open_data
 from segda.data.labels import SPACES
-from segda.data.stream import Pairs, RareClass, class_probabilities, class_statistics, loader
-from segda.errors import DataError, RecipeError
+from segda.data.loading import loader
+from segda.data.stream import Pairs, RareClass, class_probabilities
+from segda.errors import DataError, ImageError, RecipeError
 from segda.scene import Batch, Scene
 
 CROP = Augment(resize=None, crop=(32, 32), max_class_share=None, flip=0.5)
 LIMITED = CROP.model_copy(update={"max_class_share": 0.75})
 WHOLE = Augment(resize=None, crop=None, max_class_share=None, flip=0)
 
-# More workers than cores are slow, not wrong.
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-
 
 def pairs_of(root: Path, seed: int = 3, **given) -> Pairs:
     source, target = open_data("camvid:train:day", root), open_data("camvid:train:dusk", root)
     return Pairs(source, target, seed, LIMITED, CROP, **given)
+
+
+def batches_of(*given, **named) -> Iterator[Batch]:
+    """The batches of a training that is one process."""
+    return (batch for (batch,) in loader(*given, **named))
 
 
 def equal(ours: Scene, theirs: Scene) -> bool:
@@ -84,8 +89,8 @@ def test_source_and_target_are_cropped_independently(camvid):
 @pytest.mark.parametrize("workers", [1, 4])
 def test_workers_change_no_batch(camvid, workers):
     pairs = pairs_of(camvid)
-    alone = list(loader(pairs, 2, 0, 5, 0, seed=3))
-    together = list(loader(pairs, 2, 0, 5, workers, seed=3))
+    alone = list(batches_of(pairs, 2, 0, 5, 0, seed=3))
+    together = list(batches_of(pairs, 2, 0, 5, workers, seed=3))
     assert len(alone) == len(together) == 5
     assert all(same_batch(*batches) for batches in zip(together, alone, strict=True))
 
@@ -93,16 +98,16 @@ def test_workers_change_no_batch(camvid, workers):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stream_that_starts_later_goes_on_as_the_whole_one(camvid, workers):
     pairs = pairs_of(camvid)
-    whole = list(loader(pairs, 2, 0, 6, 0, seed=3))
-    late = list(loader(pairs, 2, 4, 6, workers, seed=3))
+    whole = list(batches_of(pairs, 2, 0, 6, 0, seed=3))
+    late = list(batches_of(pairs, 2, 4, 6, workers, seed=3))
     assert len(late) == 2
     assert all(same_batch(*batches) for batches in zip(late, whole[4:], strict=True))
-    assert list(loader(pairs, 2, 6, 6, workers, seed=3)) == []
+    assert list(batches_of(pairs, 2, 6, 6, workers, seed=3)) == []
 
 
 def test_a_batch_stacks_its_draws_and_each_step_has_random_numbers_of_its_own(camvid):
     pairs = pairs_of(camvid)
-    batches = list(loader(pairs, 2, 0, 3, 0, seed=3))
+    batches = list(batches_of(pairs, 2, 0, 3, 0, seed=3))
     for step, batch in enumerate(batches):
         for k in range(2):
             source, target = pairs[2 * step + k]
@@ -115,8 +120,8 @@ def test_a_batch_stacks_its_draws_and_each_step_has_random_numbers_of_its_own(ca
 def test_torchs_global_random_numbers_are_left_alone(camvid):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    list(loader(pairs_of(camvid), 1, 0, 2, 0, seed=3))
-    list(loader(pairs_of(camvid), 1, 0, 2, 1, seed=3))
+    list(batches_of(pairs_of(camvid), 1, 0, 2, 0, seed=3))
+    list(batches_of(pairs_of(camvid), 1, 0, 2, 1, seed=3))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -147,13 +152,13 @@ def test_an_error_of_a_draw_is_raised_plainly_at_its_step(camvid, workers):
     wanted = pairs[3][0].names[0]
     path = camvid / "camvid" / "train" / f"{wanted}.png"
     path.write_bytes(path.read_bytes()[:-20])
-    batches = loader(pairs, 1, 0, 8, workers, seed=3)
+    batches = batches_of(pairs, 1, 0, 8, workers, seed=3)
     done = []
     with pytest.raises(DataError) as caught:
         done.extend(batches)
-    assert type(caught.value) is DataError and str(caught.value).startswith(f"{path}: cut off after")
+    assert type(caught.value) is ImageError and str(caught.value).startswith(f"{path}: cut off after")
     assert "\n" not in str(caught.value)
-    batches = loader(pairs, 1, 0, 8, workers, seed=3)
+    batches = batches_of(pairs, 1, 0, 8, workers, seed=3)
     assert [next(batches).source.names[0] for _ in range(3)] == [pairs[n][0].names[0] for n in range(3)]
     with pytest.raises(DataError):
         next(batches)
@@ -165,8 +170,8 @@ def test_images_of_several_sizes_need_a_crop(camvid):
     source, target = open_data("camvid:train:day", camvid), open_data("camvid:train:dusk", camvid)
     message = r"^target images of one batch differ in size \(30x20, 64x48\); give data.target_augment.crop$"
     with pytest.raises(DataError, match=message):
-        list(loader(Pairs(source, target, 0, CROP, WHOLE), 3, 0, 1, 0, seed=0))
-    assert len(list(loader(Pairs(source, target, 0, CROP, CROP), 3, 0, 1, 0, seed=0))) == 1
+        list(batches_of(Pairs(source, target, 0, CROP, WHOLE), 3, 0, 1, 0, seed=0))
+    assert len(list(batches_of(Pairs(source, target, 0, CROP, CROP), 3, 0, 1, 0, seed=0))) == 1
 
 
 # Rare classes.

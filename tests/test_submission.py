@@ -16,13 +16,13 @@ from PIL import Image
 import segda.commands.predict as command
 from conftest import small_recipe
 from segda import run as runs
+from segda.building import build
 from segda.cli import main
 from segda.commands.predict import predict
 from segda.data.labels import space_named
 from segda.errors import DataError, RecipeError, RunError
 from segda.evaluation.export import SERVERS, label_ids
 from segda.networks import NETWORKS
-from segda.recipe import build
 from small_run import write_run
 
 NINETEEN = space_named("cityscapes-19")
@@ -242,15 +242,15 @@ def test_a_network_of_other_classes_is_refused(tmp_path, name):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_an_archive_is_whole_or_not_there(run, tmp_path, small, monkeypatch, error):
     images = [write_image(tmp_path / "in" / f"berlin_00000{k}_000019.png", (64, 48), k) for k in range(3)]
-    real, calls = command.Archive.add, []
+    real, calls = command.submitted, []
 
-    def add(*arguments):
+    def submitted(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
             raise error
-        real(*arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(command.Archive, "add", add)
+    monkeypatch.setattr(command, "submitted", submitted)
     with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else RunError):
         predict(run, images, tmp_path / "out" / "a.zip", submission="cityscapes")
     assert len(calls) == 2 and list((tmp_path / "out").iterdir()) == []

@@ -19,7 +19,7 @@ from segda.commands import sweep as command
 from segda.commands.sweep import in_its_own_process, plan, script, sweep
 from segda.errors import RunError, SegdaError
 from segda.recipe import Recipe
-from segda.training import loop
+from segda.training import assembly
 
 SEEDS = """
 recipe: mine.yaml
@@ -130,7 +130,7 @@ def test_a_run_that_fails_stops_no_other(here, in_this_process, capsys):
 def test_a_run_that_was_terminated_is_not_taken_for_finished(here, in_this_process, monkeypatch):
     write_camvid(here / "data")
     Path("sweep.yaml").write_text(SEEDS.replace("steps: 1,", "steps: 2, evaluate.data: [],"))
-    step = loop.Training.step
+    step = assembly.Training.step
 
     def asked(training, batch):
         if training.recipe.seed == 0:
@@ -138,7 +138,7 @@ def test_a_run_that_was_terminated_is_not_taken_for_finished(here, in_this_proce
         return step(training, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Training, "step", asked)
+        patch.setattr(assembly.Training, "step", asked)
         outcome = sweep("sweep.yaml", say=str)
     assert outcome.failed == {Path("all/seed0"): "stopped before its end; call the sweep again"}
     assert outcome.finished == [Path("all/seed1")]

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from conftest import METHOD_SETTINGS
+from segda.building import build
 from segda.data.labels import space_named
 from segda.errors import RunError
 from segda.methods import METHODS
 from segda.methods.method import Method
 from segda.networks import NETWORKS
 from segda.networks.network import Network
-from segda.recipe import build
 from segda.scene import IGNORE, Batch, Scene
 from segda.training.step import train_step
 
@@ -80,7 +80,7 @@ def trained(method: Method, steps: range) -> list[dict[str, float]]:
     logs = []
     for t in steps:
         torch.manual_seed(t)
-        log = train_step(method, batch_of(t, name), t, players, SCALER, torch.float32)
+        log = train_step(method, [batch_of(t, name)], t, players, SCALER, torch.float32)
         logs.append({name: value.tolist() for name, value in log.items()})
     return logs
 
@@ -193,7 +193,7 @@ def test_a_step_with_a_loss_that_is_not_finite_names_it_and_changes_no_weight():
     broken = Batch(batch.source.replace(image=image), batch.target, batch.rng)
     optimiser = {"student": torch.optim.AdamW(method.student.parameters(), lr=1e-3)}
     with pytest.raises(RunError, match=r"step 5: .*source.* is not finite for a, b, c, d; the last checkpoint is kept"):
-        train_step(method, broken, 5, optimiser, SCALER, torch.float32)
+        train_step(method, [broken], 5, optimiser, SCALER, torch.float32)
     for name, value in method.student.named_parameters():
         assert torch.equal(value, before[name])
 
@@ -210,5 +210,5 @@ class Careless(torch.nn.Module):
 
 def test_a_yield_inside_no_grad_is_refused():
     with pytest.raises(AssertionError, match=r"yielded inside torch.no_grad"):
-        train_step(Careless(), batch_of(0), 0, {}, SCALER, torch.float32)
+        train_step(Careless(), [batch_of(0)], 0, {}, SCALER, torch.float32)
     assert torch.is_grad_enabled(), "the trainer's own mode is restored"

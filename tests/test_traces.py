@@ -15,11 +15,10 @@ import pytest
 import torch
 
 from segda.data.pseudo_labels import PseudoLabels
-from segda.data.stream import loader
 from segda.methods import METHODS
 from segda.progress import quietly
 from segda.recipe import load_recipe, shipped
-from segda.training import loop
+from segda.training import assembly
 
 FOLDER = Path(__file__).parent / "traces"
 RECIPES = [name for name in shipped() if name.endswith("_streets")]
@@ -46,10 +45,10 @@ def trace(name: str) -> dict[str, list[float]]:
     if METHODS[recipe.method["name"]].learns_target_labels:
         recipe = recipe.override("data.target_labels=stripes")
     with patch.object(PseudoLabels, "open", lambda *_: Striped()):
-        training = loop.assemble(recipe, Path(), None, quietly, lambda line: None)
+        training = assembly.assemble(recipe, Path(), None, quietly, lambda line: None)
     logs: dict[str, list[float]] = {}
-    for batch in loader(training.pairs, recipe.data.batch, 0, STEPS, 0, recipe.seed):
-        log = training.step(batch)
+    for drawn in training.batches(STEPS, 0, lambda line: None):
+        log = training.step(drawn)
         for term, value in log.items():
             if term.startswith(("H/", "histogram/")):  # no part of training
                 continue

@@ -42,6 +42,7 @@ def test_a_run_folder_holds_all_that_is_promised(camvid, tmp_path):
     lines = list(runs.read_log(run))
     steps = [line for line in lines if "seconds" in line]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert all(0 <= line["waiting"] <= 1 for line in steps)
     assert {"source", "anchor", "mix", "confident", "balance", "lr/student/encoder"} <= steps[0].keys()
     for domain in ("source", "target", "mixed"):
         assert 0 <= steps[0][f"H/{domain}/q05"] <= steps[0][f"H/{domain}/q50"] <= steps[0][f"H/{domain}/q95"]
@@ -83,7 +84,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, t
     train(recipe, stopped, resume=True, say=quiet)
     assert same(weights_of(stopped), weights_of(whole))
     ours, theirs = (
-        [{key: value for key, value in line.items() if key != "seconds"} for line in runs.read_log(run)]
+        [{key: value for key, value in line.items() if key not in runs.PACE} for line in runs.read_log(run)]
         for run in (stopped, whole)
     )
     assert ours == theirs

@@ -16,10 +16,11 @@ from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
 from segda.data import datasets, streets
 from segda.data.augment import Augment
+from segda.data.census import class_statistics
 from segda.data.datasets import DataSet, data_sets, open_data, own_space
 from segda.data.labels import SPACES
 from segda.data.pseudo_labels import PseudoLabels
-from segda.data.stream import SOURCE, TARGET, Pairs, RareClass, class_probabilities, class_statistics
+from segda.data.stream import SOURCE, TARGET, Pairs, RareClass, class_probabilities
 from segda.errors import DataError, RecipeError
 
 FOGGY, RAINY = "cityscapes-foggy:train", "cityscapes-rain:train"

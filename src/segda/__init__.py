@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from segda.building import build
     from segda.commands.compare import compare
     from segda.commands.convert import convert
     from segda.commands.evaluate import evaluate
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from segda.errors import DataError, RecipeError, RunError, SegdaError, WeightsError
     from segda.methods import METHODS
     from segda.networks import NETWORKS
-    from segda.recipe import Recipe, build, load_recipe
+    from segda.recipe import Recipe, load_recipe
     from segda.run import load_network
     from segda.scene import IGNORE, Batch, Scene
 
@@ -47,7 +48,8 @@ _HOMES = {
     "segda.errors": ("DataError", "RecipeError", "RunError", "SegdaError", "WeightsError"),
     "segda.methods": ("METHODS",),
     "segda.networks": ("NETWORKS",),
-    "segda.recipe": ("Recipe", "build", "load_recipe"),
+    "segda.building": ("build",),
+    "segda.recipe": ("Recipe", "load_recipe"),
     "segda.run": ("load_network",),
     "segda.scene": ("IGNORE", "Batch", "Scene"),
 }

@@ -14,8 +14,8 @@ Changes = dict[str, tuple[Any, Any]]
 """Dotted key -> its value then and now."""
 
 FREE = (
-    "paper", "expect", "data.root", "data.workers", "log_every", "save_every", "keep_every", "keep", "evaluate.every",
-    "evaluate.data", "evaluate.report_images",
+    "paper", "expect", "data.root", "data.workers", "data.on_bad_image", "recompute", "compare_every", "patience",
+    "log_every", "save_every", "keep_every", "keep", "evaluate.every", "evaluate.data", "evaluate.report_images",
 )  # fmt: skip
 """Keys that may change when a run goes on: neither what is learnt nor what a score means depends on them.
 
@@ -31,7 +31,7 @@ def admit(out: Path, begun_with: Recipe, recipe: Recipe, allowed: Sequence[str] 
     before, now = begun_with.model_dump(mode="json"), recipe.model_dump(mode="json")
     known = _keys(before) | _keys(now)
     for name in allowed:
-        if name not in known:
+        if name not in known | {PROCESSES}:
             raise RecipeError(f"--allow-changed {name}: no such key{nearest(name, known)}")
     changed = {key: change for key, change in differences(before, now).items() if not _within(key, FREE)}
     refused = {key: change for key, change in changed.items() if not _within(key, allowed)}
@@ -42,6 +42,22 @@ def admit(out: Path, begun_with: Recipe, recipe: Recipe, allowed: Sequence[str] 
             f"the changed one: --resume {options}"
         )
     return changed
+
+
+PROCESSES = "processes"
+"""What is allowed to change with it is no key of a recipe: how many processes share a step."""
+
+
+def admit_processes(out: Path, before: int, now: int, allowed: Sequence[str]) -> Changes:
+    """The number of processes, where it is another than the run was begun with and that is `allowed`; else RunError."""
+    if before == now:
+        return {}
+    if PROCESSES not in allowed:
+        raise RunError(
+            f"{out} was begun by {before} process{'es' * (before > 1)}, a step having scenes of each; these are {now}; "
+            f"start as many, use a new --out, or go on with other steps: --resume --allow-changed {PROCESSES}"
+        )
+    return {PROCESSES: (before, now)}
 
 
 def refuse_another(out: Path, begun_with: Recipe, recipe: Recipe) -> None:

@@ -22,6 +22,7 @@ from segda.options import (
     Device,
     DeviceOption,
     Ids,
+    MaxBatchOption,
     Mean,
     OwnDevice,
     OwnPrecision,
@@ -50,6 +51,10 @@ app = typer.Typer(
 )
 
 
+SHARED = ("train", "evaluate", "predict", "pseudo-label")
+"""The commands that run in several processes, started by torchrun."""
+
+
 @app.callback()
 def _global(
     context: typer.Context,
@@ -57,7 +62,7 @@ def _global(
 ) -> None:
     global _debug
     _debug = debug
-    if os.environ.get("WORLD_SIZE", "1") != "1" and context.invoked_subcommand != "pseudo-label":
+    if os.environ.get("WORLD_SIZE", "1") != "1" and context.invoked_subcommand not in SHARED:
         raise SegdaError(f"{context.invoked_subcommand} runs in one process; leave out torchrun")
 
 
@@ -73,7 +78,8 @@ class _Stopped(SegdaError):
         words = [word for word in _arguments if word != "--overwrite" or not stop.saved]
         words += ["--resume"] * (not {"--resume", "--overwrite", "--stages"} & set(words))
         program = ["python", "-m", "segda"] if Path(sys.argv[0]).name == "__main__.py" else ["segda"]
-        super().__init__(f"{stop}; go on with: {shlex.join([*program, *words])}")
+        several = "by torchrun as before, " * (os.environ.get("WORLD_SIZE", "1") != "1")
+        super().__init__(f"{stop}; go on with: {several}{shlex.join([*program, *words])}")
         self.exit_code = stop.exit_code
 
 
@@ -97,6 +103,7 @@ def train(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds a run.")] = False,
     check: CheckOption = False,
+    max_batch: MaxBatchOption = False,
     stages: StagesOption = False,
     device: OwnDevice = None,
     precision: OwnPrecision = None,
@@ -116,9 +123,11 @@ def train(
     try:
         run(
             loaded, out or Path("runs") / Path(recipe).stem, root, resume=resume, overwrite=overwrite, check=check,
-            stages=stages, say=say, track=track(), allow_changed=allow_changed or (),
+            stages=stages, say=say, track=track(), allow_changed=allow_changed or (), max_batch=max_batch,
         )  # fmt: skip
     except Interrupted as stop:
+        if os.environ.get("RANK", "0") != "0":
+            raise typer.Exit(stop.exit_code) from None
         raise _Stopped(stop) from None
 
 
@@ -155,11 +164,14 @@ def evaluate(
     those of an ensemble, which is no run, to --out.
     """
     from segda.commands.evaluate import STUDENT_AND_TEACHER, run_command
+    from segda.processes import rank
 
     shown, plain = run_command(
         runs, data, root, tuple(map(str, weights or ())) or STUDENT_AND_TEACHER, ensemble and str(ensemble), shares,
         out, all_checkpoints, str(device), str(precision), track(),
     )  # fmt: skip
+    if rank() != 0:
+        return
     if json:
         print(json_format.dumps(plain, indent=1))
     else:
@@ -200,12 +212,14 @@ def predict(
     How an image is shown to the network (size, windows, scales, mirrored or not) is as in RUN's recipe: evaluate.*.
     """
     from segda.commands.predict import predict as label
+    from segda.processes import rank
 
     written = label(
         run, images or (), out, str(weights), colour, overlay, entropy, str(device), str(precision), track(), data=data,
         root=root, ids=ids and str(ids), opacity=opacity, submission=submission, say=say,
     )  # fmt: skip
-    say(f"{len(written)} files in {out}" if submission is None else str(out))
+    if rank() == 0:
+        say(f"{len(written)} files in {out}" if submission is None else str(out))
 
 
 @app.command("pseudo-label")
@@ -335,7 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         traceback.print_exc()
         return _failed(error, 1)
-    if code == 130:
+    if code == 130 and os.environ.get("RANK", "0") == "0":
         print(
             "segda: interrupted; a run goes on with --resume; make-fog, make-rain, prepare, pseudo-label and sweep "
             "when called again",
@@ -348,12 +362,20 @@ def _failed(error: Exception, code: int) -> int:
     if _debug:
         traceback.print_exception(error)
     message = visible(one_line(error))
-    print(f"segda: {message}", file=sys.stderr)
+    if _speaks():
+        print(f"segda: {message}", file=sys.stderr)
     return code
+
+
+def _speaks() -> bool:
+    """Of several processes on one machine, the first: before they have joined, all meet the same mistakes."""
+    processes = sys.modules.get("segda.processes")
+    return os.environ.get("LOCAL_RANK", "0") == "0" or (processes is not None and processes.met)
 
 
 def _usage(error) -> int:
     where = f" ({error.ctx.command_path} --help)" if error.ctx else ""
     message = visible(" ".join(error.format_message().split()).replace("Value error, ", ""))
-    print(f"segda: {message}{where}", file=sys.stderr)
+    if _speaks():
+        print(f"segda: {message}{where}", file=sys.stderr)
     return 2

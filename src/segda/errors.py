@@ -3,6 +3,7 @@
     SegdaError              what the user can put right: one line, exit code 2
     ├── RecipeError         a recipe, a setting or a command-line value
     ├── DataError           a data set, an image or a label
+    │   └── ImageError      the file of one image or label that is missing or damaged
     ├── WeightsError        a checkpoint or a file of weights
     └── RunError            a run folder that cannot be used as it was asked (it holds another run, is a file)
         └── RunFailure      a run that was asked rightly and failed (disk full, loss not finite): exit code 1
@@ -33,6 +34,21 @@ class RecipeError(SegdaError):
 
 class DataError(SegdaError):
     """A data set, an image or a label is missing or wrong."""
+
+
+class ImageError(DataError):
+    """One image or label cannot be read: its file is missing or damaged. What can be read but is of a wrong kind is
+    another error: a setting or the whole data set is wrong then.
+
+    path: the file, as the message shows it.
+    """
+
+    def __init__(self, message: str, path: object):
+        super().__init__(message)
+        self.path = visible(str(path))
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        return type(self), (str(self), self.path)
 
 
 class WeightsError(SegdaError):

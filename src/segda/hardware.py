@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
 import torch
 
+from segda import processes
 from segda.errors import RecipeError
 
 # Torch looks at this when it first allocates. Maps of tens of megabytes come and go in every layer, and a page of 4 KB
@@ -64,8 +68,59 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: the most this process held on the device (cuda), else the most it was resident in main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # On Linux the other number begins with the peak of whoever started this process.
+    own = _number(Path("/proc/self/status"), "VmHWM")
+    if own is not None:
+        return own * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_memory(root: Path = Path("/")) -> tuple[int, str]:
+    """Bytes of main memory that this machine can still give, and what says so: the system, or a control group (a
+    container, a job of Slurm) where less is left of its limit. All of the memory where no system says what is free.
+
+    root: the folder of proc and sys.
+    """
+    found = []
+    if (available := _number(root / "proc/meminfo", "MemAvailable")) is not None:
+        found.append((available * 1024, "MemAvailable of /proc/meminfo"))
+    for group in _control_groups(root):
+        for name, used in (("memory.max", "anon"), ("memory.limit_in_bytes", "total_rss")):
+            limit = _number(group / name)
+            if limit is not None:  # "max" is no number
+                left = limit - (_number(group / "memory.stat", used) or 0)
+                found.append((max(0, left), f"the limit in /{(group / name).relative_to(root)}"))
+    if not found:
+        found = [(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "all memory of this machine")]
+    return min(found)
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """The folders of the control groups of this process's memory, its own and those above it."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except FileNotFoundError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):  # the first is version 2
+            base = root / "sys/fs/cgroup" / controllers
+            group = base / path.lstrip("/")
+            yield group
+            while group != base:
+                group = group.parent
+                yield group
+
+
+def _number(path: Path, key: str = "") -> int | None:
+    """The whole number of a file of the system that begins with it, or behind `key`; None where there is none."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    found = re.search(rf"^{key}:?\s*(\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def environment(device: torch.device, precision: torch.dtype) -> dict[str, object]:
@@ -80,6 +135,7 @@ def environment(device: torch.device, precision: torch.dtype) -> dict[str, objec
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": str(precision).removeprefix("torch."),
         "threads": torch.get_num_threads(),
+        "processes": processes.world(),
     }
 
 

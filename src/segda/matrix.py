@@ -29,8 +29,9 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+from segda.building import explain
 from segda.errors import RecipeError, nearest
-from segda.recipe import Block, Recipe, explain, read_mapping
+from segda.recipe import Block, Recipe, read_mapping
 
 MOST = 10_000
 """Combinations; a file of more is refused, since a few short lists multiply to any number."""

@@ -72,6 +72,12 @@ CheckOption = Annotated[
         "--check", help="Build all, take a few steps on real data, say what the run will take; write nothing."
     ),
 ]
+MaxBatchOption = Annotated[
+    bool,
+    typer.Option(
+        "--max-batch", help="Say how many scenes a step fit in this machine's memory; reads no data, writes nothing."
+    ),
+]
 StagesOption = Annotated[
     bool,
     typer.Option(

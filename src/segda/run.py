@@ -2,7 +2,7 @@
 
 recipe.yaml            the resolved recipe, itself a valid recipe
 environment.json       versions, machine, command
-log.jsonl              one JSON object a line: training scalars, evaluations
+log.jsonl              one JSON object a line: training scalars, evaluations, images that were left out
 last.pt                everything that training needs to go on; always a whole file
 checkpoints/           the newest checkpoints (recipe key `keep`), as checkpoint-0002000.pt
 network.safetensors    the student; teacher.safetensors the teacher, where the method has one
@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from segda.building import build
 from segda.changes import admit, refuse_another
 from segda.data.datasets import default_root, own_space
 from segda.data.labels import Space, space_named
@@ -34,11 +35,14 @@ from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.networks.weights import refuse_odd
 from segda.parsing import json_values, read_json
-from segda.recipe import Recipe, build, load_recipe
+from segda.recipe import Recipe, load_recipe
 
 Which = Literal["student", "teacher"]
 Standing = Literal["new", "unsaved", "begun", "finished"]
 FILES: dict[str, str] = {"student": "network.safetensors", "teacher": "teacher.safetensors"}
+
+PACE = ("seconds", "waiting")
+"""What a line of the log says of the machine; two equal runs differ in it."""
 
 CHECKPOINT_FORMAT = 2
 
@@ -136,12 +140,14 @@ def read_log(run: Path) -> Iterator[dict[str, Any]]:
 
 
 def _is_entry(found: Any) -> bool:
-    """Whether a line of a log is what one can be: a step and scalars by their names, histograms, a data set's name."""
+    """Whether a line of a log is what one can be: a step and scalars by their names, histograms, a data set's name, the
+    file that was left out.
+    """
     if not isinstance(found, dict) or type(found.get("step")) is not int or found["step"] < 0:
         return False
     for name, value in found.items():
         numbers = value if isinstance(value, list) else [] if value is None else [value]
-        known = isinstance(value, str) if name == "evaluation" else all(map(_is_number, numbers))
+        known = isinstance(value, str) if name in ("evaluation", "skipped") else all(map(_is_number, numbers))
         if not known or not name.isprintable() or not str(value).isprintable():
             return False
     return True
@@ -247,17 +253,24 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
     return state
 
 
-def save_network(path: Path, network: Network, network_spec: Mapping[str, Any], step: int | None) -> None:
+def save_network(
+    path: Path,
+    network: Network,
+    network_spec: Mapping[str, Any],
+    step: int | None,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> None:
     """The network's tensors and, as metadata, what is needed to build it again; step: None where nobody knows it.
 
-    The same network gives the same file, byte for byte.
+    tensors: in place of the network's own, where those are shards. The same network gives the same file, byte for byte.
     """
     facts = {
         "network": json.dumps(network_spec),
         "class_names": json.dumps(network.class_names),
         **({} if step is None else {"step": str(step)}),
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    tensors = network.state_dict() if tensors is None else tensors
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     content = to_bytes(tensors, metadata={"format": "pt", **facts})
     # The library writes the metadata in an order that changes from process to process.
     end = 8 + int.from_bytes(content[:8], "little")

@@ -32,6 +32,8 @@ class Scene:
     names: one short name an image (its file), for messages.
     classes: the values that each image's label holds, ascending; None if nobody has looked. `to` looks, before the
     label leaves the host, since a step that asked the device for them would wait for all it has to do.
+    labelled: pixels that are not IGNORE, a share's mean over the whole step, where the scenes of a step are in shares
+    (segda/together.py) and somebody has counted; None: count here.
     """
 
     image: Tensor
@@ -39,6 +41,7 @@ class Scene:
     weight: Tensor | None = None
     names: tuple[str, ...] = ()
     classes: tuple[tuple[int, ...], ...] | None = None
+    labelled: float | None = None
 
     def to(self, device: torch.device | str) -> Scene:
         """The scene on `device` in the types that networks and methods work with; uint8 images become [0, 1]."""
@@ -50,11 +53,16 @@ class Scene:
             image = image.float().div_(255)
         label = None if self.label is None else self.label.to(device, non_blocking=True).long()
         weight = None if self.weight is None else self.weight.to(device, non_blocking=True).float()
-        return Scene(image, label, weight, self.names, classes)
+        return Scene(image, label, weight, self.names, classes, self.labelled)
+
+    def pin_memory(self) -> Scene:
+        """A copy in memory that a cuda device reads by itself, while the host goes on."""
+        parts = {"image": self.image, "label": self.label, "weight": self.weight}
+        return replace(self, **{name: None if part is None else part.pin_memory() for name, part in parts.items()})
 
     def replace(self, **changes) -> Scene:
-        """A copy with changes. A new label's classes are unknown unless they come with it."""
-        return replace(self, **({"classes": None} if "label" in changes else {}) | changes)
+        """A copy with changes. What is known of a new label is nothing, unless it comes with it."""
+        return replace(self, **({"classes": None, "labelled": None} if "label" in changes else {}) | changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from advent_weights import network, recorded, theirs
 from golden import Golden
+from segda.building import build
 from segda.methods import METHODS
 from segda.methods.method import Method
 from segda.networks.checkpoints import LAYOUTS
-from segda.recipe import build
 from segda.scene import IGNORE, Batch, Scene
 from segda.training.optim import SGD, Adam, optimisers, set_lr
 from segda.training.step import train_step
@@ -116,7 +116,7 @@ def test_three_training_steps_equal_the_authors(name, updates):
     for t in range(3):
         for player, optimiser in players.items():
             set_lr(optimiser, t, 120_000, settings[player])
-        terms = train_step(method, batch_of(name, t), t, players, scaler, torch.float32)
+        terms = train_step(method, [batch_of(name, t)], t, players, scaler, torch.float32)
         for term, value in expected_terms(name, run["losses"][t]).items():
             assert terms[term].item() == pytest.approx(value, rel=LOSSES[t]), (t, term)
         for key, norm in run["grad_l2_before_step"][str(t + 1)].items():

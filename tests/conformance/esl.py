@@ -14,13 +14,13 @@ import torch
 
 import advent_weights
 from golden import Golden
+from segda.building import build
 from segda.commands.pseudo_label import rule_spec
 from segda.data.labels import space_named
 from segda.evaluation.certainty import most_probable, upsampled_probabilities
 from segda.evaluation.inference import View
 from segda.parts.rules import RULES, EntropyMedian, labels_kept
 from segda.parts.selection import order_statistics
-from segda.recipe import build
 from segda.scene import IGNORE
 
 GOLDEN = Golden("advent_esl")

@@ -221,7 +221,7 @@ def test_feature_distance_and_its_gradient_equal_the_authors():
         ("none", torch.zeros_like(things)),
     ):
         features = normal("fd/student", 2, 16, 4, 5).requires_grad_()
-        loss = 0.005 * feature_distance(features, start, held)
+        loss = 0.005 * feature_distance(features, start, held, held.sum())
         loss.backward()
         # The authors' mean of nothing is NaN; ours is 0. The gradient is 0 for both.
         close(loss, 0.0 if kind == "none" else theirs[f"{kind}_loss"], 1e-6)
@@ -249,7 +249,7 @@ def test_the_anchor_of_things_and_of_everything_equals_the_authors(kind, setting
     anchor = Anchor(Start(), AnchorSettings(weight=0.005, **settings))
     features = normal("fd/student", 2, 16, 4, 5).requires_grad_()
     source = Scene(torch.zeros(2, 3, 128, 160), torch.from_numpy(theirs["labels"]).long())
-    loss = anchor(Output({}, [features]), source)
+    loss = anchor(Output({}, [features]), anchor.start(source))
     loss.backward()
     close(loss, theirs[f"{kind}_loss"], 1e-6)
     close(features.grad, theirs[f"{kind}_grad"], 1e-8)
@@ -257,7 +257,8 @@ def test_the_anchor_of_things_and_of_everything_equals_the_authors(kind, setting
 
 def test_equal_features_have_distance_zero_and_no_gradient():
     features = normal("fd/student", 2, 16, 4, 5).requires_grad_()
-    feature_distance(features, features.detach(), torch.ones(2, 4, 5, dtype=torch.bool)).backward()
+    held = torch.ones(2, 4, 5, dtype=torch.bool)
+    feature_distance(features, features.detach(), held, held.sum()).backward()
     assert features.grad.abs().max() == GOLDEN.npz("feature_distance.npz")["zero_grad_absmax"] == 0
 
 

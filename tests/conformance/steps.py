@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from conformance.networks import GOLDEN, NAMES, generated
+from segda.building import build
 from segda.data.labels import space_named
 from segda.methods import METHODS
 from segda.networks import MiTDAFormer
 from segda.networks.names import to_ours
-from segda.recipe import build
 from segda.scene import Batch, Scene
 from segda.training.step import train_step
 
@@ -107,7 +107,7 @@ def test_three_training_steps_equal_the_authors(name):
     }
     for t, theirs in enumerate(recorded["iterations"]):
         scaler = torch.amp.GradScaler("cpu", enabled=False)
-        ours = train_step(method, batch_of(t, recorded), t, {"student": adamw}, scaler, torch.float32)
+        ours = train_step(method, [batch_of(t, recorded)], t, {"student": adamw}, scaler, torch.float32)
         # Rounding grows from step to step, in theirs (float32 against float64) as much.
         loose = (1e-5, 1e-3, 1e-3)[t]
         unlogged = {"confident"} if name == "daformer" else set()  # by the authors

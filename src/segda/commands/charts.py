@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from segda.commands.tables import percent
 from segda.evaluation.metrics import Report
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots
+from segda.run import PACE
 
 POINTS = 400
 """Points of a curve; longer logs are averaged in groups."""
@@ -86,8 +87,8 @@ def curves(log: Sequence[dict[str, Any]]) -> list[Chart]:
     fool/aux do, and so do all learning rates; where several are equal throughout, they are one line. The entropy has
     charts of its own, see `peaks`.
     """
-    training = [line for line in log if "evaluation" not in line]
-    names = list(dict.fromkeys(key for line in training for key in line if key not in ("step", "seconds")))
+    training = [line for line in log if "evaluation" not in line and "skipped" not in line]
+    names = list(dict.fromkeys(key for line in training for key in line if key not in ("step", *PACE)))
     names = [name for name in names if not name.startswith(("H/", "histogram/"))]
     groups: dict[str, list[str]] = {}
     for name in names:

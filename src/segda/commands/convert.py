@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segda import run as runs
+from segda.building import build
 from segda.commands.conversion import (
     CONSTANTS,
     OURS,
@@ -35,7 +36,7 @@ from segda.networks.names import FAMILIES
 from segda.networks.network import Network
 from segda.networks.resnet import RESNETS, ResNet
 from segda.networks.weights import COUNTER, HUB_NAME, ON_HUB, check, few, from_hub, read
-from segda.recipe import Recipe, build, load_recipe
+from segda.recipe import Recipe, load_recipe
 
 ALONE: dict[type[nn.Module], tuple[Mapping[str, object], Callable[[str], nn.Module]]] = {
     ResNet: (RESNETS, ResNet),

@@ -1,18 +1,21 @@
 """`segda evaluate`: how well a run's networks segment labelled data sets, with the protocol beside every
 number; the mean of several runs' networks; every snapshot of a run.
+
+Several processes (torchrun) share the images; the first alone writes. Each has the same reports in the end.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from rich.table import Table
 
+from segda import processes
 from segda.commands.tables import names_of, snapshots_table, tables
 from segda.data.datasets import DataSet, open_data
 from segda.data.labels import Space
@@ -24,11 +27,13 @@ from segda.evaluation.protocol import EnsembleProtocol, Member, Weights
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
 from segda.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
 from segda.progress import Track, quietly
+from segda.recipe import Recipe
 from segda.run import FILES, data_root, load_network, load_recipe_of, snapshots, space_of, step_of
 
 STUDENT_AND_TEACHER: tuple[Weights, ...] = ("student", "teacher")
 
 
+@processes.joined()
 def evaluate(
     run: Path | str,
     data: Sequence[str],
@@ -46,12 +51,16 @@ def evaluate(
     set.
     """
     run = Path(run)
-    recipe = load_recipe_of(run)
-    where = pick_device(device)
-    dtype = pick_precision(precision, where)
-    networks = {weights: load_network(run, weights, where) for weights in existing(run, which)}
-    # All data sets are opened before the first is measured: a misspelt last one must not cost an hour.
-    opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
+
+    def ready() -> tuple[Any, ...]:
+        recipe = load_recipe_of(run)
+        where = processes.own_device(pick_device(device))
+        networks = {weights: load_network(run, weights, where) for weights in existing(run, which)}
+        # All data sets are opened before the first is measured: a misspelt last one must not cost an hour.
+        opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
+        return recipe, where, pick_precision(precision, where), networks, opened
+
+    recipe, where, dtype, networks, opened = processes.agree(ready)
     done = []
     for dataset in opened:
         reports = []
@@ -60,11 +69,17 @@ def evaluate(
             reports.append(
                 evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known, track)
             )
-        write_reports(run, reports)
+        _once(write_reports, run, reports)
         done += reports
     return done
 
 
+def _once(write: Callable[..., Any], *given: Any) -> None:
+    """Done by the first process alone; the others go on when it is done, or end where it cannot be."""
+    processes.agree(lambda: write(*given), everywhere=False)
+
+
+@processes.joined()
 def evaluate_snapshots(
     run: Path | str,
     data: Sequence[str],
@@ -80,16 +95,21 @@ def evaluate_snapshots(
     the best of all is an oracle's choice, see Snapshots.
     """
     run = Path(run)
-    recipe = load_recipe_of(run)
-    kept = _snapshots_of(run)
-    where = pick_device(device)
-    dtype = pick_precision(precision, where)
-    existing(run, ["student"])
-    opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
-    before = {each.data: each.by_step for each in read_snapshots(run)}
-    last = step_of(run)
-    # The last checkpoint comes first and stands for a snapshot of its step, which holds the same weights.
-    files = {last: run / FILES["student"]} | {step: path for step, path in kept.items() if step != last}
+
+    def ready() -> tuple[Any, ...]:
+        recipe = load_recipe_of(run)
+        kept = _snapshots_of(run)
+        where = processes.own_device(pick_device(device))
+        existing(run, ["student"])
+        opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
+        before = {each.data: each.by_step for each in read_snapshots(run)}
+        last = step_of(run)
+        # The last checkpoint comes first and stands for a snapshot of its step, which holds the same weights.
+        files = {last: run / FILES["student"]} | {step: path for step, path in kept.items() if step != last}
+        return recipe, where, pick_precision(precision, where), opened, before, files
+
+    recipe, where, dtype, opened, before, files = processes.agree(ready)
+    last = next(iter(files))
     marks = {step: _mark(path) for step, path in files.items()}
     done = []
     for dataset in opened:
@@ -103,24 +123,27 @@ def evaluate_snapshots(
         for step in files:
             if step in measured:
                 continue
-            network = load_network(run, "student", where, None if step == last else step)
+            network = processes.agree(lambda at=step: load_network(run, "student", where, None if at == last else at))
             report = evaluate_network(
                 network, dataset, recipe.evaluate, where, autocast(where, dtype), known[step], track
             )
             measured[step] = Snapshot(marks[step], report)
             # Each time: an interrupted call goes on where it stopped.
-            write_snapshots(run, Snapshots(dataset.spec, measured, last))
-        teachers = [
-            report
-            for report in read_reports(run)
-            if (report.protocol.data, report.protocol.weights) == (dataset.spec, "teacher")
-        ]
-        write_reports(run, [measured[last].report, *teachers])
+            _once(write_snapshots, run, Snapshots(dataset.spec, measured, last))
+        _once(_write_last, run, measured[last].report)
         done.append(Snapshots(dataset.spec, measured, last))
-        write_snapshots(run, done[-1])  # also where nothing was missing: a snapshot may have gone
+        _once(write_snapshots, run, done[-1])  # also where nothing was missing: a snapshot may have gone
     return done
 
 
+def _write_last(run: Path, student: Report) -> None:
+    """The report of the last checkpoint's student becomes the run's own, beside its teacher's on the same data."""
+    data = student.protocol.data
+    reports = [each for each in read_reports(run) if (each.protocol.data, each.protocol.weights) == (data, "teacher")]
+    write_reports(run, [student, *reports])
+
+
+@processes.joined()
 def evaluate_ensemble(
     members: Sequence[Path | str],
     data: Sequence[str],
@@ -140,30 +163,13 @@ def evaluate_ensemble(
     is no run: its reports are written to the file `out`, if that is given, and to no run folder.
     """
     runs = [Path(member) for member in members]
-    if mean not in get_args(Mean):
-        raise RecipeError(f"unknown ensemble {mean!r}{nearest(mean, get_args(Mean))}")
-    if len(runs) < 2:
-        raise RecipeError(f"an ensemble is of several runs, this is one ({runs[0]}); name another one, or leave it out")
-    shares = proportions(shares, len(runs))
-    _check_out(out)
-    recipes = [load_recipe_of(run) for run in runs]
-    spaces = [space_of(recipe) for recipe in recipes]
-    for run, space in zip(runs, spaces, strict=True):
-        if space.classes != spaces[0].classes:
-            raise RecipeError(
-                f"{run} has the classes of {space.name}, {runs[0]} those of {spaces[0].name}; "
-                "an ensemble needs networks of the same classes"
-            )
-    where = pick_device(device)
-    dtype = pick_precision(precision, where)
-    shared = [weights for weights in which if all((run / FILES[weights]).is_file() for run in runs)]
-    for run in runs:
-        existing(run, shared or which)
-    root = data_root(recipes[0], root)
-    opened = [open_labelled(spec, root, spaces[0]) for spec in data]
+    machine = (root, which, out, device, precision)
+    shares, recipes, where, dtype, shared, opened = processes.agree(
+        lambda: _ensemble(runs, data, mean, shares, *machine)
+    )
     done = {}
-    for weights in shared or which:
-        networks = [load_network(run, weights, where) for run in runs]
+    for weights in shared:
+        networks = processes.agree(lambda which=weights: [load_network(run, which, where) for run in runs])
         eyes = [
             Eye(network, recipe.evaluate, share)
             for network, recipe, share in zip(networks, recipes, shares, strict=True)
@@ -178,12 +184,50 @@ def evaluate_ensemble(
             named = zip(map(str, runs), shares, protocols, strict=True)
             protocol = EnsembleProtocol(mean, tuple(Member(*each) for each in named))
             done[dataset.spec, weights] = report_of(counts, protocol, dataset)
-    reports = [done[dataset.spec, weights] for dataset in opened for weights in shared or which]
+    reports = [done[dataset.spec, weights] for dataset in opened for weights in shared]
     if out is not None:
-        write_list(out, reports)
+        _once(write_list, out, reports)
     return reports
 
 
+def _ensemble(
+    runs: Sequence[Path],
+    data: Sequence[str],
+    mean: Mean,
+    shares: Sequence[float] | None,
+    root: Path | None,
+    which: Sequence[Weights],
+    out: Path | None,
+    device: DeviceName,
+    precision: PrecisionName,
+) -> tuple[list[float], list[Recipe], torch.device, torch.dtype, Sequence[Weights], list[DataSet]]:
+    """All that is known before the first image is decoded: the shares in the mean, the runs' recipes, where and in
+    which type to compute, whose weights, and the data sets. Checks what `evaluate_ensemble` is given.
+    """
+    if mean not in get_args(Mean):
+        raise RecipeError(f"unknown ensemble {mean!r}{nearest(mean, get_args(Mean))}")
+    if len(runs) < 2:
+        raise RecipeError(f"an ensemble is of several runs, this is one ({runs[0]}); name another one, or leave it out")
+    shares = proportions(shares, len(runs))
+    _check_out(out)
+    recipes = [load_recipe_of(run) for run in runs]
+    spaces = [space_of(recipe) for recipe in recipes]
+    for run, space in zip(runs, spaces, strict=True):
+        if space.classes != spaces[0].classes:
+            raise RecipeError(
+                f"{run} has the classes of {space.name}, {runs[0]} those of {spaces[0].name}; "
+                "an ensemble needs networks of the same classes"
+            )
+    where = processes.own_device(pick_device(device))
+    shared = [weights for weights in which if all((run / FILES[weights]).is_file() for run in runs)]
+    for run in runs:
+        existing(run, shared or which)
+    root = data_root(recipes[0], root)
+    opened = [open_labelled(spec, root, spaces[0]) for spec in data]
+    return shares, recipes, where, pick_precision(precision, where), shared or which, opened
+
+
+@processes.joined()
 def run_command(
     runs: Sequence[Path],
     data: Sequence[str],
@@ -202,11 +246,39 @@ def run_command(
     Several runs are measured one after the other, each into its own folder, or with `ensemble` as one.
     """
     machine = (device, precision, track)
+    given = processes.agree(lambda: _check(runs, data, root, which, ensemble, shares, out, all_checkpoints))
+    if ensemble is not None:
+        done = evaluate_ensemble(runs, data, ensemble, given, root, which, out, *machine)
+        return tables(done, f"ensemble of {len(runs)}"), [report.to_json() for report in done]
+    names = names_of(runs)
+    shown: list[Table] = []
+    plain: list[dict[str, Any]] = []
+    for run, name in zip(runs, names, strict=True):
+        if all_checkpoints:
+            found = evaluate_snapshots(run, data, root, *machine)
+            shown += [snapshots_table(each, name) for each in found]
+        else:
+            found = evaluate(run, data, root, which, *machine)
+            shown += tables(found, name if len(runs) > 1 else "")
+        plain += [{"run": str(run), **each.to_json()} for each in found]
+    return shown, plain
+
+
+def _check(
+    runs: Sequence[Path],
+    data: Sequence[str],
+    root: Path | None,
+    which: Sequence[Weights],
+    ensemble: Mean | None,
+    shares: str | None,
+    out: Path | None,
+    all_checkpoints: bool,
+) -> list[float] | None:
+    """What can be checked before the first run is measured; returns the shares of an ensemble, where they are given."""
     if ensemble is not None:
         if all_checkpoints:
             raise RecipeError("--all-checkpoints measures runs one by one; leave --ensemble out")
-        done = evaluate_ensemble(runs, data, ensemble, _numbers(shares), root, which, out, *machine)
-        return tables(done, f"ensemble of {len(runs)}"), [report.to_json() for report in done]
+        return _numbers(shares)
     if shares is not None:
         raise RecipeError("--shares are those of an ensemble; add --ensemble logits or --ensemble probabilities")
     if out is not None:
@@ -222,18 +294,7 @@ def run_command(
             open_labelled(spec, data_root(recipe, root), space_of(recipe))
         if all_checkpoints:
             _snapshots_of(run)
-    names = names_of(runs)
-    shown: list[Table] = []
-    plain: list[dict[str, Any]] = []
-    for run, name in zip(runs, names, strict=True):
-        if all_checkpoints:
-            found = evaluate_snapshots(run, data, root, *machine)
-            shown += [snapshots_table(each, name) for each in found]
-        else:
-            found = evaluate(run, data, root, which, *machine)
-            shown += tables(found, name if len(runs) > 1 else "")
-        plain += [{"run": str(run), **each.to_json()} for each in found]
-    return shown, plain
+    return None
 
 
 def _numbers(shares: str | None) -> list[float] | None:

@@ -1,5 +1,7 @@
 """`segda predict`: what a run's network makes of any images, as label maps, as pictures, or as the archive that an
 evaluation server takes.
+
+Several processes (torchrun) share the images, and write the bytes that one would write, see evaluation/measure.py.
 """
 
 from __future__ import annotations
@@ -9,20 +11,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from segda import processes
 from segda.data.datasets import DataSet, check_shown, open_data
 from segda.data.images import MEGAPIXELS, read_image
 from segda.data.labels import Space
 from segda.errors import DataError, RecipeError, RunError, nearest
 from segda.evaluation.export import (
-    Archive,
+    Content,
     Ids,
+    Parts,
     Server,
     check_archive,
     check_names,
@@ -30,6 +34,8 @@ from segda.evaluation.export import (
     label_ids,
     label_palette,
     server_named,
+    submitted,
+    write_archive,
 )
 from segda.evaluation.inference import View, labels, labels_and_confidence, labels_and_entropy, views
 from segda.evaluation.measure import ahead
@@ -68,6 +74,7 @@ class Planned:
     files: dict[str, Path]
 
 
+@processes.joined()
 def predict(
     run: Path,
     inputs: Sequence[Path],
@@ -101,58 +108,101 @@ def predict(
     All images are read once before anything is written.
     """
     run, out = Path(run), Path(out)
-    recipe = load_recipe_of(run)
-    space = space_of(recipe)
     pictures = [name for name, asked in (("colour", colour), ("overlay", overlay), ("entropy", entropy)) if asked]
-    check_options(inputs, data, pictures, ids, opacity, submission)
-    server = None if submission is None else server_named(submission, space)
-    palette, table = (label_palette(), label_ids(space)) if ids == "label" else (space.palette(), TRAIN_IDS)
-    where = pick_device(device)
-    context = autocast(where, pick_precision(precision, where))
-    images = images_of(inputs) if data is None else images_in(data, data_root(recipe, root))
-    planned: list[Planned] = []
-    if server is None:
-        planned = plan(images, out, pictures)
-    else:
-        check_archive(out)
-        check_names(server, {image.where: image.stem for image in images})
-    network = load_network(run, which, where)
-    sizes = ahead(lambda i: tuple(images[i].read().shape[1:]), range(len(images)))
-    for image, size in zip(track(images, "read"), sizes, strict=True):
-        if server is not None:
-            check_size(server, image.where, size)
+    if processes.rank():
+        say, track = lambda line: None, quietly
+
+    def ready() -> tuple[Any, ...]:
+        recipe = load_recipe_of(run)
+        space = space_of(recipe)
+        check_options(inputs, data, pictures, ids, opacity, submission)
+        server = None if submission is None else server_named(submission, space)
+        codes = (label_palette(), label_ids(space)) if ids == "label" else (space.palette(), TRAIN_IDS)
+        where = processes.own_device(pick_device(device))
+        context = autocast(where, pick_precision(precision, where))
+        images = images_of(inputs) if data is None else images_in(data, data_root(recipe, root))
+        planned: list[Planned] = []
+        if server is None:
+            planned = plan(images, out, pictures)
+        else:
+            check_archive(out)
+            check_names(server, {image.where: image.stem for image in images})
+        network = load_network(run, which, where)
+        return (
+            space,
+            server,
+            codes,
+            images,
+            planned,
+            lambda image: views(network, image, recipe.evaluate, where, context),
+        )
+
+    space, server, (palette, table), images, planned, look = processes.agree(ready)
+    own = processes.own_share(range(len(images)))
+
+    def read() -> None:
+        sizes = ahead(lambda i: tuple(images[i].read().shape[1:]), own)
+        for i, size in zip(track(own, "read"), sizes, strict=True):
+            if server is not None:
+                check_size(server, images[i].where, size)
+
+    processes.agree(read)
     if server is not None and len(images) != server.images:
         say(f"{len(images)} images; the test set of {submission} has {server.images}")
 
-    def seen() -> Iterator[tuple[Given, Tensor, list[View]]]:
-        """Each image, its pixels, and what the network says of it."""
-        every = ahead(lambda i: images[i].read(), range(len(images)))
-        for image, pixels in zip(track(images, "predict"), every, strict=True):
-            yield image, pixels, views(network, pixels, recipe.evaluate, where, context)
+    def seen() -> Iterator[tuple[int, Tensor, list[View]]]:
+        """This process's images by their numbers, their pixels, and what the network says of them."""
+        for i, pixels in zip(track(own, "predict"), ahead(lambda i: images[i].read(), own), strict=True):
+            yield i, pixels, look(pixels)
 
     if server is not None:
-        write_archive(out, server, space, seen())
+        submit(out, server, space, images, seen())
         return [out]
-    for each, (_, pixels, found) in zip(planned, seen(), strict=True):
-        content = drawn(pixels, found, pictures, space, OVERLAY if opacity is None else opacity)
-        label = table[content.pop("label")]
-        written = {"label": palette_png(label, palette)} | {name: png(picture) for name, picture in content.items()}
-        for name, path in each.files.items():
-            with whole(path) as unfinished:
-                unfinished.write_bytes(written[name])
+
+    def write() -> None:
+        for i, pixels, found in seen():
+            content = drawn(pixels, found, pictures, space, OVERLAY if opacity is None else opacity)
+            label = table[content.pop("label")]
+            written = {"label": palette_png(label, palette)} | {name: png(picture) for name, picture in content.items()}
+            for name, path in planned[i].files.items():
+                with whole(path) as unfinished:
+                    unfinished.write_bytes(written[name])
+
+    processes.agree(write)
     return [path for each in planned for path in each.files.values()]
 
 
-def write_archive(out: Path, server: Server, space: Space, seen: Iterable[tuple[Given, Tensor, list[View]]]) -> None:
-    """The zip of a submission, whole or not at all."""
-    with whole(out) as unfinished, Archive(unfinished, server, space) as archive:
-        for image, pixels, found in seen:
+def submit(
+    out: Path, server: Server, space: Space, images: Sequence[Given], seen: Iterable[tuple[int, Tensor, list[View]]]
+) -> None:
+    """The zip of a submission, whole or not at all, of the processes' predictions of their own images."""
+
+    def made() -> Iterator[tuple[int, dict[Content, bytes]]]:
+        for i, pixels, found in seen:
             size = tuple(pixels.shape[1:])
             if server.confident:
                 label, confidence = (each.cpu().numpy() for each in labels_and_confidence(found, size))
-                archive.add(image.stem, label, confidence)
+                yield i, submitted(server, space, label, confidence)
             else:
-                archive.add(image.stem, labels(found, size).cpu().numpy())
+                yield i, submitted(server, space, labels(found, size).cpu().numpy())
+
+    if processes.world() == 1:
+        write_archive(out, server, ((images[i].stem, content) for i, content in made()))
+        return
+    parts = Parts(out, server)
+
+    def write() -> None:
+        for i, content in made():
+            parts.write(i, content)
+
+    processes.agree(parts.begin, everywhere=False)
+    try:
+        processes.agree(write)
+        every = ((image.stem, parts.read(i)) for i, image in enumerate(images))
+        processes.agree(lambda: write_archive(out, server, every), everywhere=False)
+    finally:
+        if processes.rank() == 0:
+            parts.remove()
 
 
 def check_options(

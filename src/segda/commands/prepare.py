@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from segda.data.census import class_statistics
 from segda.data.datasets import DataSet, open_data
 from segda.data.labels import SPACES, UNKNOWN, Space, space_named
 from segda.data.rows import DATASETS
 from segda.data.specs import file_name, own_space, parse, row_of
-from segda.data.stream import class_statistics
 from segda.data.trees import pattern
 from segda.errors import DataError, RecipeError, RunError
 from segda.files import cannot_write, whole, write_text

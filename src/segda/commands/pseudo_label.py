@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segda import processes
+from segda.building import build, check
 from segda.commands.evaluate import open_labelled
 from segda.commands.tables import percent
 from segda.data.archives import open_file, state
@@ -36,7 +37,6 @@ from segda.hardware import DeviceName, PrecisionName, pick_device, pick_precisio
 from segda.parsing import read_json, yaml_values
 from segda.parts.rules import RULES
 from segda.progress import Track, quietly
-from segda.recipe import build, check
 from segda.run import FILES, data_root, load_network, load_recipe_of, space_of, step_of
 
 SHEET_IMAGES = 8
@@ -76,22 +76,17 @@ def pseudo_label(
     with processes.joined():
         if processes.rank():
             say, track = lambda line: None, quietly
-        jobs: list[Job] = []
-        processes.agree(
-            lambda: jobs.append(
-                make_job(list(map(Path, runs)), data, rule, Path(out), settings, root, which, device, precision, score)
+        job = processes.agree(
+            lambda: make_job(
+                list(map(Path, runs)), data, rule, Path(out), settings, root, which, device, precision, score
             )
         )
-        (job,) = jobs
         processes.agree(lambda: prepare(job, overwrite, say), everywhere=False)
-        predict(job, track)
-        processes.meet()
+        processes.agree(lambda: predict(job, track))
         summary = write_labels(job, track)
-        processes.meet()
         if score:
             summary["score"] = compare_with_truth(job, track)
-        if processes.rank() == 0:
-            finish(job, summary)
+        processes.agree(lambda: finish(job, summary), everywhere=False)
     return summary
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -72,6 +73,7 @@ def report(
         curves=curves(log),
         peaks=peaks(log, len(space.classes), level_of(recipe)),
         scored=scored(log),
+        left_out=left_out(log),
         snapshots=[_snapshots(each) for each in read_snapshots(run)],
         oracle=ORACLE,
         panel=_panel(run, against, recipe, root, device, track),
@@ -82,6 +84,20 @@ def report(
     )
     write_text(run / "report.html", page)
     return run / "report.html"
+
+
+NAMED = 50
+"""So many of the files that were left out are named."""
+
+
+def left_out(log: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """How often a draw met an image or label that could not be read (data.on_bad_image: skip), and the files, the most
+    frequent first; None where there are none.
+    """
+    files = Counter(line["skipped"] for line in log if "skipped" in line)
+    if not files:
+        return None
+    return {"times": files.total(), "files": len(files), "named": files.most_common(NAMED)}
 
 
 def level_of(recipe: Recipe) -> float | None:

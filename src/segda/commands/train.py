@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from segda import processes
 from segda import run as runs
-from segda.changes import admit, told
+from segda.changes import Changes, admit, admit_processes, told
 from segda.commands.pseudo_label import pseudo_label, rule_spec
 from segda.commands.report import report
 from segda.data.pseudo_labels import SUMMARY, read_summary
 from segda.errors import Interrupted, RecipeError, RunError, RunFailure
-from segda.evaluation.metrics import write_reports
+from segda.evaluation.metrics import Report, write_reports
 from segda.files import write_text
-from segda.hardware import environment, peak_memory
+from segda.hardware import environment, peak_memory, pick_device
 from segda.progress import Track, quietly
 from segda.recipe import Recipe, load_recipe, parse_recipe
-from segda.training import checkpoint, loop
+from segda.training import assembly, checkpoint, loop
+from segda.training.probe import probe
 from segda.training.stopping import Stopping
 
 Say = Callable[[str], None]
@@ -36,12 +39,14 @@ def train(
     say: Say = print,
     track: Track = quietly,
     allow_changed: Sequence[str] = (),
+    max_batch: bool = False,
 ) -> None:
     """Train a network by RECIPE (a shipped name or a YAML file) and write everything about it to the run folder OUT.
 
     The recipe is checked, the data sets are found and the network is built before the first image is read. At the end
     the run is scored on the recipe's evaluate.data and report.html is made. check: stop after a few steps on real
-    data and say what the run will take. stages: first make the recipe's pseudo-labels, see `with_stages`.
+    data and say what the run will take. max_batch: instead of that, say how many scenes a step fit in memory; no data
+    are needed, see training/probe.py. stages: first make the recipe's pseudo-labels, see `with_stages`.
 
     resume: go on from the last checkpoint, to the same end as if nothing had happened; begin where there is none yet.
     allow_changed: keys of the recipe that may differ then. After Ctrl-C or SIGTERM: Interrupted, with all steps saved.
@@ -49,6 +54,11 @@ def train(
     out = Path(out)
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
+    if max_batch:
+        if check or stages or resume or overwrite or allow_changed:
+            raise RecipeError("--max-batch trains nothing; leave out --check, --stages, --resume and --overwrite")
+        probe(recipe, say)
+        return
     root = runs.data_root(recipe, root).absolute()
     if resume and overwrite:
         raise RecipeError("--resume goes on, --overwrite begins anew; give one of them")
@@ -59,23 +69,43 @@ def train(
         raise RecipeError(f"{what} one run, --stages makes two; {'check the recipe of each' if check else 'resume it'}")
     # Whoever reads the run folder later finds the data without being told again.
     at_root = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
-    if check:
-        loop.trial(loop.assemble(at_root, root, None, track, say), say)
-        return
-    training: loop.Training | None = None
+    if processes.rank():
+        say, track = _silent, quietly
+    training: assembly.Training | None = None
     with Stopping() as stopping:
         try:
-            if stages:
-                with_stages(recipe, out, root, overwrite, say, track)
-                return
-            training, facts = _ready(at_root, out, root, resume, overwrite, allow_changed, say, track)
-            _to_the_end(training, out, facts, stopping, say, track)
+            with _all_processes(recipe):
+                if check:
+                    loop.trial(assembly.assemble(at_root, root, None, track, say), say)
+                elif stages:
+                    with_stages(recipe, out, root, overwrite, say, track)
+                else:
+                    training, facts = _ready(at_root, out, root, resume, overwrite, allow_changed, say, track)
+                    _to_the_end(training, out, facts, stopping, say, track)
         except Interrupted:
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, processes.Unanswered) as error:
+            # One that is asked to stop while it scores leaves at once; the others, asked as well, wait for it in vain.
+            if isinstance(error, processes.Unanswered) and stopping.asked is None:
+                raise
             saved = None if training is None else training.saved
             what = "nothing new is saved" if saved is None else f"{out} is saved after step {saved}"
             raise Interrupted(f"stopped by {stopping.name}; {what}", stopping.exit_code, saved is not None) from None
+
+
+def _silent(_: str) -> None:
+    """Of several processes the first alone speaks."""
+
+
+@contextmanager
+def _all_processes(recipe: Recipe) -> Iterator[None]:
+    """Joins those that torchrun started. RecipeError, said by the first, where this machine has no such device."""
+    if processes.world() == 1:
+        yield
+        return
+    device = processes.own_device(pick_device(recipe.device))
+    with processes.joined(device, timedelta(seconds=recipe.patience)):
+        yield
 
 
 def _ready(
@@ -87,57 +117,94 @@ def _ready(
     allow_changed: Sequence[str],
     say: Say,
     track: Track,
-) -> tuple[loop.Training, dict[str, Any]]:
+) -> tuple[assembly.Training, dict[str, Any]]:
     """The training at the step where it begins or goes on, its folder as it was then, and the facts in that folder."""
-    runs.check_folder(out, recipe, resume=resume, overwrite=overwrite)
-    state, last, changes = None, out / "last.pt", {}
-    if resume and last.exists():
-        state = runs.load_checkpoint(out)
-        changes = admit(out, parse_recipe(state["recipe"], str(last)), recipe, allow_changed)
+    key = str(out.absolute())
+    resume, overwrite = AGAIN.get(processes.remembered(key), (resume, overwrite))
+    state, changes = processes.agree(lambda: _found(out, recipe, resume, overwrite, allow_changed))
     # Built before the folder is touched: a recipe that cannot run leaves nothing behind.
-    training = loop.assemble(recipe, root, out.parent / ".segda", track, say)
-    resumed: list[dict[str, Any]] = []
+    training = assembly.assemble(recipe, root, out.parent / ".segda", track, say)
+    if state is not None:
+        processes.agree(lambda: checkpoint.restore(training, state, out / "last.pt"))
+    facts = environment(training.device, training.precision)
+    # Target scenes are read without their labels, always; see data/stream.py.
+    facts |= {"start": training.method.student.origin, "target_labels_read": False}
     if state is None:
-        runs.begin(out, recipe)
+        processes.remember(key, "beginning")
+    processes.agree(lambda: _begin(training, out, state, changes, resume, facts, say), everywhere=False)
+    processes.remember(key, "begun")
+    return training, facts
+
+
+AGAIN = {"beginning": (False, True), "begun": (True, False)}
+"""How far the processes were when torchrun started them again -> whether to resume, whether to overwrite."""
+
+
+def _found(
+    out: Path, recipe: Recipe, resume: bool, overwrite: bool, allow_changed: Sequence[str]
+) -> tuple[dict[str, Any] | None, Changes]:
+    """The state in a run's folder that is to go on, None where it begins, and what has changed since."""
+    runs.check_folder(out, recipe, resume=resume, overwrite=overwrite)
+    last = out / "last.pt"
+    if not resume or not last.exists():
+        return None, {}
+    state = runs.load_checkpoint(out)
+    changes = admit(out, parse_recipe(state["recipe"], str(last)), recipe, allow_changed)
+    return state, changes | admit_processes(out, state["made_by"].get("processes", 1), processes.world(), allow_changed)
+
+
+def _begin(
+    training: assembly.Training,
+    out: Path,
+    state: dict[str, Any] | None,
+    changes: Changes,
+    resume: bool,
+    facts: dict[str, Any],
+    say: Say,
+) -> None:
+    """The folder of a run that begins, or as it was after the step from which it goes on; adds that to the facts."""
+    if state is None:
+        runs.begin(out, training.recipe)
         if resume:
             say(f"nothing to resume in {out}: begins at the first step")
     else:
-        checkpoint.restore(training, state, last)
-        done = training.t == recipe.steps  # the end is scored again, since its report may not be there
+        done = training.t == training.recipe.steps  # the end is scored again, since its report may not be there
         runs.forget_after(out, training.t, None if done else {dataset.spec for dataset in training.scored})
-        write_text(out / "recipe.yaml", recipe.to_yaml())
-        loop.save_networks(training, out)
+        write_text(out / "recipe.yaml", training.recipe.to_yaml())
+        loop.save_networks(training, out, state["method"])
         say(f"resumed after step {training.t}")
         now = checkpoint.maker(training.device, training.precision)
         moved = {key: (before, now.get(key)) for key, before in state["made_by"].items() if before != now.get(key)}
         if moved:
             say(f"warning: last bits may differ, since the checkpoint was made elsewhere: {told(moved)}")
         earlier = [one for one in runs.read_environment(out).get("resumed", []) if one["step"] <= training.t]
-        resumed = [*earlier, {"step": training.t, "recipe": changes, "made_by": moved}]
-    facts = environment(training.device, training.precision)
-    # Target scenes are read without their labels, always; see data/stream.py.
-    facts |= {"start": training.method.student.origin, "target_labels_read": False}
-    facts |= {"resumed": resumed} if resumed else {}
+        facts["resumed"] = [*earlier, {"step": training.t, "recipe": changes, "made_by": moved}]
     write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
-    return training, facts
 
 
 def _to_the_end(
-    training: loop.Training, out: Path, facts: dict[str, Any], stopping: Stopping, say: Say, track: Track
+    training: assembly.Training, out: Path, facts: dict[str, Any], stopping: Stopping, say: Say, track: Track
 ) -> None:
     with _underway():
-        if loop.scores_due(training.recipe, training.t) and not runs.scored_at(out, training.t):
+        due = loop.scores_due(training.recipe, training.t)
+        if due and processes.largest(not runs.scored_at(out, training.t)):
             loop.score(training, out, say, track)
         loop.fit(training, out, say, track, stopping)
-        facts = facts | {"peak_memory": peak_memory(training.device)}
-        write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
         scores = loop.score(training, out, say, track)
-        for dataset in training.scored:
-            write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
-        if training.scored:
-            say(f"report: {report(out, track=track)}")
-        else:
-            say(f"not scored: evaluate.data is empty; `segda evaluate {out} --data NAME:SPLIT` measures it")
+        facts = facts | {"peak_memory": peak_memory(training.device)}
+        processes.agree(lambda: _report(training, out, facts, scores, say, track), everywhere=False)
+
+
+def _report(
+    training: assembly.Training, out: Path, facts: dict[str, Any], scores: list[Report], say: Say, track: Track
+) -> None:
+    write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
+    for dataset in training.scored:
+        write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
+    if training.scored:
+        say(f"report: {report(out, track=track)}")
+    else:
+        say(f"not scored: evaluate.data is empty; `segda evaluate {out} --data NAME:SPLIT` measures it")
 
 
 @contextmanager
@@ -154,8 +221,9 @@ def _underway() -> Iterator[None]:
 def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say, track: Track) -> None:
     """Three stages: OUT-teacher, a run of recipe.pseudo_labels.recipe; OUT-labels, its labels of the target; OUT.
 
-    The first has this recipe's seed, device and precision. A stage whose output is there is skipped, a training that
-    was interrupted goes on; `overwrite` begins all anew. Each stage leaves what its own command would.
+    The first has this recipe's seed, and what of it depends on the machine (device, precision, recompute, shard,
+    patience). A stage whose output is there is skipped, a training that was interrupted goes on; `overwrite` begins all
+    anew. Each stage leaves what its own command would.
     """
     how = recipe.pseudo_labels
     if how is None:
@@ -163,7 +231,8 @@ def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say
     if recipe.data.target_labels is not None:
         raise RecipeError("--stages makes the pseudo-labels; remove data.target_labels, or train without --stages")
     teacher, labels = (out.with_name(f"{out.name}-{stage}") for stage in ("teacher", "labels"))
-    same = [f"seed={recipe.seed}", f"device={recipe.device}", f"precision='{recipe.precision}'"]
+    same = [f"{key}={getattr(recipe, key)}" for key in ("seed", "device", "recompute", "shard", "patience")]
+    same.append(f"precision='{recipe.precision}'")
     say(f"stage 1 of 3: {how.recipe} -> {teacher}")
     one_run(load_recipe(how.recipe).override(*same, *how.overrides), teacher, root, overwrite, say, track)
     say(f"stage 2 of 3: labels of {recipe.data.target} -> {labels}")

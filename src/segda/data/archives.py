@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from segda.errors import DataError
+from segda.errors import DataError, ImageError
 
 MEGABYTES = 512
 """Larger members are refused; a picture of the 80 megapixels that are read at most has half of that, uncompressed."""
@@ -49,7 +49,7 @@ def read_bytes(path: Path) -> bytes:
         with opened.open(info) as file:
             return file.read(info.file_size + 1)  # without a number, all that there is, whatever the size says
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error) as error:
-        raise DataError(f"{archive} is damaged at {member} ({error}); {AGAIN}") from None
+        raise ImageError(f"{archive} is damaged at {member} ({error}); {AGAIN}", path) from None
     except (NotImplementedError, RuntimeError) as error:  # a kind of compression, or a password
         raise DataError(f"{archive}: {member} cannot be read in place ({error}); unpack the archive") from None
 

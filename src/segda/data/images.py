@@ -27,7 +27,7 @@ from torch import Tensor
 from segda.data.archives import read_bytes
 from segda.data.labellings import CAMVID_COLOURS, LABELLINGS
 from segda.data.polygons import Polygons
-from segda.errors import DataError
+from segda.errors import DataError, ImageError
 
 MEGAPIXELS = 80
 """Larger pictures are refused: a few kilobytes of PNG can unpack to any size."""
@@ -107,27 +107,27 @@ def _jpeg_header(content: bytes) -> Header | None:
 
 
 def _open(path: Path) -> tuple[bytes, Header]:
-    """The file's bytes and header; DataError if it is missing, empty, cut off, not a picture or too large."""
+    """The file's bytes and header; ImageError if it is missing, empty, cut off, not a picture or too large."""
     try:
         content = read_bytes(path)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; restore it from the data set's download") from None
+        raise ImageError(f"{path}: no such file; restore it from the data set's download", path) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise ImageError(f"{path}: cannot be read ({error.strerror}); check its permissions", path) from None
     if not content:
-        raise DataError(f"{path}: the file is empty (0 bytes); copy or download it again")
+        raise ImageError(f"{path}: the file is empty (0 bytes); copy or download it again", path)
     head = header(content)
     if head is None:
-        raise DataError(f"{path}: neither a PNG nor a JPEG, or damaged at its start; copy or download it again")
+        raise ImageError(f"{path}: neither a PNG nor a JPEG, or damaged at its start; copy or download it again", path)
     if not head.whole:
-        raise DataError(f"{path}: cut off after {len(content)} bytes; copy or download it again")
+        raise ImageError(f"{path}: cut off after {len(content)} bytes; copy or download it again", path)
     if head.height * head.width > MEGAPIXELS * 1_000_000:
         size = f"{head.width}x{head.height}"
-        raise DataError(f"{path}: {size} is more than {MEGAPIXELS} megapixels; cut the picture into tiles")
+        raise ImageError(f"{path}: {size} is more than {MEGAPIXELS} megapixels; cut the picture into tiles", path)
     if not head.height or not head.width:
-        raise DataError(f"{path}: has no pixels ({head.width}x{head.height}); replace it")
+        raise ImageError(f"{path}: has no pixels ({head.width}x{head.height}); replace it", path)
     if head.fault:
-        raise DataError(f"{path}: has {head.fault}; save the picture again, as one picture")
+        raise ImageError(f"{path}: has {head.fault}; save the picture again, as one picture", path)
     return content, head
 
 
@@ -142,7 +142,7 @@ def read_image(path: Path) -> Tensor:
     how = cv2.IMREAD_UNCHANGED if head.kind == "RGBA" else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     bgr = cv2.imdecode(np.frombuffer(content, np.uint8), how)
     if bgr is None:
-        raise DataError(f"{path}: damaged, it cannot be decoded; copy or download it again")
+        raise ImageError(f"{path}: damaged, it cannot be decoded; copy or download it again", path)
     if head.kind == "RGBA":
         if bgr[..., 3].min() < 255:
             raise _no_rgb(path, head)
@@ -173,7 +173,7 @@ def _plain_ids(path: Path) -> np.ndarray:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             return np.array(picture, dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, zlib.error, struct.error) as error:
-        raise DataError(f"{path}: damaged, it cannot be decoded ({error}); copy or download it again") from None
+        raise ImageError(f"{path}: damaged, it cannot be decoded ({error}); copy or download it again", path) from None
 
 
 def _first_channel(path: Path) -> np.ndarray:
@@ -209,7 +209,7 @@ def _as_stored(path: Path, wanted: tuple[int, str], where: str, other: tuple[int
         raise DataError(f"{what}; use the data set's own label files")
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise DataError(f"{path}: damaged, it cannot be decoded; copy or download it again")
+        raise ImageError(f"{path}: damaged, it cannot be decoded; copy or download it again", path)
     return pixels
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from segda.data.archives import read_bytes
-from segda.errors import DataError
+from segda.errors import DataError, ImageError
 from segda.parsing import json_values
 
 GROUP = "group"
@@ -48,10 +48,10 @@ class Polygons:
             if not all(abs(place) < FAR for _, polygon in shapes for corner in polygon for place in corner):
                 raise ValueError("a corner that is nowhere near the picture")
         except FileNotFoundError:
-            raise DataError(f"{path}: no such file; restore it from the data set's download") from None
+            raise ImageError(f"{path}: no such file; restore it from the data set's download", path) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             what = f"no polygons as Cityscapes has them ({type(error).__name__}: {error})"
-            raise DataError(f"{path}: {what}; download it again") from None
+            raise ImageError(f"{path}: {what}; download it again", path) from None
         if min(size) < 1 or size[0] * size[1] > MEGAPIXELS * 1_000_000:
             raise DataError(f"{path}: a picture of {size[0]}x{size[1]} cannot be; download it again")
         known = dict(self.names)

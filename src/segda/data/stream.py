@@ -13,34 +13,26 @@ The target is always read without its ground truth. It has a label only where a 
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import time
-import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated
 
-import cv2
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from segda.data.augment import IMAGENET_MEAN, Augment, augment, cut, draw_box, resize_label, scaled_size
-from segda.data.datasets import DataSet, file_name
+from segda.data.datasets import DataSet
 from segda.data.pseudo_labels import PseudoLabels
 from segda.data.unions import Union
-from segda.errors import DataError, RecipeError, SegdaError
-from segda.files import whole
-from segda.jobs import Jobs
-from segda.progress import Track, quietly
-from segda.scene import IGNORE, Batch, Scene, crop, stack
+from segda.errors import DataError, RecipeError, visible
+from segda.scene import IGNORE, Scene, crop
 
 log = logging.getLogger(__name__)
+
+Reading = Callable[[int], None]
 
 SOURCE, TARGET, STEP, PART = 0, 1, 2, 3  # which stream of random numbers: default_rng((seed, stream, number))
 
@@ -148,9 +140,19 @@ class Pairs(Dataset):
     def __getitem__(self, n: int) -> tuple[Scene, Scene]:
         return self._source(n), self._target(n)
 
-    def _target(self, n: int) -> Scene:
+    def scene(self, domain: int, n: int, reading: Reading) -> Scene:
+        """The n-th scene of SOURCE or TARGET; `reading` is told which image it is before that is read."""
+        return self._source(n, reading) if domain == SOURCE else self._target(n, reading)
+
+    def file(self, domain: int, i: int) -> str:
+        """Where image i of SOURCE or TARGET is; its name where it is drawn."""
+        part, k = (self.source if domain == SOURCE else self.target).at(i)
+        return visible(part.names[k] if part.row.drawn else str(part.image_path(k)))
+
+    def _target(self, n: int, reading: Reading = lambda i: None) -> Scene:
         rng = np.random.default_rng((self.seed, TARGET, n))
         i, settings = self._next(self.target, TARGET, n), self.target_augment
+        reading(i)
         scene = self.target.read(i, label=False)
         size = tuple(scene.image.shape[1:])
         scene = settings.resized(scene)
@@ -161,12 +163,14 @@ class Pairs(Dataset):
             scene.label[: inner[0], : inner[1]] = label
         return cut(scene, draw_box(scene, settings, rng), settings, rng, self.fill)
 
-    def _source(self, n: int) -> Scene:
+    def _source(self, n: int, reading: Reading = lambda i: None) -> Scene:
         rng = np.random.default_rng((self.seed, SOURCE, n))
         if self.rare is None:
-            scene = self.source.read(self._next(self.source, SOURCE, n), label=True)
-            return augment(scene, self.source_augment, rng, self.fill)
+            i = self._next(self.source, SOURCE, n)
+            reading(i)
+            return augment(self.source.read(i, label=True), self.source_augment, rng, self.fill)
         wanted, i = self.pick(rng)
+        reading(i)
         scene = self.source_augment.resized(self.source.read(i, label=True))
         box = draw_box(scene, self.source_augment, rng)
         for _ in range(self.rare.retries):
@@ -196,135 +200,3 @@ class Pairs(Dataset):
         k = int(np.random.default_rng((self.seed, PART, stream, n)).choice(len(data.parts), p=data.shares))
         # The part's own order at n, though other parts had most draws before: so a draw depends on its number alone.
         return data.ends[k] - len(data.parts[k]) + self._next(data.parts[k], stream, n)
-
-
-class _Draws(Dataset):
-    """Pairs whose errors come back as values: a loader would wrap them in its workers' tracebacks."""
-
-    def __init__(self, pairs: Pairs):
-        self.pairs = pairs
-
-    def __getitem__(self, n: int) -> tuple[Scene, Scene] | SegdaError:
-        try:
-            return self.pairs[n]
-        except SegdaError as error:
-            return error
-
-
-def _collate(draws: Sequence[tuple[Scene, Scene] | SegdaError]) -> tuple[Scene, Scene] | SegdaError:
-    for draw in draws:
-        if isinstance(draw, SegdaError):
-            return draw
-    domains = tuple(zip(*draws, strict=True))
-    for domain, scenes in zip(("source", "target"), domains, strict=True):
-        sizes = {f"{scene.image.shape[2]}x{scene.image.shape[1]}" for scene in scenes}
-        if len(sizes) > 1:
-            return DataError(
-                f"{domain} images of one batch differ in size ({', '.join(sorted(sizes))}); give "
-                f"data.{domain}_augment.crop"
-            )
-    return stack(domains[0]), stack(domains[1])
-
-
-def _start_worker(_: int) -> None:
-    os.setpgid(0, 0)  # a terminal's Ctrl-C is for the training alone, which asks for its last batch before it stops
-    cv2.setNumThreads(0)  # one worker, one thread; its pool of threads does not survive a fork
-
-
-def loader(pairs: Pairs, batch: int, start: int, stop: int, workers: int, seed: int) -> Iterator[Batch]:
-    """The batches of steps start .. stop - 1; step t has draws t * batch .. (t + 1) * batch - 1, and its own rng.
-
-    Neither the number of workers nor the step it starts at changes a batch, and torch's global random state is left
-    alone. An error of a draw is raised at the step that would have used it.
-    """
-    batches = DataLoader(
-        _Draws(pairs),
-        batch_size=batch,
-        sampler=range(start * batch, stop * batch),
-        num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    for step, drawn in zip(range(start, stop), batches, strict=True):
-        if isinstance(drawn, SegdaError):
-            raise drawn
-        yield Batch(*drawn, np.random.default_rng((seed, STEP, step)))
-
-
-def class_statistics(
-    data: DataSet, cache: Path | None, track: Track = quietly, workers: int | None = None
-) -> np.ndarray:
-    """(N, C + 1) int64: pixels of each class, the ignored ones last, in the label of each image.
-
-    Counted by several processes, once: kept in a file of the folder `cache` (if there is one) and counted again when
-    label files, labelling or space have changed. An interrupted count goes on where it was. DataError if an image lacks
-    its label (or the reverse).
-    """
-    data.check_pairs()
-    fingerprint = _fingerprint(data)
-    kept = None if cache is None else cache / f"{file_name(data.spec)}-{data.space.name}.npz"
-    counts = None if kept is None else _counted(kept, fingerprint)
-    if counts is None:
-        counts = np.full((len(data), len(data.space.classes) + 1), NOT_COUNTED)
-    todo = np.flatnonzero(counts[:, 0] == NOT_COUNTED)
-    if not len(todo):
-        return counts
-    if any(part.row.drawn for part in data.parts):
-        workers = 0  # scenes that are drawn here are at hand when training asks for them
-    saved = time.monotonic()
-    jobs = Jobs(_Census(data, todo), len(todo), workers)
-    try:
-        for i, census in zip(todo, track(jobs, f"classes of {data.spec}"), strict=True):
-            counts[i] = census
-            if kept is not None and time.monotonic() - saved > SAVE_SECONDS:
-                _keep(kept, counts, fingerprint)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        if kept is not None:
-            _keep(kept, counts, fingerprint)
-        raise
-    if kept is not None:
-        _keep(kept, counts, fingerprint)
-    return counts
-
-
-NOT_COUNTED = -1
-SAVE_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class _Census:
-    """The census of the n-th label that is still to be counted."""
-
-    data: DataSet
-    todo: np.ndarray
-
-    def __call__(self, n: int) -> np.ndarray:
-        return self.data.label_census(int(self.todo[n]))
-
-
-def _keep(path: Path, counts: np.ndarray, fingerprint: str) -> None:
-    with whole(path) as partial, partial.open("wb") as file:
-        np.savez(file, counts=counts, fingerprint=fingerprint)
-
-
-def _fingerprint(data: DataSet) -> str:
-    """A hash of what the statistics depend on: the space, each label file's name, size, time and table."""
-    digest = hashlib.sha256(f"{data.space.name} {data.space.classes}\n".encode())
-    for line in data.label_marks():
-        digest.update(f"{line}\n".encode())
-    return digest.hexdigest()
-
-
-def _counted(path: Path, fingerprint: str) -> np.ndarray | None:
-    """The counts kept in a file; None if there are none, they are of other labels, or the file is broken."""
-    try:
-        # Opened here: numpy leaves a broken archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            return kept["counts"] if str(kept["fingerprint"]) == fingerprint else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("%s cannot be read (%s); the classes are counted again", path, error)
-        return None

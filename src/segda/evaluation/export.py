@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,10 @@ from PIL import Image
 from segda.data.labellings import LABELLINGS
 from segda.data.labels import CITYSCAPES_COLOURS, SPACES, Space
 from segda.errors import DataError, RecipeError, RunError, nearest
+from segda.files import cannot_write, whole
+
+Content = Literal["ids", "confidence"]
+"""Of a submission's pictures."""
 
 Ids = Literal["train", "label"]
 """Train ids: the classes in the network's order. Label ids: Cityscapes' own, 7 road to 33 bicycle."""
@@ -94,7 +99,7 @@ class Server:
     ids: Ids
     name: str
     example: str
-    folders: Mapping[str, Literal["ids", "confidence"]]
+    folders: Mapping[str, Content]
 
     @property
     def confident(self) -> bool:
@@ -180,30 +185,66 @@ def check_archive(path: Path) -> None:
         raise RunError(f"{path} is there already; remove it, or give another --out")
 
 
-class Archive:
-    """The zip of a submission: first made somewhere else, see files.whole. The same predictions make the same bytes."""
+def submitted(
+    server: Server, space: Space, label: np.ndarray, confidence: np.ndarray | None = None
+) -> dict[Content, bytes]:
+    """PNGs of an image's (H, W) train ids and, where the server asks for it, (H, W) confidence in [0, 1]."""
+    assert (confidence is not None) == server.confident
+    table = label_ids(space) if server.ids == "label" else np.arange(256, dtype=np.uint8)
+    content: dict[Content, bytes] = {"ids": grey_png(table[label])}
+    if confidence is not None:
+        content["confidence"] = grey_png((confidence.clip(0, 1) * 65535 + 0.5).astype(np.uint16))
+    return content
 
-    def __init__(self, path: Path, server: Server, space: Space):
-        self.server = server
-        self.table = label_ids(space) if server.ids == "label" else np.arange(256, dtype=np.uint8)
-        self.zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)  # PNGs are compressed already
 
-    def __enter__(self) -> Archive:
-        return self
+def write_archive(path: Path, server: Server, images: Iterable[tuple[str, Mapping[Content, bytes]]]) -> None:
+    """The zip of a submission, whole or not at all: of each image its stem and what is submitted of it, in this order.
 
-    def __exit__(self, *error: object) -> None:
-        self.zip.close()
+    The same predictions make the same bytes.
+    """
+    # PNGs are compressed already.
+    with whole(path) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
+        for stem, content in images:
+            for folder, what in server.folders.items():
+                entry = zipfile.ZipInfo(f"{folder}{stem}.png")  # of 1980: the time is no part of a prediction
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, content[what])
 
-    def add(self, stem: str, label: np.ndarray, confidence: np.ndarray | None = None) -> None:
-        """An image's (H, W) train ids and, where the server asks for it, (H, W) confidence in [0, 1]."""
-        assert (confidence is not None) == self.server.confident
-        content = {"ids": grey_png(self.table[label])}
-        if confidence is not None:
-            content["confidence"] = grey_png((confidence.clip(0, 1) * 65535 + 0.5).astype(np.uint16))
-        for folder, what in self.server.folders.items():
-            entry = zipfile.ZipInfo(f"{folder}{stem}.png")  # of 1980: the time is no part of a prediction
-            entry.external_attr = 0o644 << 16
-            self.zip.writestr(entry, content[what])
+
+class Parts:
+    """What several processes made of an archive's images, as files in a folder beside it, until one of them writes it.
+
+    The folder has the same name the next time: what a killed call left goes then.
+    """
+
+    def __init__(self, archive: Path, server: Server):
+        self.folder = archive.with_name(f".{archive.name}.parts")
+        self.kinds = tuple(dict.fromkeys(server.folders.values()))
+
+    def _path(self, i: int, kind: Content) -> Path:
+        return self.folder / f"{i:06d}-{kind}.png"
+
+    def begin(self) -> None:
+        """An empty folder."""
+        try:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+
+    def write(self, i: int, content: Mapping[Content, bytes]) -> None:
+        for kind in self.kinds:
+            try:
+                self._path(i, kind).write_bytes(content[kind])
+            except OSError as error:
+                raise cannot_write(self._path(i, kind), error) from error
+
+    def read(self, i: int) -> dict[Content, bytes]:
+        return {kind: self._path(i, kind).read_bytes() for kind in self.kinds}
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def grey_png(values: np.ndarray) -> bytes:

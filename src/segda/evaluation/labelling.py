@@ -144,14 +144,18 @@ def write_labels(job: Job, track: Track) -> dict[str, Any]:
         return np.bincount(label.ravel(), minlength=256)[: job.classes]
 
     own = processes.own_share(everything)
-    pool = ThreadPoolExecutor(WRITERS, "write")
-    kept = np.zeros(job.classes, np.int64)
-    try:
-        for _, counts in zip(track(own, "writing labels"), pool.map(write, own), strict=True):
-            kept += counts
-    finally:
-        pool.shutdown(cancel_futures=True)
-    kept = processes.total(kept)
+
+    def write_own() -> np.ndarray:
+        pool = ThreadPoolExecutor(WRITERS, "write")
+        kept = np.zeros(job.classes, np.int64)
+        try:
+            for _, counts in zip(track(own, "writing labels"), pool.map(write, own), strict=True):
+                kept += counts
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return kept
+
+    kept = processes.total(processes.agree(write_own))
     classes = [
         {
             "name": name,
@@ -188,17 +192,21 @@ def compare_with_truth(job: Job, track: Track) -> dict[str, Any]:
 
     Of written labels, against the data set's own at their size: for the report only, nothing is made of it.
     """
-    counts = np.zeros((4, job.classes), np.int64)  # known, of these right; known and kept, of these right
-    own = processes.own_share(range(len(job.dataset)))
-    scenes = ahead(lambda i: job.dataset.read(i, label=True), own)
-    for i, scene in zip(track(own, "comparing"), scenes, strict=True):
-        truth = resize_label(scene.label, job.scratch.sizes[i], job.looks[0].kernel).numpy()
-        predicted, _ = job.scratch.read(i)
-        known, right = truth != IGNORE, truth == predicted
-        kept = read_ids(job.out / f"{job.dataset.names[i]}.png") != IGNORE
-        for row, pixels in enumerate((known, right, known & kept, right & kept)):
-            counts[row] += np.bincount(predicted[pixels], minlength=job.classes)
-    counts = processes.total(counts)
+
+    def compare_own() -> np.ndarray:
+        counts = np.zeros((4, job.classes), np.int64)  # known, of these right; known and kept, of these right
+        own = processes.own_share(range(len(job.dataset)))
+        scenes = ahead(lambda i: job.dataset.read(i, label=True), own)
+        for i, scene in zip(track(own, "comparing"), scenes, strict=True):
+            truth = resize_label(scene.label, job.scratch.sizes[i], job.looks[0].kernel).numpy()
+            predicted, _ = job.scratch.read(i)
+            known, right = truth != IGNORE, truth == predicted
+            kept = read_ids(job.out / f"{job.dataset.names[i]}.png") != IGNORE
+            for row, pixels in enumerate((known, right, known & kept, right & kept)):
+                counts[row] += np.bincount(predicted[pixels], minlength=job.classes)
+        return counts
+
+    counts = processes.total(processes.agree(compare_own))
 
     def rates(known: int, right: int, kept: int, kept_right: int) -> dict[str, float | None]:
         return {

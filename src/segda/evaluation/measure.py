@@ -1,4 +1,10 @@
-"""Measuring: every image of a data set through one network or several, counted against its label."""
+"""Measuring: every image of a data set through one network or several, counted against its label.
+
+Several processes share the images and add up their counts, which are integers: so each of them gets what one process
+alone would get, if a network says the same of an image in all of them. On a processor it does where they have as many
+threads each: the last bit of a matrix product depends on that number (torchrun sets OMP_NUM_THREADS to 1 where it is
+not set).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segda import processes
 from segda.data.datasets import DataSet
 from segda.errors import RecipeError
 from segda.evaluation.inference import Mean, Settings, in_boxes, labels, views
@@ -48,7 +55,7 @@ def evaluate_network(
     track: Track = quietly,
 ) -> Report:
     """Measures a network in memory. It is in eval mode meanwhile and afterwards as it was; no random number
-    is drawn.
+    is drawn. Of several processes, each calls this and gets the same report.
 
     protocol: what the data set and the settings do not know: weights, step, recipe, precision. autocast is
     entered anew for each forward pass.
@@ -91,7 +98,25 @@ def count(
     track: Track,
     title: str,
 ) -> np.ndarray:
-    """(C + 1, C) pixels, see Confusion.counts, of a network, or of the mean of several."""
+    """(C + 1, C) pixels, see Confusion.counts, of a network, or of the mean of several.
+
+    Of several processes, each counts its share of the images, also where that is none, and gets the sum. An error of
+    one is raised there and ends all, when each is through with its share.
+    """
+    own = processes.agree(lambda: _count_own(eyes, mean, dataset, device, autocast, track, title))
+    return processes.total(own)
+
+
+def _count_own(
+    eyes: Sequence[Eye],
+    mean: Mean,
+    dataset: DataSet,
+    device: torch.device,
+    autocast: AbstractContextManager,
+    track: Track,
+    title: str,
+) -> np.ndarray:
+    """What `count` gives, of this process's images alone."""
     for eye in eyes:
         if dataset.space.classes != tuple(eye.network.class_names):
             raise RecipeError(
@@ -106,8 +131,9 @@ def count(
 
     confusion = Confusion(len(dataset.space.classes), device)
     with resting([eye.network for eye in eyes]):
-        every = range(len(dataset))
-        for (scene, boxed), _ in zip(ahead(ready, every), track(every, title), strict=True):
+        own = processes.own_share(range(len(dataset)))
+        shown = track if processes.rank() == 0 else quietly
+        for (scene, boxed), _ in zip(ahead(ready, own), shown(own, title), strict=True):
             seen = [
                 view
                 for eye, small in zip(eyes, boxed, strict=True)

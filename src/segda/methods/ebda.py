@@ -60,10 +60,11 @@ class EBDA(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         self.teacher.follow(self.student, t)
+        start = None if self.anchor is None else self.anchor.start(batch.source)
         output = self.student(batch.source.image)
         terms = {"source": supervised(output, batch.source, over="all")}
-        if self.anchor is not None:
-            terms["anchor"] = self.anchor(output, batch.source)
+        if start is not None:
+            terms["anchor"] = self.anchor(output, start)
         yield terms | census("source", output.logits)
 
         logits = self.teacher(batch.target.image)

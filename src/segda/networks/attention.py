@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segda.networks.decoders import block, classifier
+from segda.networks.dropout import ChannelDropout
 
 
 class DANet(nn.Module):
@@ -29,7 +30,7 @@ class DANet(nn.Module):
         after = {name: block(nn.Conv2d(channels, channels, 3, padding=1)) for name in ("pam", "cam")}
         self.before, self.after = nn.ModuleDict(before), nn.ModuleDict(after)
         self.attend = nn.ModuleDict({"pam": PlaceAttention(channels, inner), "cam": ChannelAttention()})
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = ChannelDropout(dropout)
         self.classify = nn.ModuleDict(
             {
                 "main": classifier(channels, classes),
@@ -104,7 +105,7 @@ class ISANet(nn.Module):
         self.before = block(nn.Conv2d(inputs[-1], channels, 3, padding=1))
         self.attend = Interlaced(channels, inner, side=side, depth=2, bias=True)
         self.after = block(nn.Conv2d(2 * channels, channels, 1))
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = ChannelDropout(dropout)
         self.classify = classifier(channels, classes)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:

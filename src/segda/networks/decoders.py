@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segda.networks.dropout import ChannelDropout
+
 
 class SepASPP(nn.Module):
     """DAFormer's head: four maps (B, c_i, h_i, w_i) -> logits (B, C, h_0, w_0).
@@ -36,7 +38,7 @@ class SepASPP(nn.Module):
         # The parts of an ASPP, here without a module around them: weights of trained networks go by these names.
         self.branches = dilated_branches(stack, channels, dilations, separable=True)
         self.fuse = block(nn.Conv2d(channels * len(dilations), channels, 3, padding=1, bias=False))
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = ChannelDropout(dropout)
         self.classify = classifier(channels, classes)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -67,7 +69,7 @@ class Stacked(nn.Module):
         self.embed = nn.ModuleList(nn.Linear(width, channels) for width in (inputs[:-1] if deepest else inputs))
         self.deepest = deepest(inputs[-1], channels) if deepest else None
         self.fuse = fuse(channels * len(inputs), channels)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = ChannelDropout(dropout)
         self.classify = classifier(channels, classes)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:

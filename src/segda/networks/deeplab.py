@@ -122,13 +122,16 @@ class DeepLabV2(Network):
         """At stride 8, as the authors evaluate: their logits are upsampled once, to the label's size."""
         return self.decode(self.features(image))
 
+    def blocks(self) -> list[nn.Module]:
+        return self.encoder.blocks()
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """stem: the first convolution; blocks: those inside bottlenecks; shortcuts: those beside them; head: the heads.
 
         Without batch norm, which is not trained. Apart because the authors' optimiser updates them once, three times
         and four times a step (see `backbone_updates` in training/optim.py).
         """
-        blocks = [block for stage in self.encoder.stages for block in stage]
+        blocks = self.encoder.blocks()
         return {
             "stem": [self.encoder.conv1.weight],
             "blocks": [

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from segda.networks.decoders import block, classifier, dilated_branches, separated, upsample
 from segda.networks.deeplab import Classifier
+from segda.networks.dropout import ChannelDropout
 
 
 class DilatedSum(nn.Module):
@@ -52,7 +53,7 @@ class DeepLabV3Plus(nn.Module):
         self.refine = nn.Sequential(
             separated(channels + fine, channels, 1, bias=True), separated(channels, channels, 1, bias=True)
         )
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = ChannelDropout(dropout)
         self.classify = classifier(channels, classes)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:

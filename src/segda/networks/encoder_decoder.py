@@ -154,6 +154,9 @@ class EncoderDecoder(Network):
         # In the network's own type: under autocast the decoder's is bfloat16, too coarse to interpolate in.
         return upsample(logits.to(self.mean.dtype), image.shape[-2:])
 
+    def blocks(self) -> list[nn.Module]:
+        return self.encoder.blocks()
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """encoder: all but its layer norms; norm: those, of MiT; head: the whole decoder, batch norm included.
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from segda.errors import RecipeError, nearest
+from segda.networks.dropout import DropPath
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,6 @@ ENCODERS: dict[str, Row] = {
 
 SMALLEST = 32
 """Pixels: on a shorter side the first stage's reduced attention would have no cell left."""
-
-
-class DropPath(nn.Dropout):
-    """Stochastic depth: in training, the branch of a whole sample is 0 with probability p, else over 1 - p.
-
-    (B, ...) -> (B, ...). A kind of dropout, and off wherever dropout is (Huang et al., ECCV 2016).
-    """
-
-    def forward(self, branch: Tensor) -> Tensor:
-        if self.p == 0 or not self.training:
-            return branch
-        shape = (branch.shape[0], *[1] * (branch.ndim - 1))
-        kept = torch.rand(shape, device=branch.device) >= self.p
-        return branch * (kept / (1 - self.p)).to(branch.dtype)
 
 
 class MiT(nn.Module):
@@ -92,13 +79,17 @@ class MiT(nn.Module):
         self.to_empty(device=device)
         self.train()
 
-        blocks = [block for stage in self.stages for block in stage.blocks]
+        blocks = self.blocks()
         for k, block in enumerate(blocks):
             block.drop_path = DropPath(drop_path * k / (len(blocks) - 1))
             block.layernorm_before.eps = block.layernorm_after.eps = 1e-6
         for stage in self.stages:
             stage.layer_norm.eps = 1e-6
         start(self)
+
+    def blocks(self) -> list[nn.Module]:
+        """All blocks, first to last."""
+        return [block for stage in self.stages for block in stage.blocks]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         levels = []

@@ -82,6 +82,9 @@ class MiTDAFormer(Network):
         """At the image's size already: mmsegmentation upsamples twice, to the input's size and then to the label's."""
         return self.infer(image)
 
+    def blocks(self) -> list[nn.Module]:
+        return self.encoder.blocks()
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """encoder: all but its layer norms; norm: those; head: the whole decoder, batch norm included."""
         norm = [

@@ -7,6 +7,8 @@
     decode(features) -> logits      of the encoder's maps, at their own resolution
     groups() -> parameters          by name: "head" for what is no encoder, any other names for parts of the encoder
 
+and, if it likes, blocks() -> modules of the encoder, whose maps may be computed again to save memory (recompute.py).
+
     class_names, stride, fill, origin, heads, align_corners
 
 Images are `(B, 3, H, W)` RGB in [0, 1]; the network owns its normalisation (buffers) and its upsampling.
@@ -86,6 +88,12 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def groups(self) -> dict[str, list[nn.Parameter]]: ...
+
+    def blocks(self) -> list[nn.Module]:
+        """Modules that hold most of the encoder's maps, none inside another; what each says depends on its inputs,
+        its weights and torch's random draws alone.
+        """
+        return []
 
 
 def refuse_smaller(image: Tensor, side: int, network: str) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segda.networks.decoders import block, classifier, embedded, pointwise, stacked, upsample
+from segda.networks.dropout import ChannelDropout
 
 
 class SegFormer(nn.Module):
@@ -21,7 +22,7 @@ class SegFormer(nn.Module):
         super().__init__()
         self.embed = nn.ModuleList(nn.Linear(width, channels) for width in inputs)
         self.fuse = pointwise(channels * len(inputs), channels)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = ChannelDropout(dropout)
         # Starts as torch starts a convolution, not N(0, 0.01) [code, segformer_head.py].
         self.classify = nn.Conv2d(channels, classes, 1)
 
@@ -44,7 +45,7 @@ class UPerNet(nn.Module):
         self.lateral = nn.ModuleList(pointwise(width, channels) for width in finer)
         self.smooth = nn.ModuleList(three_by_three(channels, channels) for _ in finer)
         self.fuse = three_by_three(len(inputs) * channels, channels)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = ChannelDropout(dropout)
         self.classify = classifier(channels, classes)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:

@@ -82,6 +82,10 @@ class Residual(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
         start(self)
 
+    def blocks(self) -> list[nn.Module]:
+        """The stem, whose maps are the largest, and all blocks, first to last."""
+        return [self.stem, *(block for stage in self.stages for block in stage)]
+
     def forward(self, image: Tensor) -> list[Tensor]:
         cells = F.max_pool2d(self.stem(image), 3, stride=2, padding=1)
         levels = []

@@ -67,6 +67,10 @@ class ResNet(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
         start(self)
 
+    def blocks(self) -> list[nn.Module]:
+        """All blocks, first to last."""
+        return [block for stage in self.stages for block in stage]
+
     def forward(self, image: Tensor) -> list[Tensor]:
         cells = F.relu(self.bn1(self.conv1(image)), inplace=True)
         cells = F.max_pool2d(cells, 3, stride=2, padding=1, ceil_mode=True)

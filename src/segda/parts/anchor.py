@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from segda import together
 from segda.errors import RecipeError, nearest
 from segda.networks.network import Network, Output
 from segda.scene import IGNORE, Scene
@@ -38,6 +40,16 @@ class AnchorSettings(BaseModel):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """features (B, D, h, w) as they were; held (B, h, w) bool: the cells that must stay so; cells: how many those are,
+    or the mean number where the step's scenes are in shares."""
+
+    features: Tensor
+    held: Tensor
+    cells: Tensor
+
+
 class Anchor(nn.Module):
     """A frozen copy of the network as it started, in evaluation mode."""
 
@@ -56,12 +68,17 @@ class Anchor(nn.Module):
         self.training = mode
         return self
 
-    def forward(self, output: Output, source: Scene) -> Tensor:
+    @torch.no_grad()
+    def start(self, source: Scene) -> Start:
+        """What the network as it started says of the source images. Asked before the student's forward pass, see
+        segda/together.py."""
+        features = self.network.features(source.image)[-1]
+        held = self._held(source, features)
+        return Start(features, held, together.mean(held.sum()))
+
+    def forward(self, output: Output, start: Start) -> Tensor:
         """weight * feature_distance between the student's coarsest features of the source images and the start's."""
-        with torch.no_grad():
-            start = self.network.features(source.image)[-1]
-        now = output.features[-1]
-        return self.settings.weight * feature_distance(now, start, self._held(source, now))
+        return self.settings.weight * feature_distance(output.features[-1], start.features, start.held, start.cells)
 
     def _held(self, source: Scene, features: Tensor) -> Tensor:
         """(B, h, w) bool: the cells of (B, D, h, w) features that must stay where they were."""
@@ -84,10 +101,11 @@ def cell_labels(label: Tensor, cells: Sequence[int], min_share: float, classes: 
     return torch.where((winner == classes) | (share < min_share), IGNORE, winner)
 
 
-def feature_distance(features: Tensor, start: Tensor, held: Tensor) -> Tensor:
-    """mean over the held cells of || features - start ||_2 over channels; (B, D, h, w) twice, held (B, h, w) bool.
+def feature_distance(features: Tensor, start: Tensor, held: Tensor, cells: Tensor) -> Tensor:
+    """sum over the held cells of || features - start ||_2 over channels, divided by `cells`, their number.
 
-    0 without a held cell, where the authors' mean of nothing is NaN (with gradient 0). The norm's gradient at 0 is 0.
+    (B, D, h, w) twice, held (B, h, w) bool. 0 without a held cell, where the authors' mean of nothing is NaN (with
+    gradient 0). The norm's gradient at 0 is 0.
     """
     distance = (features.float() - start.float()).norm(dim=1)
-    return torch.where(held, distance, 0).sum() / held.sum().clamp(min=1)
+    return torch.where(held, distance, 0).sum() / cells.clamp(min=1 / together.shares())

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from segda import together
 from segda.errors import RecipeError
 from segda.networks.network import Output
 
@@ -129,9 +130,11 @@ class Level(nn.Module):
         if self.moving:
             seen = pixel_entropy.detach().flatten()
             if self.quantile is None:
-                statistic = seen.mean()
+                statistic = together.mean(seen.mean())
             else:
+                seen = together.concatenated(seen)
                 statistic = seen.kthvalue(max(1, -int(-self.quantile * seen.numel() // 1))).values
-            moved = self.momentum * self.value + (1 - self.momentum) * statistic
-            self.value.copy_(torch.where(self.value.isnan(), statistic, moved))
+            if together.first():
+                moved = self.momentum * self.value + (1 - self.momentum) * statistic
+                self.value.copy_(torch.where(self.value.isnan(), statistic, moved))
         return self.value.clone()

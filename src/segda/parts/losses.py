@@ -7,32 +7,47 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from segda import together
 from segda.networks.network import Output
 from segda.scene import IGNORE, Scene, crop
 
 Over = Literal["all", "valid"]
 
 
-def cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None, *, over: Over) -> Tensor:
+def cross_entropy(
+    logits: Tensor, label: Tensor, weight: Tensor | None = None, *, over: Over, labelled: float | None = None
+) -> Tensor:
     """sum over pixels of -weight * log softmax(logits)[label], divided by a number of pixels; nats, a scalar.
 
     logits (B, C, H, W), label (B, H, W) with IGNORE (such a pixel adds 0), weight (B, H, W) or None for ones.
     over="all" divides by B*H*W, ignored pixels included, as mmsegmentation does and so DAFormer and EBDA
     (spec of lhoyer/DAFormer, mmseg `cross_entropy_loss.py`); over="valid" by the number of pixels that are not IGNORE,
     as ADVENT does. Without any valid pixel the result is 0, not NaN.
+
+    Where a step's scenes are in shares, the mean of the shares' results is the result of all: "valid" divides by the
+    mean of their numbers of pixels, which is `labelled` where somebody knows it already.
     """
     pixels = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
     if weight is not None:
         pixels = pixels * weight
     if over == "all":
         return pixels.mean()
-    return pixels.sum() / (label != IGNORE).sum().clamp(min=1)
+    if labelled is not None:
+        return pixels.sum() / max(labelled, 1 / together.shares())
+    return pixels.sum() / together.mean((label != IGNORE).sum()).clamp(min=1 / together.shares())
 
 
 def supervised(output: Output, scene: Scene, *, over: Over) -> Tensor:
     """Every head's cross entropy with the label inside its box, weighted by the head's share of the loss."""
     losses = [
-        head.weight * cross_entropy(head.logits, crop(scene.label, head.box), crop(scene.weight, head.box), over=over)
+        head.weight
+        * cross_entropy(
+            head.logits,
+            crop(scene.label, head.box),
+            crop(scene.weight, head.box),
+            over=over,
+            labelled=scene.labelled if head.box is None else None,
+        )
         for head in output.heads.values()
     ]
     return sum(losses[1:], start=losses[0])

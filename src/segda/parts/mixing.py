@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from segda import together
 from segda.errors import RecipeError
 from segda.scene import IGNORE, Scene, present
 
@@ -22,15 +24,25 @@ def paste_mask(source: Scene, rng: np.random.Generator, classes_of: ClassesOf) -
     lhoyer/DAFormer#19); "image" lists those of the image itself, as DACS means.
     """
     assert source.label is not None
-    each = source.classes or present(source.label)
+    each = _of_all_shares(source.classes or present(source.label))
     if classes_of == "batch":
         each = (sorted(set().union(*each)),) * len(each)
     table = torch.zeros(len(each), IGNORE + 1, dtype=torch.bool)
     for row, classes in zip(table, each, strict=True):
         chosen = rng.choice(len(classes), (len(classes) + 1) // 2, replace=False)
         row[torch.tensor(classes)[chosen]] = True
-    table = table.to(source.label.device, non_blocking=True)
+    table = together.own(table).to(source.label.device, non_blocking=True)
     return torch.stack([row[one] for row, one in zip(table, source.label, strict=True)])
+
+
+def _of_all_shares(each: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    """The classes in each image, of all images of the step: what is drawn for one follows on what is for the others."""
+    if together.shares() == 1:
+        return each
+    there = torch.zeros(len(each), IGNORE + 1, dtype=torch.uint8)
+    for row, classes in zip(there, each, strict=True):
+        row[list(classes)] = 1
+    return [row.nonzero().flatten().tolist() for row in together.concatenated(there)]
 
 
 def class_mix(source: Scene, pseudo: Scene, rng: np.random.Generator, *, classes_of: ClassesOf) -> Scene:

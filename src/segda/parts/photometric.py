@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from segda import together
+
 
 class Photometric(BaseModel):
     """How images are recoloured and blurred. A probability is drawn once a batch, the amounts once an image."""
@@ -31,19 +33,23 @@ class Photometric(BaseModel):
 
 
 def photometric(image: Tensor, settings: Photometric, rng: np.random.Generator) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> the same, jittered and blurred or not. The gates are drawn always, jitter's first."""
+    """(B, 3, H, W) in [0, 1] -> the same, jittered and blurred or not. The gates are drawn always, jitter's first.
+
+    Amounts are drawn for all images of the step, though some may be other shares'.
+    """
     jittered, blurred = rng.random() < settings.jitter_prob, rng.random() < settings.blur_prob
-    s = settings.jitter_strength
+    s, before = settings.jitter_strength, together.place() * len(image)
     result = []
     # Colours keep float32 whatever the networks compute in.
     with torch.autocast(image.device.type, enabled=False):
-        for one in image:
-            if jittered:
-                brightness, contrast, saturation = rng.uniform(1 - s, 1 + s, 3)
-                one = colour_jitter(one, brightness, contrast, saturation, rng.uniform(-s, s), rng.permutation(4))
-            if blurred:
-                one = gaussian_blur(one, rng.uniform(*settings.blur_sigma))
-            result.append(one)
+        for k in range(together.shares() * len(image)):
+            jitter = (*rng.uniform(1 - s, 1 + s, 3), rng.uniform(-s, s), rng.permutation(4)) if jittered else None
+            sigma = rng.uniform(*settings.blur_sigma) if blurred else None
+            if not 0 <= k - before < len(image):
+                continue
+            one = image[k - before]
+            one = one if jitter is None else colour_jitter(one, *jitter)
+            result.append(one if sigma is None else gaussian_blur(one, sigma))
     return torch.stack(result)
 
 

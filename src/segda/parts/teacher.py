@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from segda import together
 from segda.networks.network import Network
 
 
@@ -34,7 +35,10 @@ class Teacher(nn.Module):
 
         At t = 0 this copies the student; then it is the plain mean until `decay` is reached. Called before the
         forward passes of step t, that is, with the student after t updates (lhoyer/DAFormer `dacs.py:_update_ema`).
+        Of a step in several passes, the first does it.
         """
+        if not together.first():
+            return
         keep = min(1 - 1 / (t + 1), self.decay)
         ours, theirs = list(self.network.parameters()), list(student.parameters())
         torch._foreach_mul_(ours, keep)

@@ -26,15 +26,16 @@ from segda.errors import RunError, WeightsError
 from segda.hardware import environment
 from segda.parts.anchor import Anchor
 from segda.run import CHECKPOINT_FORMAT
+from segda.training import sharding
 
 if TYPE_CHECKING:
-    from segda.training.loop import Training
+    from segda.training.assembly import Training
 
 
 def state_of(training: Training) -> dict[str, Any]:
-    """Everything that `restore` needs."""
+    """Everything that `restore` needs. Of several processes all must ask where weights are sharded; see `whole`."""
     still = tuple(f"{name}." for name in anchors(training.method))
-    return {
+    state = {
         "format": CHECKPOINT_FORMAT,
         "t": training.t,
         "recipe": training.recipe.model_dump(mode="json"),
@@ -45,18 +46,20 @@ def state_of(training: Training) -> dict[str, Any]:
         "scaler": training.scaler.state_dict(),
         "means": training.means.state(),
     }
+    return sharding.whole(state) if training.sharded else state
 
 
 def restore(training: Training, state: dict[str, Any], where: Path) -> None:
     """Puts a state, read from `where`, into a training that was built anew. WeightsError where it does not fit."""
     anchored = tuple(f"{name}." for name in training.anchors)
-    still = {name: value for name, value in training.method.state_dict().items() if name.startswith(anchored)}
+    own = training.method.state_dict()
+    still = {name: value for name, value in own.items() if name.startswith(anchored)}
     try:
-        training.method.load_state_dict(state["method"] | still)
+        training.method.load_state_dict(sharding.place(state["method"], own) | still)
         for name, optimiser in training.optimisers.items():
             # Rates and decay are the recipe's, which may have been changed on purpose; the file's would undo that.
             settings = [{key: group[key] for key in group if key != "params"} for group in optimiser.param_groups]
-            optimiser.load_state_dict(state["optimisers"][name])
+            optimiser.load_state_dict(sharding.place_moments(state["optimisers"][name], optimiser))
             for group, own in zip(optimiser.param_groups, settings, strict=True):
                 group.update(own)
         training.scaler.load_state_dict(state["scaler"])
@@ -85,6 +88,7 @@ def digest(module: nn.Module) -> str:
     """SHA-256 of all weights and buffers of a module, their names and shapes."""
     found = hashlib.sha256()
     for name, value in module.state_dict().items():
+        value = value.full_tensor() if sharding.is_shard(value) else value
         found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()
@@ -97,7 +101,7 @@ def maker(device: torch.device, precision: torch.dtype) -> dict[str, Any]:
     return {
         "segda": f"{packages['segda']} ({_source()})",
         "torch": packages["torch"],
-        **{key: facts[key] for key in ("processor", "device", "precision", "threads")},
+        **{key: facts[key] for key in ("processor", "device", "precision", "threads", "processes")},
     }
 
 

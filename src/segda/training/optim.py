@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segda.errors import RecipeError
+from segda.training.sharding import is_shard
 
 if TYPE_CHECKING:
     from segda.methods.method import Method
@@ -92,7 +93,9 @@ def optimiser(groups: Groups, settings: Optim) -> torch.optim.Optimizer:
         {"params": parameters, "name": name, "base_lr": settings.lr * factor.get(name, 1)}
         for name, parameters in groups.items()
     ]
-    fused = all(parameter.device.type in ("cpu", "cuda") for group in groups.values() for parameter in group)
+    every = [parameter for group in groups.values() for parameter in group]
+    # Of what is done at once, torch can do some to shards.
+    fused = all(parameter.device.type in ("cpu", "cuda") and not is_shard(parameter) for parameter in every)
     if settings.name == "adam":
         return torch.optim.Adam(rows, lr=settings.lr, betas=settings.betas, fused=fused)
     if settings.name == "adamw":

@@ -1,60 +1,118 @@
-"""One optimisation step from a method's generator."""
+"""One optimisation step from a method's generator: in one pass or several, in one process or several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from segda import processes, together
 from segda.errors import RunFailure
 from segda.hardware import autocast
 from segda.methods.method import Method
-from segda.scene import Batch
+from segda.scene import IGNORE, Batch, Scene
+from segda.training import alike
 
 
 def train_step(
     method: Method,
-    batch: Batch,
+    batches: Sequence[Batch],
     t: int,
     optimisers: Mapping[str, torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
     precision: torch.dtype,
+    seed: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
-    """Pulls each dict of terms under autocast, adds up those with a gradient, goes backward outside autocast; then
-    every player's optimiser steps. Returns all terms, detached.
+    """The gradient of all terms over all scenes of the step, then every player's optimiser steps.
 
-    RunError, before any weight changes, when a term is not finite: with the step, the term and the batch's files.
+    batches: this process's, a pass each. seed: puts torch's random state where each pass begins. Returns the
+    means of all terms over passes and processes, detached.
+
+    RunFailure, before any weight changes, when a term is not finite: with the step, the term and the batch's files.
     """
     for optimiser in optimisers.values():
         optimiser.zero_grad(set_to_none=True)
-    log: dict[str, Tensor] = {}
-    events = method.step(batch, t)
-    while True:
-        with autocast(batch.source.image.device, precision):
-            terms = next(events, None)
-        if terms is None:
-            break
-        if not torch.is_grad_enabled():
-            raise AssertionError(
-                f"{type(method).__name__} yielded inside torch.no_grad(): close the block before the yield"
-            )
-        log |= {name: term.detach() for name, term in terms.items()}
-        scaler.scale(torch.stack([term for term in terms.values() if term.requires_grad]).sum()).backward()
-        del terms  # with it goes the graph, before the next forward pass
-    refuse_infinite(log, batch, t)
+    count = len(batches)
+
+    def one(i: int) -> dict[str, Tensor]:
+        return backward(method, batches[i], t, scaler, precision, count)
+
+    if count == 1:
+        with together.sharing():
+            seed()
+            log = one(0)
+    else:
+        logs = together.Turns(count, seed).run(one)
+        log = {name: torch.stack([each[name] for each in logs]).mean(0) for name in logs[0]}
+    own = log
+    if processes.world() > 1:
+        log = {name: term.clone() for name, term in log.items()}
+        processes.average(list(log.values()))
+        alike.average_gradients(optimisers)
+        alike.average_statistics(method)
+    if not finite(log):
+        # In the mean over processes what is not finite in one is so in all: nobody goes on alone.
+        processes.agree(lambda: refuse_infinite(own, batches, t))
     for optimiser in optimisers.values():
         scaler.step(optimiser)
     scaler.update()
     return log
 
 
-def refuse_infinite(log: Mapping[str, Tensor], batch: Batch, t: int) -> None:
+def backward(
+    method: Method, batch: Batch, t: int, scaler: torch.amp.GradScaler, precision: torch.dtype, passes: int
+) -> dict[str, Tensor]:
+    """One pass: pulls each dict of terms under autocast, adds up those with a gradient, goes backward outside autocast.
+
+    Returns all terms, detached. The gradient is that of the mean over so many passes.
+    """
+    log: dict[str, Tensor] = {}
+    events = method.step(batch, t)
+    while True:
+        with autocast(batch.source.image.device, precision):
+            terms = next(events, None)
+        if terms is None:
+            return log
+        if not torch.is_grad_enabled():
+            raise AssertionError(
+                f"{type(method).__name__} yielded inside torch.no_grad(): close the block before the yield"
+            )
+        log |= {name: term.detach() for name, term in terms.items()}
+        loss = torch.stack([term for term in terms.values() if term.requires_grad]).sum()
+        scaler.scale(loss / passes).backward()
+        del terms, loss  # with them goes the graph, before the next forward pass
+
+
+def counted(batches: Sequence[Batch]) -> list[Batch]:
+    """The batches of a step, still on the host, with the numbers of labelled pixels that all shares of it have.
+
+    So no share must wait for the others between its forward and its backward pass, see segda/together.py.
+    """
+    if processes.world() * len(batches) == 1:
+        return list(batches)
+    own = torch.tensor([[_labelled(batch.source), _labelled(batch.target)] for batch in batches], dtype=torch.float64)
+    source, target = processes.gathered(own).mean(0).tolist()
+    return [
+        Batch(batch.source.replace(labelled=source), batch.target.replace(labelled=target), batch.rng)
+        for batch in batches
+    ]
+
+
+def _labelled(scene: Scene) -> int:
+    return 0 if scene.label is None else int((scene.label != IGNORE).sum())
+
+
+def finite(log: Mapping[str, Tensor]) -> bool:
     """One look at all terms of a step, since each look makes an accelerator wait."""
-    finite = torch.stack([term.isfinite().all() for term in log.values()])
-    if not finite.all():
-        names = ", ".join(name for name, fine in zip(log, finite.tolist(), strict=True) if not fine)
-        files = ", ".join((*batch.source.names, *batch.target.names))
+    return bool(torch.stack([term.isfinite().all() for term in log.values()]).all())
+
+
+def refuse_infinite(log: Mapping[str, Tensor], batches: Sequence[Batch], t: int) -> None:
+    """RunFailure where a term is not finite."""
+    names = ", ".join(name for name, term in log.items() if not term.isfinite().all())
+    if names:
+        files = ", ".join(name for batch in batches for name in (*batch.source.names, *batch.target.names))
         raise RunFailure(
             f"step {t}: {names} is not finite for {files}; the last checkpoint is kept; train again "
             "with a lower optim.lr, a longer optim.warmup or --precision 32"

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from segda import processes
+
 ASKED = {signal.SIGINT: ("Ctrl-C", 130), signal.SIGTERM: ("SIGTERM", 0)}
 """Signal -> what people call it, and the exit code after it."""
 
@@ -16,7 +18,8 @@ class Stopping:
     """As a context, takes both signals: each raises KeyboardInterrupt at once, but for the blocks of `later`.
 
     There a signal is only noted (`asked`), and whoever runs the block looks; a second Ctrl-C is not kept waiting. A
-    second SIGTERM is: it may come to the process and to its group. Outside a program's main thread it does nothing.
+    second SIGTERM is: it may come to the process and to its group. So is a second Ctrl-C under torchrun, which hands
+    on the one that the terminal has sent to all. Outside a program's main thread it does nothing.
     """
 
     def __init__(self) -> None:
@@ -34,7 +37,7 @@ class Stopping:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        impatient = self.asked is not None and number == signal.SIGINT
+        impatient = self.asked is not None and number == signal.SIGINT and not processes.launched()
         self.asked = self.asked or number
         if impatient or not self._later:
             raise KeyboardInterrupt

@@ -1,0 +1,228 @@
+"""A training, built from a recipe and ready at its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segda import processes
+from segda import run as runs
+from segda.building import build, class_named
+from segda.commands.evaluate import open_labelled
+from segda.data.census import class_statistics
+from segda.data.datasets import DataSet, open_data
+from segda.data.labels import Space
+from segda.data.loading import loader
+from segda.data.pseudo_labels import PseudoLabels
+from segda.data.stream import Pairs
+from segda.errors import RecipeError
+from segda.hardware import leave_cores, pick_device, pick_precision
+from segda.methods import METHODS
+from segda.methods.method import Method
+from segda.networks import NETWORKS
+from segda.networks.network import Network
+from segda.networks.recompute import recompute
+from segda.progress import Track
+from segda.recipe import Recipe
+from segda.scene import Batch
+from segda.training import alike, checkpoint, sharding
+from segda.training.notes import Skips
+from segda.training.optim import Optim, optimisers, set_lr
+from segda.training.step import counted, train_step
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Means:
+    """The means of a step's terms over the steps since the last line of the log."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        self.sums = {name: self.sums.get(name, 0) + term for name, term in terms.items()}
+        self.count += 1
+
+    def take(self) -> dict[str, float | list[float]]:
+        """The means, and begins anew."""
+        means = {name: plain(total / self.count) for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": self.sums, "count": self.count}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        self.sums = {name: total.to(device) for name, total in state["sums"].items()}
+        self.count = state["count"]
+
+
+@dataclass
+class Training:
+    """All that a run is made of, built and ready at step `t`."""
+
+    recipe: Recipe
+    method: Method
+    optimisers: dict[str, torch.optim.Optimizer]
+    scaler: torch.amp.GradScaler
+    pairs: Pairs
+    scored: list[DataSet]
+    device: torch.device
+    precision: torch.dtype
+    t: int = 0
+    means: Means = field(default_factory=Means)
+    saved: int | None = None
+    """The step after which it was last saved."""
+    skips: Skips = field(default_factory=Skips)
+
+    @cached_property
+    def anchors(self) -> dict[str, str]:
+        """A hash of each part of the method that never changes."""
+        return {name: checkpoint.digest(anchor) for name, anchor in checkpoint.anchors(self.method).items()}
+
+    @property
+    def sharded(self) -> bool:
+        """Whether this process has but a part of the weights."""
+        return self.recipe.shard and processes.world() > 1
+
+    def networks(self) -> dict[runs.Which, Network]:
+        """What a run saves and scores: the student, and the teacher where the method has one."""
+        teacher = getattr(self.method, "teacher", None)
+        return {"student": self.method.student} | ({} if teacher is None else {"teacher": teacher.network})
+
+    def step(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """The optimisation step that is due, and on to the next; returns its terms, detached.
+
+        batches: this process's, on the host; with `accumulate` several.
+        """
+        if self.sharded:
+            sharding.rest(self.method)
+        for player, optimiser in self.optimisers.items():
+            set_lr(optimiser, self.t, self.recipe.steps, settings_of(self.recipe)[player])
+
+        def seed() -> None:
+            # Dropout draws from torch's generator: giving it an address makes step t the same after any resume.
+            torch.manual_seed(step_seed(self.recipe.seed, self.t))
+
+        ready = [batch.to(self.device) for batch in counted(batches)]
+        with processes.others_are_asked():
+            terms = train_step(self.method, ready, self.t, self.optimisers, self.scaler, self.precision, seed)
+        self.t += 1
+        return terms
+
+    def batches(self, stop: int, workers: int, say: Say) -> Iterator[tuple[Batch, ...]]:
+        """This process's batches of the steps until `stop`; to be closed."""
+        recipe, passes = self.recipe, self.recipe.accumulate
+        own = range(processes.rank() * passes, (processes.rank() + 1) * passes)
+        shares = processes.world() * passes
+        return loader(
+            self.pairs, recipe.data.batch, self.t, stop, workers, recipe.seed, shares, own, say=say,
+            on_bad_image=recipe.data.on_bad_image, pin=self.device.type == "cuda", skipped=self.skips.untold.append,
+        )  # fmt: skip
+
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each player's parameter groups in the last step."""
+        return {
+            f"lr/{player}/{group['name']}": group["lr"]
+            for player, optimiser in self.optimisers.items()
+            for group in optimiser.param_groups
+        }
+
+
+def settings_of(recipe: Recipe) -> dict[str, Optim]:
+    """The optimiser's settings of each player."""
+    return {"student": recipe.optim, **recipe.players}
+
+
+@dataclass
+class Parts:
+    """What a process builds of a run without asking the others."""
+
+    source: DataSet
+    target: DataSet
+    scored: list[DataSet]
+    pseudo_labels: PseudoLabels | None
+    method: Method
+
+
+def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: Say) -> Training:
+    """Builds the whole run from a recipe, the cheap checks first. Class statistics are cached in the folder `cache`."""
+    device = processes.own_device(pick_device(recipe.device))
+    precision = pick_precision(recipe.precision, device)
+    leave_cores(recipe.data.workers)
+    parts = processes.agree(lambda: build_parts(recipe, root, say))
+    if recipe.shard and processes.world() > 1:
+        sharding.shard(parts.method, device)
+    parts.method.to(device)
+    statistics = None
+    if recipe.data.rare_class is not None:
+        skip = recipe.data.on_bad_image == "skip"
+        statistics = class_statistics(parts.source, cache, track, leave_out=skip)
+
+    def ready() -> Training:
+        pairs = Pairs(
+            parts.source, parts.target, recipe.seed, recipe.data.source_augment, recipe.data.target_augment,
+            recipe.data.rare_class, statistics, parts.method.student.fill, parts.pseudo_labels,
+        )  # fmt: skip
+        scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
+        players = optimisers(parts.method, settings_of(recipe))
+        return Training(recipe, parts.method, players, scaler, pairs, parts.scored, device, precision)
+
+    return processes.agree(ready)
+
+
+def build_parts(recipe: Recipe, root: Path, say: Say) -> Parts:
+    """Opens the data sets and builds the method."""
+    space = runs.space_of(recipe)
+    source, target = (open_data(spec, root, space) for spec in (recipe.data.source, recipe.data.target))
+    scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
+    pseudo_labels = target_labels(recipe, target, space)
+    return Parts(source, target, scored, pseudo_labels, build_method(recipe, space, say))
+
+
+def build_method(recipe: Recipe, space: Space, say: Say) -> Method:
+    """The network as the recipe starts it and the method around it, on the host and in training mode."""
+    torch.manual_seed(recipe.seed)
+    network: Network = build(NETWORKS, recipe.network, "network", class_names=space.classes)
+    say(network.origin)
+    if recipe.sync_batchnorm and processes.world() > 1:
+        alike.synchronise(network)
+    method: Method = build(METHODS, recipe.method, "method", student=network).train()
+    if recipe.recompute:
+        recompute(network)
+    return method
+
+
+def target_labels(recipe: Recipe, target: DataSet, space: Space) -> PseudoLabels | None:
+    """The pseudo-labels that the recipe names, for a method that learns from them; RecipeError for one alone."""
+    folder, name = recipe.data.target_labels, recipe.method["name"]
+    learns = class_named(METHODS, recipe.method, "method").learns_target_labels
+    if learns and folder is None:
+        raise RecipeError(
+            f"data.target_labels: method {name} learns from pseudo-labels; give the folder that `segda pseudo-label` "
+            f"wrote for {recipe.data.target}, or train with --stages"
+        )
+    if folder is None:
+        return None
+    if not learns:
+        raise RecipeError(f"data.target_labels: has no effect with method {name}; remove it")
+    return PseudoLabels.open(folder, target, space)
+
+
+def step_seed(seed: int, t: int) -> int:
+    """A different seed of torch's generator for each step of each run, 63 bits."""
+    return int(np.random.SeedSequence([seed, t]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def plain(term: Tensor) -> float | list[float]:
+    """A scalar, or a histogram, of which five digits are enough in a log."""
+    value = term.tolist()
+    return value if isinstance(value, float) else [round(share, 5) for share in value]

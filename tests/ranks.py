@@ -1,0 +1,151 @@
+"""Trainings alone or under torchrun: `python tests/ranks.py DATA LABELS OUT`.
+
+Twenty steps of many methods, and whole runs with weights in shards that stop and go on.
+
+Whatever the number of processes and passes, a step has four scenes of each domain. Writes OUT/CASE-PASSES.safetensors:
+all weights and buffers, and the last step's terms.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from safetensors.torch import save_file
+
+from conftest import ANCHOR, small_recipe
+from segda import processes
+from segda.commands.train import train
+from segda.errors import Interrupted
+from segda.progress import quietly
+from segda.recipe import Recipe
+from segda.training import alike, assembly, loop, sharding
+
+STEPS, SCENES = 20, 4
+
+WITHOUT_BATCH_NORM = (
+    "network={name: encoder_decoder, encoder: tiny, decoder: deeplab_v2_reduced, weights: scratch, drop_path: 0.1}"
+)
+
+SGD = "{name: sgd, lr: 0.05, head_lr_factor: 1, momentum: 0.9, weight_decay: 0.01, power: 1, backbone_updates: once}"
+"""AdamW would make the same steps of a gradient that is too large or too small by a factor."""
+
+METHODS = {
+    "source_only": {},
+    "minent": {},
+    "advent": {},
+    "esl": {},
+    "dacs": {"classes_of": "image"},
+    "daformer": {},
+    "ebda": {"level": "auto", "level_statistic": "mean", "level_momentum": 0.9},
+    "ebda quantile": {
+        "level": "auto", "level_statistic": "quantile", "level_quantile": 0.6, "level_momentum": 0.9,
+        "balance_as": "pixel_weight", "anchor": ANCHOR | {"classes": None, "min_share": None},
+    },
+}  # fmt: skip
+"""Name, the method's first word -> its settings beside those of METHOD_SETTINGS."""
+
+SYNCHRONISED = ("daformer", "advent")
+"""Also with batch norm that sees all processes' scenes."""
+
+IN_PASSES = ("esl", "dacs", "ebda quantile")
+"""Also in two passes of two processes."""
+
+SHARDED = ("ebda quantile", "advent", "daformer synchronised")
+"""Also with weights in shards."""
+
+
+def recipes(data: Path, labels: Path) -> dict[str, Recipe]:
+    """A case's name -> its recipe, for one process and one pass."""
+    shared = ("evaluate.data=[]", f"steps={STEPS}", f"data.batch={SCENES}", f"optim={SGD}")
+    made = {}
+    for name, settings in METHODS.items():
+        recipe = small_recipe(data, name.split()[0], **settings).override(*shared)
+        if name == "esl":
+            recipe = recipe.override(f"data.target_labels={labels}")
+        made[name] = recipe.override(WITHOUT_BATCH_NORM)
+        if name in SYNCHRONISED:
+            made[f"{name} synchronised"] = recipe.override("sync_batchnorm=true")
+    return made | {f"{name} sharded": made[name].override("shard=true") for name in SHARDED}
+
+
+def learnt(recipe: Recipe, passes: int) -> dict[str, torch.Tensor]:
+    """All that a training has learnt after its steps, in so many passes a step, and its last terms."""
+    scenes = SCENES // (processes.world() * passes)
+    recipe = recipe.override(f"data.batch={scenes}", f"accumulate={passes}")
+    training = assembly.assemble(recipe, recipe.data.root, None, quietly, lambda line: None)
+    for drawn in training.batches(STEPS, 0, lambda line: None):
+        terms = training.step(drawn)
+    alike.compare(training.method, training.t)
+    # A quantile of all scenes is no mean of the shares' quantiles.
+    terms = {f"term/{name}": term for name, term in terms.items() if "/q" not in name}
+    if training.sharded:
+        terms["held"] = torch.tensor(held(training.method))
+    state = sharding.whole(training.method.state_dict())
+    return {name: value for name, value in (state | terms).items() if value is not None}
+
+
+def held(method: torch.nn.Module) -> float:
+    """The share of a method's weights that lie in this process."""
+    weights = list(method.parameters())
+    own = sum((weight.to_local() if sharding.is_shard(weight) else weight).numel() for weight in weights)
+    return own / sum(weight.numel() for weight in weights)
+
+
+def sharded_run(data: Path) -> Recipe:
+    """Four steps of EBDA that are saved after the second, kept after the third, and scored at the end."""
+    settings = ("steps=4", "save_every=2", "keep_every=3", "evaluate.report_images=0", "data.batch=1")
+    return small_recipe(data, "ebda").override(*settings, "shard=true", "sync_batchnorm=true")
+
+
+def whole_runs(data: Path, out: Path) -> None:
+    """OUT/sharded in one go, OUT/stopped with a stop after its third step, OUT/plain without shards."""
+    recipe = sharded_run(data)
+    train(recipe, out / "sharded", say=_silent)
+    train(recipe.override("shard=false"), out / "plain", say=_silent)
+    fit = loop.fit
+
+    def stop_after_three(training: assembly.Training, run: Path, *arguments) -> None:
+        stopping = arguments[-1]
+        step = training.step
+
+        def last(drawn):
+            if training.t == 2 and processes.rank() == 1:
+                stopping.asked = signal.SIGTERM
+            return step(drawn)
+
+        training.step = last
+        fit(training, run, *arguments)
+
+    with patch.object(loop, "fit", stop_after_three):
+        try:
+            train(recipe, out / "stopped", say=_silent)
+        except Interrupted as stop:
+            assert "saved after step 3" in str(stop), stop
+    train(recipe, out / "stopped", resume=True, say=_silent)
+
+
+def _silent(_: str) -> None:
+    """Takes what a command says."""
+
+
+def main() -> None:
+    data, labels, out = map(Path, sys.argv[1:])
+    torch.set_num_threads(1)
+    with processes.joined():
+        for name, recipe in recipes(data, labels).items():
+            for passes in (1, 2) if name in IN_PASSES else (1,):
+                found = learnt(recipe, passes)
+                if processes.rank() == 0:
+                    save_file(
+                        {key: value.clone() for key, value in found.items()}, out / f"{name}-{passes}.safetensors"
+                    )
+        if processes.world() > 1:
+            whole_runs(data, out)
+
+
+if __name__ == "__main__":
+    main()

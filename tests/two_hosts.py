@@ -1,0 +1,134 @@
+"""Two machines, drawn small: two network namespaces, joined by a bridge in a third, and a torchrun in each.
+
+    unshare --user --map-root-user --net --mount --pid --fork --mount-proc --kill-child \\
+        python tests/two_hosts.py FOLDER c10d
+
+All that is made here, processes and networks, goes with the namespaces of `unshare`. In FOLDER, with mine.yaml: a run
+of which the second machine's cable is pulled after the third step. When the first has given up, the cable is put back
+and both go on with --resume; after the sixth step the second's process is killed, and started again. Writes
+FOLDER/found.json. `static` in place of c10d: machines that are numbered by hand. Without FOLDER, it only tries whether
+all of this is permitted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from segda import run as runs
+
+HOSTS = ("first", "second")
+ADDRESSES = ("10.9.0.1", "10.9.0.2")
+PORT = 29400
+HANGS = 240.0
+"""Seconds after which the test gives up, whatever the machine's load."""
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+def lay_cables() -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
+    for name in ("switch", *HOSTS):
+        ip("netns", "add", name)
+    ip("-n", "switch", "link", "add", "bridge", "type", "bridge")
+    ip("-n", "switch", "link", "set", "bridge", "up")
+    for host, address in zip(HOSTS, ADDRESSES, strict=True):
+        ip("link", "add", host, "netns", "switch", "type", "veth", "peer", "name", "eth0", "netns", host)
+        ip("-n", "switch", "link", "set", host, "master", "bridge", "up")
+        ip("-n", host, "link", "set", "lo", "up")
+        ip("-n", host, "addr", "add", f"{address}/24", "dev", "eth0")
+        ip("-n", host, "link", "set", "eth0", "up")
+
+
+class Node:
+    """torchrun on one of the machines, as docs/CLUSTER.md says."""
+
+    def __init__(self, number: int, folder: Path, how: str, *more: str):
+        place = {
+            "c10d": [
+                "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:{PORT}", "--rdzv-id", "a job",
+                "--rdzv-conf", f"is_host={int(number == 0)}", "--local-addr", ADDRESSES[number],
+            ],
+            "static": ["--node-rank", str(number), "--master-addr", ADDRESSES[0], "--master-port", str(PORT)],
+        }[how]  # fmt: skip
+        self.number, self.said = number, folder / f"{how}-{number}{len(more)}.txt"
+        there = ["ip", "netns", "exec", HOSTS[number], sys.executable, "-m", "torch.distributed.run"]
+        train = ["-m", "segda", "train", "mine.yaml", "--out", how, *more]
+        several = ["--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", str(int("--resume" in more))]
+        command = [*there, *several, *place, *train]
+        environment = os.environ | {"GLOO_SOCKET_IFNAME": "eth0"}
+        with self.said.open("w") as file:
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file)
+
+    def ours(self) -> list[str]:
+        return [line for line in self.said.read_text().splitlines() if line.startswith("segda: ")]
+
+    def training(self) -> list[int]:
+        """Its process that trains, if that is there."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(child) for child in path.read_text().split() if command(child)] if path.exists() else []
+
+    def at(self, step: int) -> bool:
+        """Whether it has come to a step, or to its end."""
+        return f"step {step} of" in self.said.read_text() or self.process.poll() is not None
+
+
+def command(process: str) -> str:
+    """Of a process; empty of one that has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def until(true, what: str) -> None:
+    end = time.monotonic() + HANGS
+    while not true():
+        assert time.monotonic() < end, f"{what}: not in {HANGS} s"
+        time.sleep(0.02)
+
+
+def cut_and_resumed(folder: Path, how: str) -> dict:
+    found: dict = {}
+    nodes = [Node(number, folder, how) for number in (0, 1)]
+    until(lambda: nodes[0].at(3), "three steps")
+    ip("-n", HOSTS[1], "link", "set", "eth0", "down")
+    until(lambda: nodes[0].process.poll() is not None, "the reachable machine ends")
+    found["code"], found["said"] = nodes[0].process.returncode, nodes[0].ours()
+    until(lambda: not nodes[1].training(), "the other's training ends")
+    found["other said"] = nodes[1].ours()
+    found["step"] = runs.load_checkpoint(folder / how)["t"]
+    found["partial"] = [str(path) for path in (folder / how).rglob(".*")]
+    ip("-n", HOSTS[1], "link", "set", "eth0", "up")
+    # That of the machine that was cut off asks its store, and waits for answers; whoever shares machines out ends it.
+    nodes[1].process.kill()
+    nodes[1].process.wait()
+
+    nodes = [Node(number, folder, how, "--resume", "--set", "patience=600") for number in (0, 1)]
+    until(lambda: nodes[0].at(6), "six steps")
+    # The first machine's torchrun may start its process again before it has failed, and does not count that.
+    for process in nodes[1].training():
+        os.kill(process, signal.SIGKILL)
+    for node in nodes:
+        until(lambda node=node: node.process.poll() is not None, "a resumed run")
+    found["codes"] = [node.process.returncode for node in nodes]
+    found["resumed"] = [node.said.read_text() for node in nodes]
+    others = (path.name for path in Path("/proc").glob("[0-9]*") if path.name != str(os.getpid()))
+    found["left"] = [line for line in map(command, others) if line]
+    return found
+
+
+if __name__ == "__main__":
+    assert shutil.which("ip"), "no ip"
+    lay_cables()
+    if len(sys.argv) > 1:
+        folder, how = Path(sys.argv[1]), sys.argv[2]
+        (folder / "found.json").write_text(json.dumps(cut_and_resumed(folder, how)))
