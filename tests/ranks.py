@@ -51,7 +51,7 @@ METHODS = {
 SYNCHRONISED = ("daformer", "advent")
 """Also with batch norm that sees all processes' scenes."""
 
-IN_PASSES = ("esl", "dacs", "ebda quantile")
+IN_PASSES = ("esl", "dacs", "ebda quantile", "advent sharded")
 """Also in two passes of two processes."""
 
 SHARDED = ("ebda quantile", "advent", "daformer synchronised")
@@ -69,7 +69,8 @@ def recipes(data: Path, labels: Path) -> dict[str, Recipe]:
         made[name] = recipe.override(WITHOUT_BATCH_NORM)
         if name in SYNCHRONISED:
             made[f"{name} synchronised"] = recipe.override("sync_batchnorm=true")
-    return made | {f"{name} sharded": made[name].override("shard=true") for name in SHARDED}
+    made |= {f"{name} sharded": made[name].override("shard=true") for name in SHARDED}
+    return made | {"advent sharded": made["advent sharded"].override("recompute=true")}
 
 
 def learnt(recipe: Recipe, passes: int) -> dict[str, torch.Tensor]:

@@ -270,3 +270,12 @@ def test_other_code_is_one_line_of_warning(plain, tmp_path, monkeypatch):
     train(plain, tmp_path / "run", resume=True, say=said.append)
     (line,) = (line for line in said if line.startswith("warning"))
     assert "segda: " in line and "(deadbeef)' now" in line
+
+
+def test_processes_that_find_other_checkpoints_are_told_to_share_a_folder(tmp_path):
+    command._refuse_others(tmp_path, [4, 4, 4])
+    command._refuse_others(tmp_path, [None, None])
+    with pytest.raises(RunError, match="process 0 finds one of step 4 there, process 2 no checkpoint; give all"):
+        command._refuse_others(tmp_path, [4, 4, None])
+    with pytest.raises(RunError, match="process 0 finds no checkpoint there, process 1 one of step 6"):
+        command._refuse_others(tmp_path, [None, 6])

@@ -15,12 +15,14 @@ import pytest
 
 from conftest import small_recipe, write_camvid
 from resuming import at, quiet, same
+from segda import processes
 from segda import run as runs
 from segda.cli import main
 from segda.commands.train import train
 from segda.errors import Interrupted, RunError, RunFailure
 from segda.recipe import Recipe
 from segda.training import assembly, loop
+from segda.training.stopping import Stopping
 
 ROOT = Path(__file__).parent.parent
 
@@ -242,3 +244,26 @@ def test_a_loss_that_is_not_finite_exits_with_1(written, capsys):
     settings = ["optim.lr=1e30", "optim.warmup=1", "optim.warmup_ratio=0", "steps=20"]
     line = one_line(capsys, "train", "mine.yaml", "--out", "run", *(f"--set={setting}" for setting in settings))
     assert "not finite" in line and "the last checkpoint is kept" in line
+
+
+def test_a_signal_that_comes_while_processes_ask_each_other_is_seen_the_next_time(monkeypatch):
+    total = processes.total
+
+    def slow(counts):
+        found = total(counts)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    with Stopping() as stopping, pytest.raises(KeyboardInterrupt), stopping.later():
+        with monkeypatch.context() as patch:
+            patch.setattr(processes, "total", slow)
+            assert not loop.asked(stopping)
+        assert loop.asked(stopping) and stopping.asked == signal.SIGTERM
+
+
+def test_a_signal_that_is_noted_too_late_for_anybody_to_look_is_not_forgotten():
+    with Stopping() as stopping:
+        with pytest.raises(KeyboardInterrupt), stopping.later():
+            os.kill(os.getpid(), signal.SIGTERM)  # while loaders end, say
+        with pytest.raises(RunError, match="its own"), stopping.later():
+            raise RunError("its own")

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from segda import together
-from segda.errors import RunFailure
+from segda.errors import DataError, RunFailure
 from segda.networks.dropout import ChannelDropout, DropPath
 from segda.parts.entropy import Level
 from segda.parts.losses import cross_entropy
 from segda.parts.mixing import paste_mask
 from segda.parts.photometric import Photometric, photometric
 from segda.parts.pseudo import confident_fraction
-from segda.scene import IGNORE, Scene
+from segda.scene import IGNORE, Batch, Scene
+from segda.training.step import counted
 
 
 def passes(work, count=3, seed=lambda: torch.manual_seed(5)):
@@ -187,3 +188,22 @@ def test_each_share_drops_its_part_of_what_is_drawn_for_all(dropout):
     torch.manual_seed(5)
     whole = dropout(maps)
     assert torch.equal(torch.cat(shared(dropout, maps)), whole) and (whole == 0).any() and (whole > 1).any()
+
+
+@pytest.mark.parametrize(("sizes", "domain"), [(((8, 8), (8, 9)), "target"), (((9, 8), (8, 8)), "source")])
+def test_shares_of_different_sizes_are_refused(sizes, domain):
+    first = Scene(torch.zeros(1, 3, 8, 8)), Scene(torch.zeros(1, 3, 8, 8))
+    second = tuple(Scene(torch.zeros(1, 3, *size)) for size in sizes)
+    with pytest.raises(
+        DataError, match=rf"{domain} images of one step differ in size \(8x8, .*\); give data.{domain}_aug"
+    ):
+        counted([Batch(*first), Batch(*second)])
+
+
+def test_the_labelled_pixels_of_a_step_are_counted_for_all_its_shares(label):
+    scenes = [Scene(torch.zeros(2, 3, 8, 8), part) for part in label.chunk(COUNT)]
+    made = counted([Batch(scene, Scene(scene.image)) for scene in scenes])
+    assert {each.source.labelled for each in made} == {float((label != IGNORE).sum()) / COUNT}
+    assert {each.target.labelled for each in made} == {0.0}
+    (alone,) = counted([Batch(scenes[0], scenes[0])])
+    assert alone.source.labelled is None

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -270,9 +271,14 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
+def _numbers(number: int) -> np.ndarray:
+    """(world,): each process's number, in each of them."""
+    return total(np.array([number * (other == rank()) for other in range(world())], np.int64))
+
+
 def largest(number: int) -> int:
-    """The largest of the processes' numbers, at least 0, in each of them."""
-    return int(total(np.array([number * (other == rank()) for other in range(world())], np.int64)).max())
+    """The largest of the processes' numbers, in each of them."""
+    return int(_numbers(number).max())
 
 
 def agree(action: Callable[[], Result], *, everywhere: bool = True) -> Result | None:
@@ -289,10 +295,20 @@ def agree(action: Callable[[], Result], *, everywhere: bool = True) -> Result | 
         except SegdaError as error:
             fault = error
     code = 0 if fault is None else fault.exit_code
-    codes = total(np.array([code * (other == rank()) for other in range(world())], np.int64))
+    codes = _numbers(code)
     if not codes.any():
         return result
     first = int(np.flatnonzero(codes)[0])
     if fault is not None and rank() == first:
         raise fault
     raise SystemExit(int(codes[first]))
+
+
+def by_the_first(action: Callable[..., Any], *arguments: Any) -> None:
+    """The first process does it, and all go on where it went well."""
+    agree(partial(action, *arguments), everywhere=False)
+
+
+def of_the_first(action: Callable[[], Any]) -> Any:
+    """What the first process finds, in each of them: of a file that may not look the same, or be there, everywhere."""
+    return of_each(agree(action, everywhere=False))[0]

@@ -64,7 +64,7 @@ class Data(Block):
     target_labels: Path | None = None
     """Folder of pseudo-labels of the target, written by `segda pseudo-label`; for methods that learn from them."""
     batch: int = Field(ge=1)
-    """Scenes of each domain in a step."""
+    """Scenes of each domain in a step; with `accumulate` in each of its passes, with torchrun in each process."""
     workers: int = Field(0, ge=0)
     """Processes that read ahead; the stream is the same for any number."""
     on_bad_image: OnBadImage = "stop"

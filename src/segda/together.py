@@ -124,7 +124,8 @@ class Turns(Generic[Result]):
             if len(self.results) < self.count:
                 self._abandon()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:  # it was started
+                    thread.join()
             _seat = before
         return [self.results[i] for i in range(self.count)]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -69,14 +69,9 @@ def evaluate(
             reports.append(
                 evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known, track)
             )
-        _once(write_reports, run, reports)
+        processes.by_the_first(write_reports, run, reports)
         done += reports
     return done
-
-
-def _once(write: Callable[..., Any], *given: Any) -> None:
-    """Done by the first process alone; the others go on when it is done, or end where it cannot be."""
-    processes.agree(lambda: write(*given), everywhere=False)
 
 
 @processes.joined()
@@ -129,10 +124,11 @@ def evaluate_snapshots(
             )
             measured[step] = Snapshot(marks[step], report)
             # Each time: an interrupted call goes on where it stopped.
-            _once(write_snapshots, run, Snapshots(dataset.spec, measured, last))
-        _once(_write_last, run, measured[last].report)
+            processes.by_the_first(write_snapshots, run, Snapshots(dataset.spec, measured, last))
+        processes.by_the_first(_write_last, run, measured[last].report)
         done.append(Snapshots(dataset.spec, measured, last))
-        _once(write_snapshots, run, done[-1])  # also where nothing was missing: a snapshot may have gone
+        # Also where nothing was missing: a snapshot may have gone.
+        processes.by_the_first(write_snapshots, run, done[-1])
     return done
 
 
@@ -186,7 +182,7 @@ def evaluate_ensemble(
             done[dataset.spec, weights] = report_of(counts, protocol, dataset)
     reports = [done[dataset.spec, weights] for dataset in opened for weights in shared]
     if out is not None:
-        _once(write_list, out, reports)
+        processes.by_the_first(write_list, out, reports)
     return reports
 
 

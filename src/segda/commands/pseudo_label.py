@@ -8,6 +8,7 @@ import shutil
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,15 @@ def pseudo_label(
                 list(map(Path, runs)), data, rule, Path(out), settings, root, which, device, precision, score
             )
         )
-        processes.agree(lambda: prepare(job, overwrite, say), everywhere=False)
+        # The first one's names: of a copy of the data elsewhere, files have other times.
+        names = processes.of_each(job.scratch.names)[0]
+        job = replace(job, scratch=Scratch(job.scratch.folder, names, job.scratch.sizes))
+        processes.by_the_first(prepare, job, overwrite, say)
         processes.agree(lambda: predict(job, track))
         summary = write_labels(job, track)
         if score:
             summary["score"] = compare_with_truth(job, track)
-        processes.agree(lambda: finish(job, summary), everywhere=False)
+        processes.by_the_first(finish, job, summary)
     return summary
 
 

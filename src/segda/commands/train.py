@@ -122,6 +122,8 @@ def _ready(
     key = str(out.absolute())
     resume, overwrite = AGAIN.get(processes.remembered(key), (resume, overwrite))
     state, changes = processes.agree(lambda: _found(out, recipe, resume, overwrite, allow_changed))
+    steps = processes.of_each(None if state is None else state["t"])
+    processes.by_the_first(_refuse_others, out, steps)
     # Built before the folder is touched: a recipe that cannot run leaves nothing behind.
     training = assembly.assemble(recipe, root, out.parent / ".segda", track, say)
     if state is not None:
@@ -131,7 +133,7 @@ def _ready(
     facts |= {"start": training.method.student.origin, "target_labels_read": False}
     if state is None:
         processes.remember(key, "beginning")
-    processes.agree(lambda: _begin(training, out, state, changes, resume, facts, say), everywhere=False)
+    processes.by_the_first(_begin, training, out, state, changes, resume, facts, say)
     processes.remember(key, "begun")
     return training, facts
 
@@ -151,6 +153,17 @@ def _found(
     state = runs.load_checkpoint(out)
     changes = admit(out, parse_recipe(state["recipe"], str(last)), recipe, allow_changed)
     return state, changes | admit_processes(out, state["made_by"].get("processes", 1), processes.world(), allow_changed)
+
+
+def _refuse_others(out: Path, steps: Sequence[int | None]) -> None:
+    """RunError unless all processes have found the same checkpoint."""
+    for number, step in enumerate(steps):
+        if step != steps[0]:
+            first, other = ("no checkpoint" if t is None else f"one of step {t}" for t in (steps[0], step))
+            raise RunError(
+                f"{out}: process 0 finds {first} there, process {number} {other}; give all machines one folder "
+                "(docs/CLUSTER.md)"
+            )
 
 
 def _begin(
@@ -187,12 +200,12 @@ def _to_the_end(
 ) -> None:
     with _underway():
         due = loop.scores_due(training.recipe, training.t)
-        if due and processes.largest(not runs.scored_at(out, training.t)):
+        if due and processes.of_the_first(lambda: not runs.scored_at(out, training.t)):
             loop.score(training, out, say, track)
         loop.fit(training, out, say, track, stopping)
         scores = loop.score(training, out, say, track)
         facts = facts | {"peak_memory": peak_memory(training.device)}
-        processes.agree(lambda: _report(training, out, facts, scores, say, track), everywhere=False)
+        processes.by_the_first(_report, training, out, facts, scores, say, track)
 
 
 def _report(
@@ -225,23 +238,13 @@ def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say
     patience). A stage whose output is there is skipped, a training that was interrupted goes on; `overwrite` begins all
     anew. Each stage leaves what its own command would.
     """
-    how = recipe.pseudo_labels
-    if how is None:
-        raise RecipeError("--stages: the recipe has no pseudo_labels block, so it is one stage; leave out --stages")
-    if recipe.data.target_labels is not None:
-        raise RecipeError("--stages makes the pseudo-labels; remove data.target_labels, or train without --stages")
     teacher, labels = (out.with_name(f"{out.name}-{stage}") for stage in ("teacher", "labels"))
-    same = [f"{key}={getattr(recipe, key)}" for key in ("seed", "device", "recompute", "shard", "patience")]
-    same.append(f"precision='{recipe.precision}'")
+    labeller = processes.agree(lambda: _labeller(recipe))
+    how = recipe.pseudo_labels
     say(f"stage 1 of 3: {how.recipe} -> {teacher}")
-    one_run(load_recipe(how.recipe).override(*same, *how.overrides), teacher, root, overwrite, say, track)
+    one_run(labeller, teacher, root, overwrite, say, track)
     say(f"stage 2 of 3: labels of {recipe.data.target} -> {labels}")
-    if (labels / SUMMARY).is_file() and not overwrite:
-        made_by = read_summary(labels, recipe.data.target).get("rule")
-        if made_by != rule_spec(how.rule):
-            raise RunError(
-                f"{labels} was made by another rule ({made_by}); use a new --out, or --overwrite to begin anew"
-            )
+    if not overwrite and processes.of_the_first(lambda: _labelled(recipe, labels)):
         say(f"{labels} is there; skipped")
     else:
         pseudo_label(
@@ -252,9 +255,30 @@ def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say
     one_run(recipe.override(f"data.target_labels={labels.absolute()}"), out, root, overwrite, say, track)
 
 
+def _labeller(recipe: Recipe) -> Recipe:
+    """The recipe of the first stage. RecipeError where there are no stages to make."""
+    how = recipe.pseudo_labels
+    if how is None:
+        raise RecipeError("--stages: the recipe has no pseudo_labels block, so it is one stage; leave out --stages")
+    if recipe.data.target_labels is not None:
+        raise RecipeError("--stages makes the pseudo-labels; remove data.target_labels, or train without --stages")
+    same = [f"{key}={getattr(recipe, key)}" for key in ("seed", "device", "recompute", "shard", "patience")]
+    return load_recipe(how.recipe).override(*same, f"precision='{recipe.precision}'", *how.overrides)
+
+
+def _labelled(recipe: Recipe, labels: Path) -> bool:
+    """Whether the second stage's labels are there. RunError where another rule made them."""
+    if not (labels / SUMMARY).is_file():
+        return False
+    made_by = read_summary(labels, recipe.data.target).get("rule")
+    if made_by != rule_spec(recipe.pseudo_labels.rule):
+        raise RunError(f"{labels} was made by another rule ({made_by}); use a new --out, or --overwrite to begin anew")
+    return True
+
+
 def one_run(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say, track: Track) -> None:
     """A stage that trains: from the start, or where it stopped, or not at all."""
-    standing = "unsaved" if overwrite else runs.standing(out, recipe)
+    standing = "unsaved" if overwrite else processes.of_the_first(lambda: runs.standing(out, recipe))
     if standing == "finished":
         say(f"{out} is there; skipped")
         return

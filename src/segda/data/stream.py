@@ -23,6 +23,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.utils.data import Dataset
 
+from segda import processes
 from segda.data.augment import IMAGENET_MEAN, Augment, augment, cut, draw_box, resize_label, scaled_size
 from segda.data.datasets import DataSet
 from segda.data.pseudo_labels import PseudoLabels
@@ -133,7 +134,7 @@ class Pairs(Dataset):
         totals = statistics[:, :-1].sum(0) if self.weights is None else self.weights @ statistics[:, :-1]
         self.probability = class_probabilities(totals, rare.temperature, enough.any(0))
         left_out = [name for name, images in zip(classes, self.images_of, strict=True) if not len(images)]
-        if left_out:
+        if left_out and processes.rank() == 0:
             names = ", ".join(left_out)
             log.warning("%s: no image has enough of %s to be drawn for it", self.source.spec, names)
 

@@ -43,8 +43,9 @@ def compare(module: nn.Module, t: int) -> None:
     """RunFailure, in each process, unless all have the same weights and buffers: with the first that differs."""
     if processes.world() == 1:
         return
-    names, marks = zip(*_marks(module), strict=True)
-    everyone = processes.gathered(torch.tensor(marks)[None])
+    marks = dict(_marks(module))
+    names = list(marks)
+    everyone = processes.gathered(torch.tensor(list(marks.values()), dtype=torch.int64)[None])
     odd = (everyone != everyone[0]).any(0).nonzero().flatten().tolist()
     if odd:
         others = (everyone[:, odd[0]] != everyone[0, odd[0]]).nonzero().flatten().tolist()

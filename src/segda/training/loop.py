@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,8 @@ def fit(training: Training, run: Path, say: Say, track: Track, stopping: Stoppin
     recipe, stopping = training.recipe, stopping or Stopping()
     alike.compare(training.method, training.t)
     pace = Pace(training.t)
-    with stopping.later(), closing(training.batches(recipe.steps, recipe.data.workers, say)) as batches:
+    own = print if processes.rank() else say  # what befalls a process's own readers, it says itself
+    with stopping.later(), closing(training.batches(recipe.steps, recipe.data.workers, own)) as batches:
         for _ in track(range(training.t, recipe.steps), "training", lines=False):
             with pace.waiting():
                 drawn = processes.agree(lambda: _next(batches, stopping))
@@ -50,20 +50,21 @@ def fit(training: Training, run: Path, say: Say, track: Track, stopping: Stoppin
                 training.skips.tell(run, training.t, say)
                 means, (seconds, waiting) = training.means.take(), pace.take(training.t)
                 line = {"step": training.t, "seconds": round(seconds, 4), "waiting": round(waiting, 4)}
-                by_the_first(runs.append_log, run, line | means | training.rates())
+                processes.by_the_first(runs.append_log, run, line | means | training.rates())
                 a_step, left = f"{seconds:.2f} s/step{waiting_said(waiting)}", seconds * (recipe.steps - training.t)
                 say(f"step {training.t} of {recipe.steps}  {_said(means)}  {a_step}  {_clock(left)} to go")
 
-            if training.t % recipe.compare_every == 0:
-                alike.compare(training.method, training.t)
-
             if recipe.keep_every and training.t % recipe.keep_every == 0:
                 path = runs.snapshot_path(run, training.t)
-                weights = sharding.whole(training.method.student.state_dict())
-                by_the_first(runs.save_network, path, training.method.student, recipe.network, training.t, weights)
+                student = training.method.student
+                weights = sharding.whole(student.state_dict())
+                processes.by_the_first(runs.save_network, path, student, recipe.network, training.t, weights)
 
             scoring = scores_due(recipe, training.t)
-            if training.t % recipe.save_every == 0 or training.t == recipe.steps or scoring:
+            saving = scoring or training.t % recipe.save_every == 0 or training.t == recipe.steps
+            if training.t % recipe.compare_every == 0 and not saving:
+                alike.compare(training.method, training.t)
+            if saving:
                 training.skips.tell(run, training.t, say)
                 save(training, run)
             if scoring and not asked(stopping):
@@ -77,15 +78,11 @@ def fit(training: Training, run: Path, say: Say, track: Track, stopping: Stoppin
             raise KeyboardInterrupt
 
 
-def by_the_first(action: Callable[..., None], *arguments: Any) -> None:
-    """The first process does it, and all go on where it went well."""
-    processes.agree(partial(action, *arguments), everywhere=False)
-
-
 def asked(stopping: Stopping) -> bool:
     """Whether any process was asked to stop: then all of them are."""
-    stopping.asked = processes.largest(stopping.asked or 0) or None
-    return stopping.asked is not None
+    found = processes.largest(stopping.asked or 0)
+    stopping.asked = stopping.asked or found or None  # one that came meanwhile is seen by all the next time
+    return found > 0
 
 
 def scores_due(recipe: Recipe, t: int) -> bool:
@@ -104,10 +101,11 @@ def _next(batches: Iterator[tuple[Batch, ...]], stopping: Stopping) -> tuple[Bat
 
 
 def save(training: Training, run: Path) -> None:
-    """Checkpoint and networks, written by the first process. Refuses weights that are not finite, so that the last
-    good ones are kept.
+    """Checkpoint and networks, written by the first process. Refuses weights that are not finite, or not the same in
+    all processes, so that the last good ones are kept.
     """
-    by_the_first(_save, training, run, checkpoint.state_of(training))
+    alike.compare(training.method, training.t)
+    processes.by_the_first(_save, training, run, checkpoint.state_of(training))
     training.saved = training.t
 
 
@@ -155,7 +153,7 @@ def score(training: Training, run: Path, say: Say, track: Track) -> list[Report]
             reports.append(report)
         # JSON has no NaN: null where no class of the network is labelled.
         known = {which: None if math.isnan(miou) else miou for which, miou in mious.items()}
-        by_the_first(runs.append_log, run, {"step": training.t, "evaluation": dataset.spec, **known})
+        processes.by_the_first(runs.append_log, run, {"step": training.t, "evaluation": dataset.spec, **known})
         values = "  ".join(f"{which} {miou:.1%}" for which, miou in mious.items())
         say(f"step {training.t}  {dataset.spec}  {values}")
     return reports
@@ -165,8 +163,9 @@ def trial(training: Training, say: Say) -> None:
     """`--check`: three steps on real data, then parameters, memory, seconds a step and the estimated total."""
     recipe = training.recipe
     marks = [time.monotonic()]
-    for drawn in training.batches(min(3, recipe.steps), 0, say):
-        terms = training.step(drawn)
+    batches = training.batches(min(3, recipe.steps), 0, say)
+    for _ in range(min(3, recipe.steps)):
+        terms = training.step(processes.agree(lambda: next(batches)))
         marks.append(time.monotonic())
     say(_said({name: plain(term) for name, term in terms.items()}))
     for player in training.method.players:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -74,4 +73,4 @@ class Skips:
                 say(f"left out: {skip.reason}")
             self.said.add(skip.path)
             line = {"step": skip.step + 1, "draw": skip.draw, "skipped": skip.path}
-            processes.agree(partial(runs.append_log, run, line), everywhere=False)
+            processes.by_the_first(runs.append_log, run, line)

@@ -81,6 +81,11 @@ def probe(recipe: Recipe, say: Say = print) -> Found:
     """The largest `data.batch` of this recipe on this machine. RunFailure where not even the least fits."""
     if processes.world() > 1:
         raise RecipeError("--max-batch measures one process; leave out torchrun: each process takes data.batch scenes")
+    if recipe.shard:
+        raise RecipeError(
+            "--max-batch measures one process, which would hold all weights; leave out shard, or try batches with "
+            "--check under torchrun"
+        )
     device = pick_device(recipe.device)
     for domain in ("source", "target"):
         size(getattr(recipe.data, f"{domain}_augment"), domain)

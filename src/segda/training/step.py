@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from segda import processes, together
-from segda.errors import RunFailure
+from segda.errors import DataError, RunFailure
 from segda.hardware import autocast
 from segda.methods.method import Method
 from segda.scene import IGNORE, Batch, Scene
@@ -87,16 +87,34 @@ def backward(
 def counted(batches: Sequence[Batch]) -> list[Batch]:
     """The batches of a step, still on the host, with the numbers of labelled pixels that all shares of it have.
 
-    So no share must wait for the others between its forward and its backward pass, see segda/together.py.
+    So no share must wait for the others between its forward and its backward pass, see segda/together.py. DataError
+    where the scenes of a step differ in size.
     """
     if processes.world() * len(batches) == 1:
         return list(batches)
-    own = torch.tensor([[_labelled(batch.source), _labelled(batch.target)] for batch in batches], dtype=torch.float64)
-    source, target = processes.gathered(own).mean(0).tolist()
+    own = [
+        [_labelled(each.source), _labelled(each.target), *each.source.image.shape[-2:], *each.target.image.shape[-2:]]
+        for each in batches
+    ]
+    every = processes.gathered(torch.tensor(own, dtype=torch.float64))
+    if (every[:, 2:] != every[0, 2:]).any():
+        processes.agree(lambda: _refuse_sizes(every[:, 2:].int().tolist()))
+    source, target = every[:, :2].mean(0).tolist()
     return [
         Batch(batch.source.replace(labelled=source), batch.target.replace(labelled=target), batch.rng)
         for batch in batches
     ]
+
+
+def _refuse_sizes(sizes: Sequence[Sequence[int]]) -> None:
+    """Shares of a step count alike, so they must be alike."""
+    for domain, first in (("source", 0), ("target", 2)):
+        found = {f"{width}x{height}" for height, width in (each[first : first + 2] for each in sizes)}
+        if len(found) > 1:
+            raise DataError(
+                f"{domain} images of one step differ in size ({', '.join(sorted(found))}); give "
+                f"data.{domain}_augment.crop"
+            )
 
 
 def _labelled(scene: Scene) -> int:

@@ -44,7 +44,9 @@ class Stopping:
 
     @contextmanager
     def later(self, wait: bool = True) -> Iterator[None]:
-        """Inside, signals are noted; with wait=False, inside such a block, they raise again."""
+        """Inside, signals are noted; with wait=False, inside such a block, they raise again. One that is still there at
+        the end raises then.
+        """
         before, self._later = self._later, wait
         try:
             if not wait and self.asked is not None:
@@ -52,6 +54,8 @@ class Stopping:
             yield
         finally:
             self._later = before
+        if wait and not before and self.asked is not None:
+            raise KeyboardInterrupt
 
     @property
     def name(self) -> str:
