@@ -87,6 +87,13 @@ def test_it_does_not_claim_what_the_run_does_not_record(run, root):
     assert "is not recorded" in page.text
 
 
+@pytest.mark.parametrize(("processes", "scenes"), [(3, 6), (None, 2), ("3", 2), (-1, 2)])
+def test_a_steps_images_are_those_of_all_processes(run, root, processes, scenes):
+    path = run / "environment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"processes": processes}))
+    assert f"steps, {scenes} + {scenes} images each" in report(run, root=root).read_text()
+
+
 def test_the_tables_hold_the_reports_numbers(run, before, root):
     page = Page(report(run, before, root=root))
     student, teacher = read_reports(run)

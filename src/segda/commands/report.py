@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def report(
         title=recipe.name,
         recipe=recipe,
         step=step_of(run, "student"),
+        scenes=recipe.data.batch * recipe.accumulate * _processes(facts),
         facts=_flat(facts),
         labels_unread=facts.get("target_labels_read") is False,
         name=visible(run.resolve().name),
@@ -84,6 +85,12 @@ def report(
     )
     write_text(run / "report.html", page)
     return run / "report.html"
+
+
+def _processes(facts: Mapping[str, Any]) -> int:
+    """How many processes shared a step; one where nobody says so."""
+    count = facts.get("processes")
+    return count if isinstance(count, int) and 0 < count < 1_000_000 else 1
 
 
 NAMED = 50

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segda import processes
 from segda import run as runs
@@ -193,8 +193,11 @@ def build_method(recipe: Recipe, space: Space, say: Say) -> Method:
     torch.manual_seed(recipe.seed)
     network: Network = build(NETWORKS, recipe.network, "network", class_names=space.classes)
     say(network.origin)
-    if recipe.sync_batchnorm and processes.world() > 1:
-        alike.synchronise(network)
+    if processes.world() > 1:
+        if recipe.sync_batchnorm:
+            alike.synchronise(network)
+        elif any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+            say("batch norm sees each process's scenes alone; with sync_batchnorm: true it sees those of all")
     method: Method = build(METHODS, recipe.method, "method", student=network).train()
     if recipe.recompute:
         recompute(network)
