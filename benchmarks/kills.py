@@ -14,18 +14,16 @@ here imports segda once; each training is a child of it. Exit code 1 if a run en
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import os
 import random
 import select
 import signal
 import sys
-import tempfile
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -33,6 +31,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from killing import EVENTS, Outcome, measure
 from segda import run as runs
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
@@ -61,19 +60,6 @@ MORE = {
              "method.level_momentum=0.9", "method.anchor={weight: 0.005, classes: [car, pole], min_share: 0.5}"),
 }  # fmt: skip
 PATIENCE = 300.0
-
-
-@dataclass
-class Outcome:
-    """Of one method in one precision."""
-
-    case: str
-    kills: int = 0
-    in_files: int = 0
-    """Kills while something was written or about to be."""
-    before_a_checkpoint: int = 0
-    runs: int = 0
-    equal: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,7 +117,7 @@ def in_child(recipe: Recipe, out: Path, kill: Kill | None, told: int) -> None:
         events = iter(range(10**9))
 
         def listen(event: str, given: tuple) -> None:
-            if event not in ("open", "os.rename", "os.link", "os.remove", "os.mkdir") or str(out) not in str(given):
+            if event not in EVENTS or str(out) not in str(given):
                 return
             if next(events) == kill.event:
                 os.write(told, b".")
@@ -196,32 +182,13 @@ def write_labels(place: Path) -> None:
     assert os.waitpid(child, 0)[1] == 0, "no pseudo-labels"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kills", type=int)
-    parser.add_argument("cases", nargs="*", default=ALL)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
+def prepare(place: Path, cases: Sequence[str]) -> None:
     torch.set_num_threads(1)  # a fork keeps one thread
     cv2.setNumThreads(0)
-    rng, outcomes = random.Random(asked.seed), []
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        write_data(place / "data")
-        if any(case.startswith("esl") for case in asked.cases):
-            write_labels(place)
-        for case in asked.cases:
-            outcomes.append(case_of(case, asked.kills, place, rng))
-            if not asked.json:
-                print(outcomes[-1], flush=True)
-    if asked.json:
-        print(json.dumps([asdict(outcome) for outcome in outcomes]))
-    else:
-        kills, ended, equal = (sum(getattr(one, key) for one in outcomes) for key in ("kills", "runs", "equal"))
-        print(f"{kills} kills; {equal} of {ended} runs ended as if they had been left alone")
-    return int(any(outcome.equal < outcome.runs for outcome in outcomes))
+    write_data(place / "data")
+    if any(case.startswith("esl") for case in cases):
+        write_labels(place)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure(__doc__.splitlines()[0], ALL, prepare, case_of))

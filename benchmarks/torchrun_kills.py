@@ -14,18 +14,18 @@ otherwise.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from killing import EVENTS, Outcome, measure
 
 ALL = ("source_only:1", "advent:1", "ebda:1", "ebda:2")
 IN_A_RUN = 4
@@ -36,17 +36,11 @@ PATIENCE = 600.0
 
 
 @dataclass
-class Outcome:
+class Shared(Outcome):
     """Of one method in so many passes a step."""
 
-    case: str
-    kills: int = 0
     of_the_first: int = 0
     """Kills of the process that writes."""
-    in_files: int = 0
-    before_a_checkpoint: int = 0
-    runs: int = 0
-    equal: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ def worker(out: str, fifo: str, arguments: list[str]) -> None:
     os.write(told, f"{rank} {os.getpid()} 0\n".encode())
 
     def listen(event: str, given: tuple) -> None:
-        if event in ("open", "os.rename", "os.link", "os.remove", "os.mkdir") and out in str(given):
+        if event in EVENTS and out in str(given):
             os.write(told, f"{rank} {os.getpid()} {next(events)}\n".encode())
 
     sys.addaudithook(listen)
@@ -74,7 +68,7 @@ def worker(out: str, fifo: str, arguments: list[str]) -> None:
     sys.exit(main(arguments))
 
 
-def whole_run(recipe: Path, out: Path, kills: list[Kill], outcome: Outcome) -> float:
+def whole_run(recipe: Path, out: Path, kills: list[Kill], outcome: Shared) -> float:
     """Trains to the end, with one kill after the other; returns the seconds that it took."""
     fifo = out.with_suffix(".fifo")
     os.mkfifo(fifo)
@@ -143,11 +137,11 @@ def drawn(rng: random.Random, duration: float) -> Kill:
     return Kill(rank, rng.uniform(0, 0.9 * duration))
 
 
-def case_of(name: str, kills: int, place: Path, rng: random.Random) -> Outcome:
+def case_of(name: str, kills: int, place: Path, rng: random.Random) -> Shared:
     from kills import result, small
 
     method, _, passes = name.partition(":")
-    recipe, outcome = place / f"{method}-{passes}.yaml", Outcome(name)
+    recipe, outcome = place / f"{method}-{passes}.yaml", Shared(name)
     made = small(method, "32", place / "data").override("data.batch=1", f"accumulate={passes or 1}", "compare_every=3")
     recipe.write_text(made.override("patience=120", "evaluate.data=['camvid:test']").to_yaml())
     whole = recipe.with_suffix("")
@@ -162,32 +156,13 @@ def case_of(name: str, kills: int, place: Path, rng: random.Random) -> Outcome:
     return outcome
 
 
-def main() -> int:
+def prepare(place: Path, cases: Sequence[str]) -> None:
     from kills import write_data
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kills", type=int)
-    parser.add_argument("cases", nargs="*", default=ALL)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    rng, outcomes = random.Random(asked.seed), []
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        write_data(place / "data")
-        for case in asked.cases:
-            outcomes.append(case_of(case, asked.kills, place, rng))
-            if not asked.json:
-                print(outcomes[-1], flush=True)
-    if asked.json:
-        print(json.dumps([asdict(outcome) for outcome in outcomes]))
-    else:
-        kills, ended, equal = (sum(getattr(one, key) for one in outcomes) for key in ("kills", "runs", "equal"))
-        print(f"{kills} kills; {equal} of {ended} runs ended as if they had been left alone")
-    return int(any(outcome.equal < outcome.runs for outcome in outcomes))
+    write_data(place / "data")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         worker(sys.argv[2], sys.argv[3], sys.argv[4:])
-    sys.exit(main())
+    sys.exit(measure(__doc__.splitlines()[0], ALL, prepare, case_of))

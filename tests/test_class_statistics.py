@@ -233,12 +233,12 @@ def test_several_processes_share_the_cores_of_their_machine(
     source, asked = write_labels(tmp_path, 18), []
 
     def jobs(work, count, given):
-        asked.append(given)
+        asked.append(Jobs(work, count, given).workers)
         return Jobs(work, count, 0)
 
     one_of_several(0, 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(neighbours))
-    monkeypatch.setattr(census, "cores", lambda: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(census, "Jobs", jobs)
     class_statistics(source, None)
     assert asked == [workers]

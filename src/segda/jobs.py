@@ -10,6 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from segda import processes
 from segda.errors import RecipeError, RunFailure, SegdaError
 
 Result = TypeVar("Result")
@@ -19,8 +20,9 @@ FEW = 8
 
 
 def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processor cores that this process may use: its part of them, where several share the machine."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // processes.neighbours())
 
 
 class Jobs(Generic[Result]):

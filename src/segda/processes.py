@@ -27,6 +27,7 @@ from torch import Tensor
 from segda.errors import RunFailure, SegdaError
 
 Result = TypeVar("Result")
+Numbers = TypeVar("Numbers", range, np.ndarray)
 
 
 class Unanswered(RunFailure):
@@ -163,8 +164,8 @@ def own_device(device: torch.device) -> torch.device:
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
 
 
-def own_share(numbers: range) -> range:
-    """Every N-th of the numbers, so that each process has some of every part."""
+def own_share(numbers: Numbers) -> Numbers:
+    """Every N-th of the numbers, a range or an array, so that each process has some of every part."""
     return numbers[rank() :: world()]
 
 

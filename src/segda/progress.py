@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -16,6 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from segda import processes
 
 
 class Track(Protocol):
@@ -37,6 +39,20 @@ LINE_SECONDS = 20.0
 def quietly(items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[Any]:
     """Shows nothing."""
     return items
+
+
+def shown_by_the_first(track: Track) -> Track:
+    """Of several processes the first alone shows how far it is: in the others, nothing."""
+    return track if processes.rank() == 0 else quietly
+
+
+def said_by_the_first(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Of several processes the first alone speaks."""
+    return say if processes.rank() == 0 else _silent
+
+
+def _silent(_: str) -> None:
+    """Takes what is said, and says nothing."""
 
 
 def shown(items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[Any]:

@@ -43,7 +43,7 @@ from segda.evaluation.pictures import OVERLAY, coloured, entropy_picture, overla
 from segda.evaluation.protocol import Weights
 from segda.files import whole
 from segda.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
-from segda.progress import Track, quietly
+from segda.progress import Track, quietly, said_by_the_first, shown_by_the_first
 from segda.run import data_root, load_network, load_recipe_of, space_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -109,8 +109,7 @@ def predict(
     """
     run, out = Path(run), Path(out)
     pictures = [name for name, asked in (("colour", colour), ("overlay", overlay), ("entropy", entropy)) if asked]
-    if processes.rank():
-        say, track = lambda line: None, quietly
+    say, track = said_by_the_first(say), shown_by_the_first(track)
 
     def ready() -> tuple[Any, ...]:
         recipe = load_recipe_of(run)
@@ -195,11 +194,11 @@ def submit(
         for i, content in made():
             parts.write(i, content)
 
-    processes.agree(parts.begin, everywhere=False)
+    processes.by_the_first(parts.begin)
     try:
         processes.agree(write)
         every = ((image.stem, parts.read(i)) for i, image in enumerate(images))
-        processes.agree(lambda: write_archive(out, server, every), everywhere=False)
+        processes.by_the_first(write_archive, out, server, every)
     finally:
         if processes.rank() == 0:
             parts.remove()

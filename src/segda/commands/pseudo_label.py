@@ -37,7 +37,7 @@ from segda.files import cannot_write, whole, write_text
 from segda.hardware import DeviceName, PrecisionName, pick_device, pick_precision
 from segda.parsing import read_json, yaml_values
 from segda.parts.rules import RULES
-from segda.progress import Track, quietly
+from segda.progress import Track, quietly, said_by_the_first, shown_by_the_first
 from segda.run import FILES, data_root, load_network, load_recipe_of, space_of, step_of
 
 SHEET_IMAGES = 8
@@ -75,8 +75,7 @@ def pseudo_label(
     labels are written, compare them with the data set's own; for the report only.
     """
     with processes.joined():
-        if processes.rank():
-            say, track = lambda line: None, quietly
+        say, track = said_by_the_first(say), shown_by_the_first(track)
         job = processes.agree(
             lambda: make_job(
                 list(map(Path, runs)), data, rule, Path(out), settings, root, which, device, precision, score

@@ -19,7 +19,7 @@ from segda.errors import Interrupted, RecipeError, RunError, RunFailure
 from segda.evaluation.metrics import Report, write_reports
 from segda.files import write_text
 from segda.hardware import environment, peak_memory, pick_device
-from segda.progress import Track, quietly
+from segda.progress import Track, quietly, said_by_the_first, shown_by_the_first
 from segda.recipe import Recipe, load_recipe, parse_recipe
 from segda.training import assembly, checkpoint, loop
 from segda.training.probe import probe
@@ -69,8 +69,7 @@ def train(
         raise RecipeError(f"{what} one run, --stages makes two; {'check the recipe of each' if check else 'resume it'}")
     # Whoever reads the run folder later finds the data without being told again.
     at_root = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
-    if processes.rank():
-        say, track = _silent, quietly
+    say, track = said_by_the_first(say), shown_by_the_first(track)
     training: assembly.Training | None = None
     with Stopping() as stopping:
         try:
@@ -91,10 +90,6 @@ def train(
             saved = None if training is None else training.saved
             what = "nothing new is saved" if saved is None else f"{out} is saved after step {saved}"
             raise Interrupted(f"stopped by {stopping.name}; {what}", stopping.exit_code, saved is not None) from None
-
-
-def _silent(_: str) -> None:
-    """Of several processes the first alone speaks."""
 
 
 @contextmanager

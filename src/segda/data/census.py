@@ -15,8 +15,8 @@ from segda import processes
 from segda.data.datasets import DataSet, file_name
 from segda.errors import DataError, ImageError
 from segda.files import whole
-from segda.jobs import FEW, Jobs, cores
-from segda.progress import Track, quietly
+from segda.jobs import Jobs
+from segda.progress import Track, quietly, shown_by_the_first
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +60,12 @@ def class_statistics(
     if not len(todo):
         processes.agree(lambda: _tell_damaged(data, counts, leave_out))
         return counts
-    own = todo[processes.rank() :: processes.world()]
+    own = processes.own_share(todo)
     processes.agree(lambda: _count(data, own, counts, kept, track, workers, leave_out))
     found = np.zeros_like(counts)
     found[own] = counts[own]
     counts[todo] = processes.total(found[todo])
-    processes.agree(lambda: kept.write(counts), everywhere=False)
+    processes.by_the_first(kept.write, counts)
     processes.agree(lambda: _tell_damaged(data, counts, leave_out))
     return counts
 
@@ -100,10 +100,7 @@ def _count(
     """Fills in the rows of some images, and keeps them now and then."""
     if any(part.row.drawn for part in data.parts):
         workers = 0  # scenes that are drawn here are at hand when training asks for them
-    elif workers is None and processes.world() > 1:
-        share = cores() // processes.neighbours()
-        workers = share if share > 1 and len(images) > FEW else 0
-    shown = track if processes.rank() == 0 else quietly
+    shown = shown_by_the_first(track)
     saved = time.monotonic()
     jobs = Jobs(_Census(data, images, leave_out), len(images), workers)
     try:

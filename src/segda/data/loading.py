@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
@@ -158,12 +158,17 @@ class _Maker:
         )
 
 
-def _stacked(domain: str, scenes: Sequence[Scene]) -> Scene:
-    sizes = {f"{scene.image.shape[2]}x{scene.image.shape[1]}" for scene in scenes}
-    if len(sizes) > 1:
+def refuse_sizes(domain: str, sizes: Iterable[Sequence[int]], of: str) -> None:
+    """DataError unless all (height, width) of a domain's images of one batch, or of one step, are the same."""
+    found = {f"{width}x{height}" for height, width in sizes}
+    if len(found) > 1:
         raise DataError(
-            f"{domain} images of one batch differ in size ({', '.join(sorted(sizes))}); give data.{domain}_augment.crop"
+            f"{domain} images of one {of} differ in size ({', '.join(sorted(found))}); give data.{domain}_augment.crop"
         )
+
+
+def _stacked(domain: str, scenes: Sequence[Scene]) -> Scene:
+    refuse_sizes(domain, (scene.image.shape[1:] for scene in scenes), "batch")
     stacked = stack(scenes)
     # Looked for here, since it would cost the training's own process as much.
     return stacked if stacked.label is None else stacked.replace(classes=present(stacked.label))

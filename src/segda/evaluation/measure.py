@@ -27,7 +27,7 @@ from segda.evaluation.inference import Mean, Settings, in_boxes, labels, views
 from segda.evaluation.metrics import Confusion, Report
 from segda.evaluation.protocol import Protocol
 from segda.networks.network import Network
-from segda.progress import Track, quietly
+from segda.progress import Track, quietly, shown_by_the_first
 from segda.scene import Scene
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -132,7 +132,7 @@ def _count_own(
     confusion = Confusion(len(dataset.space.classes), device)
     with resting([eye.network for eye in eyes]):
         own = processes.own_share(range(len(dataset)))
-        shown = track if processes.rank() == 0 else quietly
+        shown = shown_by_the_first(track)
         for (scene, boxed), _ in zip(ahead(ready, own), shown(own, title), strict=True):
             seen = [
                 view

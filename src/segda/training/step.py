@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from segda import processes, together
-from segda.errors import DataError, RunFailure
+from segda.data.ahead import DOMAINS
+from segda.data.loading import refuse_sizes
+from segda.errors import RunFailure
 from segda.hardware import autocast
 from segda.methods.method import Method
 from segda.scene import IGNORE, Batch, Scene
@@ -107,14 +109,9 @@ def counted(batches: Sequence[Batch]) -> list[Batch]:
 
 
 def _refuse_sizes(sizes: Sequence[Sequence[int]]) -> None:
-    """Shares of a step count alike, so they must be alike."""
-    for domain, first in (("source", 0), ("target", 2)):
-        found = {f"{width}x{height}" for height, width in (each[first : first + 2] for each in sizes)}
-        if len(found) > 1:
-            raise DataError(
-                f"{domain} images of one step differ in size ({', '.join(sorted(found))}); give "
-                f"data.{domain}_augment.crop"
-            )
+    """Shares of a step count alike, so they must be alike: (height, width) of each one's source, then target."""
+    for first, domain in zip((0, 2), DOMAINS, strict=True):
+        refuse_sizes(domain, (each[first : first + 2] for each in sizes), "step")
 
 
 def _labelled(scene: Scene) -> int:
