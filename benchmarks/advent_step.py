@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from parts import SPACE, cell, loading
-from segda.building import build
-from segda.hardware import autocast, environment, peak_memory
+from segda.ground.hardware import autocast, environment, peak_memory
 from segda.methods import METHODS
 from segda.methods.method import Method
 from segda.networks import NETWORKS
-from segda.recipe import load_recipe
+from segda.recipes.build import build
+from segda.recipes.recipe import load_recipe
 from segda.scene import Batch, Scene
 from segda.training.assembly import settings_of
 from segda.training.optim import optimisers

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from segda.commands.draw import draw_files
 from segda.commands.prepare import prepare
-from segda.data.census import class_statistics
-from segda.data.datasets import open_data
-from segda.data.images import read_ids
-from segda.jobs import cores
+from segda.data.files.images import read_ids
+from segda.data.sets.class_statistics import class_statistics
+from segda.data.sets.datasets import open_data
+from segda.ground.pool import cores
 
 DRAWN = 10
 

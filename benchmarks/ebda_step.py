@@ -30,13 +30,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parts import SPACE, Clock, cell, loading
-from segda.building import build
-from segda.hardware import environment, peak_memory
+from segda.ground.hardware import environment, peak_memory
 from segda.methods import METHODS, daformer, ebda
 from segda.methods.method import Method
-from segda.networks import NETWORKS, decoders
+from segda.networks import NETWORKS
+from segda.networks.decoders import daformer
 from segda.parts import photometric, teacher
-from segda.recipe import load_recipe
+from segda.recipes.build import build
+from segda.recipes.recipe import load_recipe
 from segda.scene import Batch, Scene
 from segda.training import optim, step
 from segda.training.assembly import settings_of
@@ -71,7 +72,7 @@ REASONS = {
 """Each has one more choice of ours than the one before."""
 
 PARTS = (
-    "EMA", "source forward", "source backward", "anchor", "teacher", "pseudo-label, class mix", "jitter", "blur",
+    "EMA", "source forward", "source backward", "feature_distance", "teacher", "pseudo-label, class mix", "jitter", "blur",
     "mixed forward", "mixed backward", "balance", "entropy for the log", "optimiser",
 )  # fmt: skip
 
@@ -79,9 +80,9 @@ PARTS = (
 def as_authors(way: Way) -> None:
     """Puts the authors' choices in the place of ours, for this process."""
     if not way.decoder:
-        decoders.DilatedDepthwise.forward = nn.Conv2d.forward
-        ours = decoders.embedded
-        decoders.embedded = lambda embed, levels: [level.contiguous() for level in ours(embed, levels)]
+        daformer.DilatedDepthwise.forward = nn.Conv2d.forward
+        ours = daformer.embedded
+        daformer.embedded = lambda embed, levels: [level.contiguous() for level in ours(embed, levels)]
     if not way.blur:
         photometric.gaussian_blur = dense_blur
     if not way.updates:
@@ -152,7 +153,7 @@ class Iteration:
         photometric.gaussian_blur = timed("blur", photometric.gaussian_blur)
         method.teacher.follow = timed("EMA", method.teacher.follow)
         method.teacher.forward = timed("teacher", method.teacher.forward)
-        method.anchor.forward = timed("anchor", method.anchor.forward)
+        method.feature_distance.forward = timed("feature_distance", method.feature_distance.forward)
         events = method.step
 
         def watched(batch: Batch, t: int):

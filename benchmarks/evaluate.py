@@ -22,15 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segda.building import build
 from segda.commands.draw import draw_files
-from segda.data.datasets import open_data
-from segda.data.labels import space_named
-from segda.evaluation import inference, measure
+from segda.data.labels.spaces import space_named
+from segda.data.sets.datasets import open_data
+from segda.evaluation import inference, look
 from segda.evaluation.metrics import Confusion
-from segda.hardware import autocast, environment, pick_device, pick_precision
+from segda.ground.hardware import autocast, environment, pick_device, pick_precision
 from segda.networks import NETWORKS
-from segda.recipe import Evaluate
+from segda.recipes.build import build
+from segda.recipes.recipe import Evaluate
 from segda.scene import Scene, stack
 
 SPACE = space_named("cityscapes-19")
@@ -90,7 +90,7 @@ def by_turns(coarse: Callable[[Tensor], Tensor], image: Tensor, precision: torch
             spent["all"].append(now() - begin)
             begin = now()
             with torch.no_grad(), autocast(device, precision):
-                coarse(image)
+                low_res_logits(image)
             spent["alone"].append(now() - begin)
 
     return images
@@ -102,9 +102,9 @@ def seconds(values: list[float]) -> str:
 
 def main(count: int, name: str) -> None:
     precision = pick_precision(name, device)
-    measure.labels = timed("upsampling, argmax", measure.labels)
+    look.labels = timed("upsampling, argmax", look.labels)
     Confusion.add = timed("counting", Confusion.add)
-    measure.ahead = waited(measure.ahead)
+    look.ahead = waited(look.ahead)
     print(f"| seconds an image: median (min to max) | all | {' | '.join(PARTS)} | network alone | outside it |")
     print(f"|---|{'---|' * (len(PARTS) + 3)}")
     with tempfile.TemporaryDirectory() as folder:
@@ -115,11 +115,11 @@ def main(count: int, name: str) -> None:
             network = build(NETWORKS, spec, "network", class_names=SPACE.classes).to(device).eval()
             settings = Evaluate(resize=(1024, 512), how="whole", **how)
             image = stack([Scene(inference.in_box(dataset.read(0).image, settings))]).to(device).image
-            coarse = network.coarse
-            network.coarse = timed("network", coarse)
+            coarse = network.low_res_logits
+            network.low_res_logits = timed("network", coarse)
             spent.clear()
             known = {"weights": "student", "step": 0, "recipe": None, "precision": name}
-            measure.evaluate_network(
+            look.evaluate_network(
                 network,
                 dataset,
                 settings,

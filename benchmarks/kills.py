@@ -35,9 +35,9 @@ from killing import EVENTS, Outcome, measure
 from segda import run as runs
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
+from segda.ground.progress import quietly
 from segda.methods import METHODS
-from segda.progress import quietly
-from segda.recipe import Recipe, load_recipe
+from segda.recipes.recipe import Recipe, load_recipe
 from segda.training import assembly
 
 FRAMES = {"train": ("0006R0_f01", "0006R0_f02", "0001TP_001", "0001TP_002"), "test": ("0001TP_101", "0001TP_102")}
@@ -57,7 +57,7 @@ MORE = {
     "source_only": ("optim.warmup=2", "network.channels=8"),
     # The start, the teacher and the level, all of them in one.
     "ebda": ("optim.warmup=2", "network.channels=8", "method.level=auto", "method.level_statistic=mean",
-             "method.level_momentum=0.9", "method.anchor={weight: 0.005, classes: [car, pole], min_share: 0.5}"),
+             "method.level_momentum=0.9", "method.feature_distance={weight: 0.005, classes: [car, pole], min_share: 0.5}"),
 }  # fmt: skip
 PATIENCE = 300.0
 

@@ -18,9 +18,9 @@ import numpy as np
 from segda.commands.draw import draw_files
 from segda.commands.make_fog import View, clear_images, make_fog
 from segda.commands.make_rain import make_rain
-from segda.data.fog import transmittance
-from segda.data.images import read_image
-from segda.data.stereo import distance_of, filled, read_disparity
+from segda.data.files.images import read_image
+from segda.data.weather.fog import transmittance
+from segda.data.weather.stereo import distance_of, filled, read_disparity
 
 SIZE = (1024, 2048)
 

@@ -11,13 +11,13 @@ from statistics import median
 
 import cv2
 
-from segda.data import streets
-from segda.data.augment import Augment
-from segda.data.census import class_statistics
-from segda.data.datasets import open_data
-from segda.data.labels import space_named
-from segda.data.stream import Pairs
-from segda.recipe import Recipe
+from segda.data.labels.spaces import space_named
+from segda.data.sets.class_statistics import class_statistics
+from segda.data.sets.datasets import open_data
+from segda.data.stream.augment import Augment
+from segda.data.stream.stream import Pairs
+from segda.data.streets import streets
+from segda.recipes.recipe import Recipe
 
 SPACE = space_named("cityscapes-19")
 

@@ -18,8 +18,8 @@ from matplotlib.patches import Patch
 
 from segda.commands.evaluate import open_labelled
 from segda.evaluation.inference import labels, views
-from segda.evaluation.pictures import coloured, shrunk
-from segda.hardware import autocast, pick_device, pick_precision
+from segda.ground.hardware import autocast, pick_device, pick_precision
+from segda.reporting.pictures import coloured, shrunk
 from segda.run import data_root, load_network, load_recipe_of, space_of
 
 WIDTH = 320

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from segda.commands.evaluate import open_labelled
-from segda.data.augment import resize_label
-from segda.data.labels import SPACES
-from segda.data.pseudo_labels import PseudoLabels, read_summary
-from segda.evaluation.pictures import coloured, shrunk
+from segda.data.labels.pseudo_labels import PseudoLabels, read_summary
+from segda.data.labels.spaces import SPACES
+from segda.data.stream.augment import resize_label
+from segda.reporting.pictures import coloured, shrunk
 from segda.scene import IGNORE
 
 WIDTH = 320

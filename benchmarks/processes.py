@@ -1,6 +1,6 @@
 """What it costs to share a step: one process, passes, several processes, shards.
 
-    python benchmarks/processes.py [STEPS] [RECIPE] [--set KEY=VALUE ...]
+    python benchmarks/group.py [STEPS] [RECIPE] [--set KEY=VALUE ...]
 
 Seconds of STEPS (20) steps with the same scenes, of `ebda_streets` with four scenes a step: in one process of two
 threads, in two passes of it, in two processes of one thread each, the same with weights in shards. Each is started
@@ -20,11 +20,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from segda import processes
 from segda import run as runs
-from segda.hardware import environment
-from segda.progress import quietly
-from segda.recipe import load_recipe
+from segda.distributed import group
+from segda.ground.hardware import environment
+from segda.ground.progress import quietly
+from segda.recipes.recipe import load_recipe
 from segda.training import assembly
 
 ROUNDS, WARM, SCENES = 3, 2, 4
@@ -42,12 +42,12 @@ WAYS = {
 def seconds(recipe_name: str, settings: list[str], steps: int) -> tuple[list[float], dict[str, object]]:
     """Of each step, in this process; scenes are drawn beforehand."""
     recipe = load_recipe(recipe_name).override("evaluate.data=[]", f"steps={steps + WARM}", *settings)
-    recipe = recipe.override(f"data.batch={SCENES // (processes.world() * recipe.accumulate)}")
+    recipe = recipe.override(f"data.batch={SCENES // (group.world() * recipe.accumulate)}")
     training = assembly.assemble(recipe, runs.data_root(recipe, None), None, quietly, lambda line: None)
     drawn = list(training.batches(recipe.steps, 0, lambda line: None))
     times = []
     for batches in drawn:
-        processes.meet()
+        group.barrier()
         begin = time.perf_counter()
         training.step(batches)
         times.append(time.perf_counter() - begin)
@@ -57,9 +57,9 @@ def seconds(recipe_name: str, settings: list[str], steps: int) -> tuple[list[flo
 def child(arguments: list[str]) -> None:
     """Writes what the first process measured."""
     out, recipe, steps, *settings = arguments
-    with processes.joined():
+    with group.joined():
         times, facts = seconds(recipe, settings, int(steps))
-        if processes.rank() == 0:
+        if group.rank() == 0:
             Path(out).write_text(json.dumps([times, facts]))
 
 

@@ -23,12 +23,12 @@ import torch
 from PIL import Image
 
 from segda import run as runs
-from segda.building import build
 from segda.commands import pseudo_label as command
-from segda.data.labels import space_named
-from segda.hardware import environment, peak_memory, pick_precision
+from segda.data.labels.spaces import space_named
+from segda.ground.hardware import environment, peak_memory, pick_precision
 from segda.networks import NETWORKS
-from segda.recipe import load_recipe
+from segda.recipes.build import build
+from segda.recipes.recipe import load_recipe
 
 MODES = {"small": ("small", (64, 32), (100, 1000)), "medium": ("small", (1024, 512), (20,)),
          "deeplab": ("101", (1024, 512), (6,))}  # fmt: skip
@@ -101,7 +101,7 @@ def child(place: Path, number: int) -> None:
 
     def load(*given, loaded=command.load_network, **settings):
         network = loaded(*given, **settings)
-        network.coarse = timed("network", network.coarse)
+        network.low_res_logits = timed("network", network.low_res_logits)
         return network
 
     command.load_network = load

@@ -23,13 +23,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segda.data import streets
-from segda.data.augment import Augment
-from segda.data.census import class_statistics
-from segda.data.datasets import open_data
-from segda.data.labels import SPACES
-from segda.data.stream import Pairs
-from segda.jobs import cores
+from segda.data.labels.spaces import SPACES
+from segda.data.sets.class_statistics import class_statistics
+from segda.data.sets.datasets import open_data
+from segda.data.stream.augment import Augment
+from segda.data.stream.stream import Pairs
+from segda.data.streets import streets
+from segda.ground.pool import cores
 
 SIZE = (1024, 2048)
 LISTED, COUNTED = 5000, 1000

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from segda import run as runs
-from segda.hardware import environment, pick_device, pick_precision
+from segda.ground.hardware import environment, pick_device, pick_precision
 
 EVERY = 10.0
 

@@ -28,13 +28,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segda.data.augment import Augment
-from segda.data.census import class_statistics
-from segda.data.datasets import open_data
-from segda.data.loading import loader
-from segda.data.stream import Pairs, RareClass
-from segda.jobs import cores
-from segda.training.notes import Pace
+from segda.data.sets.class_statistics import class_statistics
+from segda.data.sets.datasets import open_data
+from segda.data.stream.augment import Augment
+from segda.data.stream.loading import loader
+from segda.data.stream.stream import Pairs, RareClass
+from segda.ground.pool import cores
+from segda.training.timing import Pace
 
 MOST = 0.05
 """Memory may grow by so much of it."""

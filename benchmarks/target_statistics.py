@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from segda.commands.evaluate import open_labelled
-from segda.data.augment import resize
-from segda.data.datasets import DataSet, open_data
-from segda.evaluation.measure import evaluate_network
-from segda.hardware import autocast, pick_device, pick_precision
+from segda.data.sets.datasets import DataSet, open_data
+from segda.data.stream.augment import resize
+from segda.evaluation.look import evaluate_network
+from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.networks.network import Network
-from segda.recipe import Recipe
+from segda.recipes.recipe import Recipe
 from segda.run import data_root, load_network, load_recipe_of, space_of
 
 

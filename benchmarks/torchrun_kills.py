@@ -39,7 +39,7 @@ PATIENCE = 600.0
 class Shared(Outcome):
     """Of one method in so many passes a step."""
 
-    of_the_first: int = 0
+    from_rank_zero: int = 0
     """Kills of the process that writes."""
 
 
@@ -63,7 +63,7 @@ def worker(out: str, fifo: str, arguments: list[str]) -> None:
             os.write(told, f"{rank} {os.getpid()} {next(events)}\n".encode())
 
     sys.addaudithook(listen)
-    from segda.cli import main
+    from segda.cli.main import main
 
     sys.exit(main(arguments))
 
@@ -85,7 +85,7 @@ def whole_run(recipe: Path, out: Path, kills: list[Kill], outcome: Shared) -> fl
                 if killed is None:
                     break
                 outcome.kills += 1
-                outcome.of_the_first += kill.rank == 0
+                outcome.from_rank_zero += kill.rank == 0
                 outcome.in_files += kill.event is not None
                 outcome.before_a_checkpoint += not (out / "last.pt").exists()
             while not select.select([watch], [], [], 1)[0]:

@@ -13,9 +13,9 @@ import time
 from statistics import median
 
 from segda import run as runs
-from segda.hardware import environment
-from segda.progress import quietly
-from segda.recipe import load_recipe
+from segda.ground.hardware import environment
+from segda.ground.progress import quietly
+from segda.recipes.recipe import load_recipe
 from segda.training import assembly
 
 

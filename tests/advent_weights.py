@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from golden import Golden
-from segda.data.labels import space_named
+from segda.data.labels.spaces import space_named
 from segda.networks import DeepLabV2
-from segda.networks.checkpoints import LAYOUTS
-from segda.networks.names import to_ours
+from segda.networks.weights.layouts import LAYOUTS
+from segda.networks.weights.names import to_ours
 
 GOLDEN = Golden("advent_esl")
 

@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from segda.methods import METHODS
-from segda.recipe import Recipe, parse_recipe
+from segda.recipes.recipe import Recipe, parse_recipe
 
 # Two test processes on two cores: more threads would only wait for each other.
 torch.set_num_threads(1)
@@ -60,8 +60,8 @@ METHOD_SETTINGS = {
     "advent": {"adversarial_weight": {"main": 0.1}, "width": 4},
     "esl": {"adversarial_weight": {"main": 0.1}, "width": 4},
     "dacs": SELF_TRAINING,
-    "daformer": SELF_TRAINING | {"anchor": ANCHOR},
-    "ebda": SELF_TRAINING | {"anchor": ANCHOR, "balance_weight": 0.1, "level": 0.4},
+    "daformer": SELF_TRAINING | {"feature_distance": ANCHOR},
+    "ebda": SELF_TRAINING | {"feature_distance": ANCHOR, "balance_weight": 0.1, "level": 0.4},
 }
 """Settings to build each method with, for a network with one head."""
 

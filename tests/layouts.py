@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segda.data.datasets import DATASETS, DataSet
-from segda.data.labellings import CAMVID_COLOURS, LABELLINGS
+from segda.data.labels.labellings import CAMVID_COLOURS, LABELLINGS
 from segda.data.rows import Row
+from segda.data.sets.datasets import DATASETS, DataSet
 from segda.errors import DataError
 from segda.scene import IGNORE
 

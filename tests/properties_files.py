@@ -17,12 +17,12 @@ from safetensors.torch import save as safetensors
 
 from drawn import REFUSED, attempt, changed, damaged, named, put
 from layouts import matlab, written_as
-from segda.data.archives import members, read_bytes
-from segda.data.images import DECODERS, header, read_ids, read_image
-from segda.data.lists import READERS, listed
+from segda.data.files.archives import members, read_bytes
+from segda.data.files.images import DECODERS, header, read_ids, read_image
 from segda.data.rows import Listed
-from segda.data.stereo import read_camera
-from segda.networks.weights import read
+from segda.data.sets.lists import READERS, listed
+from segda.data.weather.stereo import read_camera
+from segda.networks.weights.load import read
 from segda.scene import IGNORE
 
 # Images and labels

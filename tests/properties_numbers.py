@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from drawn import REFUSED, attempt, named
-from segda.building import build
-from segda.data.labels import SPACES, UNKNOWN, Space
+from segda.data.labels.spaces import SPACES, UNKNOWN, Space
 from segda.evaluation.metrics import Confusion
 from segda.parts.entropy import Level, balance, census, entropy, mean_entropy, self_information
-from segda.parts.rules import RULES, labels_kept
-from segda.parts.selection import order_statistics
+from segda.pseudo_labelling.order_statistics import order_statistics
+from segda.pseudo_labelling.rules import RULES, labels_kept
+from segda.recipes.build import build
 from segda.scene import IGNORE
 
 # Label mapping

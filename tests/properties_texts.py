@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from conftest import METHOD_SETTINGS, small_recipe
 from drawn import LEAVES, REFUSED, TREES, as_yaml, attempt, changed, damaged, named, place, put
 from properties_files import small_labels
-from segda.commands.tables import tables
-from segda.data.folders import folder_row
-from segda.data.labels import SPACES, UNKNOWN
-from segda.data.pseudo_labels import FORMAT, SUMMARY, PseudoLabels
+from segda.data.labels.pseudo_labels import FORMAT, SUMMARY, PseudoLabels
+from segda.data.labels.spaces import SPACES, UNKNOWN
 from segda.data.rows import DATASETS
-from segda.data.specs import data_sets, file_name, own_space, parse, parts_of
+from segda.data.sets.folders import folder_row
+from segda.data.sets.specs import data_sets, file_name, own_space, parse, parts_of
 from segda.errors import visible
 from segda.evaluation.metrics import Report, read_list
 from segda.evaluation.protocol import Protocol
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots
-from segda.matrix import load_matrix
-from segda.parsing import json_values, yaml_values
-from segda.recipe import load_recipe, not_finite, shipped
+from segda.ground.safe_yaml import json_values, yaml_values
+from segda.recipes.recipe import load_recipe, not_finite, shipped
+from segda.recipes.sweeps import load_matrix
+from segda.reporting.tables import tables
 from segda.run import read_log
 from segda.scene import IGNORE
 

@@ -17,12 +17,12 @@ import torch
 from safetensors.torch import save_file
 
 from conftest import ANCHOR, small_recipe
-from segda import processes
 from segda.commands.train import train
+from segda.distributed import group, sharding, sync
 from segda.errors import Interrupted
-from segda.progress import quietly
-from segda.recipe import Recipe
-from segda.training import alike, assembly, loop, sharding
+from segda.ground.progress import quietly
+from segda.recipes.recipe import Recipe
+from segda.training import assembly, loop
 
 STEPS, SCENES = 20, 4
 
@@ -43,7 +43,7 @@ METHODS = {
     "ebda": {"level": "auto", "level_statistic": "mean", "level_momentum": 0.9},
     "ebda quantile": {
         "level": "auto", "level_statistic": "quantile", "level_quantile": 0.6, "level_momentum": 0.9,
-        "balance_as": "pixel_weight", "anchor": ANCHOR | {"classes": None, "min_share": None},
+        "balance_as": "pixel_weight", "feature_distance": ANCHOR | {"classes": None, "min_share": None},
     },
 }  # fmt: skip
 """Name, the method's first word -> its settings beside those of METHOD_SETTINGS."""
@@ -70,22 +70,22 @@ def recipes(data: Path, labels: Path) -> dict[str, Recipe]:
         if name in SYNCHRONISED:
             made[f"{name} synchronised"] = recipe.override("sync_batchnorm=true")
     made |= {f"{name} sharded": made[name].override("shard=true") for name in SHARDED}
-    return made | {"advent sharded": made["advent sharded"].override("recompute=true")}
+    return made | {"advent sharded": made["advent sharded"].override("activation_checkpointing=true")}
 
 
 def learnt(recipe: Recipe, passes: int) -> dict[str, torch.Tensor]:
     """All that a training has learnt after its steps, in so many passes a step, and its last terms."""
-    scenes = SCENES // (processes.world() * passes)
+    scenes = SCENES // (group.world() * passes)
     recipe = recipe.override(f"data.batch={scenes}", f"accumulate={passes}")
     training = assembly.assemble(recipe, recipe.data.root, None, quietly, lambda line: None)
     for drawn in training.batches(STEPS, 0, lambda line: None):
         terms = training.step(drawn)
-    alike.compare(training.method, training.t)
+    sync.compare(training.method, training.t)
     # A quantile of all scenes is no mean of the shares' quantiles.
     terms = {f"term/{name}": term for name, term in terms.items() if "/q" not in name}
     if training.sharded:
         terms["held"] = torch.tensor(held(training.method))
-    state = sharding.whole(training.method.state_dict())
+    state = sharding.gather_full(training.method.state_dict())
     return {name: value for name, value in (state | terms).items() if value is not None}
 
 
@@ -114,7 +114,7 @@ def whole_runs(data: Path, out: Path) -> None:
         step = training.step
 
         def last(drawn):
-            if training.t == 2 and processes.rank() == 1:
+            if training.t == 2 and group.rank() == 1:
                 stopping.asked = signal.SIGTERM
             return step(drawn)
 
@@ -136,15 +136,15 @@ def _silent(_: str) -> None:
 def main() -> None:
     data, labels, out = map(Path, sys.argv[1:])
     torch.set_num_threads(1)
-    with processes.joined():
+    with group.joined():
         for name, recipe in recipes(data, labels).items():
             for passes in (1, 2) if name in IN_PASSES else (1,):
                 found = learnt(recipe, passes)
-                if processes.rank() == 0:
+                if group.rank() == 0:
                     save_file(
                         {key: value.clone() for key, value in found.items()}, out / f"{name}-{passes}.safetensors"
                     )
-        if processes.world() > 1:
+        if group.world() > 1:
             whole_runs(data, out)
 
 

@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from test_submission import write_image, write_nineteen
 
 from conftest import FRAMES, write_camvid
-from segda import processes
 from segda import run as runs
-from segda.cli import main
+from segda.cli.main import main
 from segda.commands import predict as command
 from segda.commands.evaluate import run_command
 from segda.commands.predict import predict
 from segda.commands.pseudo_label import pseudo_label
-from segda.data.census import class_statistics
-from segda.data.datasets import open_data
+from segda.data.sets.class_statistics import class_statistics
+from segda.data.sets.datasets import open_data
+from segda.distributed import group
 from segda.errors import DataError, SegdaError
-from segda.evaluation.export import SERVERS, Server
+from segda.evaluation.submission import SERVERS, Server
 from small_run import write_run
-from test_submission import write_image, write_nineteen
 
 DATA = ["camvid:train", "camvid:val"]
 """Seven images, which neither two nor three processes divide; two, of which one of three gets none."""
@@ -84,7 +84,7 @@ def everything() -> dict[str, Any]:
     for name, some in (("dark-zurich", DARK), ("acdc", DARK[:2])):
         files = [Path("dark") / f"{each}_rgb_anon.png" for each in some]
         predict(Path("nineteen"), files, Path(f"out/{name}.zip"), submission=name, **alike)
-    here = Path("copy") if processes.rank() else root  # as machines with data of their own
+    here = Path("copy") if group.rank() else root  # as machines with data of their own
     given["labels"] = [
         pseudo_label(both, DATA[0], "entropy-median", "out/labels", ["images=3"], here, **alike, score=True),
         pseudo_label(["run"], DATA[1], {"name": "fixed", "level": 0.1}, "out/few-labels", (), here, **alike),
@@ -99,9 +99,9 @@ def everything() -> dict[str, Any]:
 def change(path: Path, content: bytes) -> bytes:
     """Another content of a file, by the first process while the others wait; returns what it was."""
     before = path.read_bytes()
-    with processes.joined():
-        processes.meet()
-        processes.agree(lambda: path.write_bytes(content), everywhere=False)
+    with group.joined():
+        group.barrier()
+        group.all_succeed(lambda: path.write_bytes(content), everywhere=False)
     return before
 
 
@@ -146,7 +146,7 @@ def mistakes() -> dict[str, Any]:
     def fail(*given: Any) -> None:
         raise DataError("the second cannot")
 
-    if processes.rank() == 1:
+    if group.rank() == 1:
         command.submitted = fail
     end("submission", segda("predict", "nineteen", *dark, "--submission", "acdc", "--out", "bad/a.zip", *CPU))
     return ends
@@ -158,7 +158,7 @@ if __name__ == "__main__":
     SERVERS.update(small_servers())
     for work in (everything, mistakes):
         if work.__name__ in sys.argv:
-            name = f"{Path.cwd().name}-{work.__name__}-{processes.rank()}.json"
+            name = f"{Path.cwd().name}-{work.__name__}-{group.rank()}.json"
             Path("..", name).write_text(json.dumps(work()))
     if "broken" in sys.argv:
         change(BROKEN, BROKEN.read_bytes()[:99])

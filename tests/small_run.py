@@ -9,9 +9,9 @@ import torch
 
 from conftest import small_recipe
 from segda import run as runs
-from segda.building import build
-from segda.data.labels import space_named
+from segda.data.labels.spaces import space_named
 from segda.networks import NETWORKS
+from segda.recipes.build import build
 
 SPACE = space_named("camvid-11")
 DUSK = "camvid:test:dusk"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from segda.data import datasets
-from segda.data.augment import Augment
-from segda.data.datasets import open_data
-from segda.data.stream import SOURCE, Pairs
+from segda.data.sets import datasets
+from segda.data.sets.datasets import open_data
+from segda.data.stream.augment import Augment
+from segda.data.stream.stream import SOURCE, Pairs
 
 CROP = Augment(resize=None, crop=(32, 32), max_class_share=None, flip=0.5)
 SEED = 3

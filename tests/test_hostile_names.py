@@ -16,20 +16,20 @@ from rich.progress import Progress
 
 from conftest import small_recipe
 from layouts import save
-from segda import progress
 from segda import run as runs
-from segda.cli import main
+from segda.cli.main import main
 from segda.commands.check_data import check_data, render
 from segda.commands.compare import compare
 from segda.commands.predict import images_of
 from segda.commands.report import report
 from segda.commands.sweep import _alone
-from segda.commands.tables import tables
-from segda.data.datasets import open_data
-from segda.data.scratch import Scratch
+from segda.data.files.scratch import Scratch
+from segda.data.sets.datasets import open_data
 from segda.errors import DataError, RecipeError, RunError, visible
 from segda.evaluation.metrics import read_list, read_reports
-from segda.files import PARTIAL, remove_partial, whole, write_text
+from segda.ground import progress
+from segda.ground.atomic import PARTIAL, atomic_write, remove_partial, write_text
+from segda.reporting.tables import tables
 from small_run import DUSK, write_run
 
 HTML = "<script>alert(1)</script><img src=x onerror='alert(1)'>\"&amp;"
@@ -215,7 +215,7 @@ def test_the_lock_of_a_sweep_cuts_no_file(tmp_path):
 
 def test_what_fails_while_it_is_written_leaves_nothing(tmp_path):
     write_text(tmp_path / "x", "old")
-    with pytest.raises(ZeroDivisionError), whole(tmp_path / "x") as partial:
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "x") as partial:
         partial.write_text("half")
         raise ZeroDivisionError
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "old")]

@@ -18,10 +18,12 @@ from PIL import Image
 
 import segda
 from conftest import write_camvid
-from segda.cli import app, main
-from segda.data import datasets, labels, streets
+from segda.cli.main import app, main
+from segda.data.labels import spaces
+from segda.data.sets import datasets
+from segda.data.streets import streets
 from segda.methods.minent import MinEnt
-from segda.recipe import load_recipe, shipped
+from segda.recipes.recipe import load_recipe, shipped
 
 ROOT = Path(__file__).parents[1]
 README, ADDING = ROOT / "README.md", ROOT / "docs" / "ADDING.md"
@@ -170,9 +172,9 @@ def test_the_method_and_the_network_in_adding_train(here, monkeypatch, capsys):
 def test_the_data_set_in_adding_is_read(here, monkeypatch):
     row, names = (block for block in blocks(ADDING, "python") if '"harbour"' in block)
     space, labelling = (part for part in re.split(r"^# .*\n", names, flags=re.MULTILINE) if part)
-    (made,) = eval(f"({space})", {"Space": labels.Space})
-    monkeypatch.setitem(labels.SPACES, made.name, made)
-    monkeypatch.setitem(labels.LABELLINGS, "harbour", eval(f"{{{labelling}}}")["harbour"])
+    (made,) = eval(f"({space})", {"Space": spaces.Space})
+    monkeypatch.setitem(spaces.SPACES, made.name, made)
+    monkeypatch.setitem(spaces.LABELLINGS, "harbour", eval(f"{{{labelling}}}")["harbour"])
     monkeypatch.setitem(datasets.DATASETS, "harbour", eval(f"{{{row}}}", {"Row": datasets.Row})["harbour"])
     for path, pixels in (
         ("images/train/storm_1.png", np.zeros((2, 5, 3), np.uint8)),

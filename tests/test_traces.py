@@ -14,10 +14,10 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from segda.data.pseudo_labels import PseudoLabels
+from segda.data.labels.pseudo_labels import PseudoLabels
+from segda.ground.progress import quietly
 from segda.methods import METHODS
-from segda.progress import quietly
-from segda.recipe import load_recipe, shipped
+from segda.recipes.recipe import load_recipe, shipped
 from segda.training import assembly
 
 FOLDER = Path(__file__).parent / "traces"

@@ -24,10 +24,10 @@ from unittest.mock import patch
 
 import torch
 
-from segda import processes
 from segda import run as runs
-from segda.cli import main
+from segda.cli.main import main
 from segda.commands import train as command
+from segda.distributed import group
 from segda.training import assembly, step
 
 NAN_OF = "files of the batch that is not finite.json"
@@ -36,7 +36,7 @@ NAN_OF = "files of the batch that is not finite.json"
 def die(plan: list) -> None:
     """Arms what kills this process, if it is its turn."""
     start = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    if start >= len(plan) or plan[start][0] != processes.rank():
+    if start >= len(plan) or plan[start][0] != group.rank():
         return
     _, event, which, time = plan[start]
     times = count(1)
@@ -69,7 +69,7 @@ def not_finite():
 
     def backward(method, batch, t, *rest):
         log = original(method, batch, t, *rest)
-        if processes.rank() == 1 and t == 2:
+        if group.rank() == 1 and t == 2:
             Path(NAN_OF).write_text(json.dumps([*batch.source.names, *batch.target.names]))
             log["source"] = log["source"] * float("nan")
         return log
@@ -84,7 +84,7 @@ def another_start():
 
     def assemble(*arguments):
         training = original(*arguments)
-        training.method.student.decoder.classify.bias.data += processes.rank()
+        training.method.student.decoder.classify.bias.data += group.rank()
         return training
 
     with patch.object(assembly, "assemble", assemble):
@@ -98,7 +98,7 @@ def another_teacher():
 
     def changed(training, batches):
         if training.t == 3:
-            training.method.teacher.network.decoder.classify.bias.data += processes.rank()
+            training.method.teacher.network.decoder.classify.bias.data += group.rank()
         return original(training, batches)
 
     with patch.object(assembly.Training, "step", changed):
@@ -148,20 +148,20 @@ MISTAKES: dict[str, tuple[list[str], Callable]] = {
 def mistakes() -> None:
     ends = {}
     for name, (arguments, wrong) in MISTAKES.items():
-        if name == "number" and processes.rank() == 0:
+        if name == "number" and group.rank() == 0:
             begun_by_three(Path("whole"), Path("three"))
-        if name == "image" and processes.rank() == 1:
+        if name == "image" and group.rank() == 1:
             arguments = [*arguments[:-1], "broken"]  # as the second machine's copy of the data
-        processes.met = False
+        group.met = False
         with wrong(), redirect_stderr(io.StringIO()) as said:
             try:
                 code = main(["train", *arguments])
             except SystemExit as left:
                 code = left.code
         ends[name] = [code, said.getvalue()]
-        with processes.joined():
+        with group.joined():
             pass
-    Path(f"ends-{processes.rank()}.json").write_text(json.dumps(ends))
+    Path(f"ends-{group.rank()}.json").write_text(json.dumps(ends))
 
 
 def begun_by_three(whole: Path, out: Path) -> None:

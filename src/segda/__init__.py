@@ -16,7 +16,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from segda.building import build
     from segda.commands.compare import compare
     from segda.commands.convert import convert
     from segda.commands.evaluate import evaluate
@@ -25,12 +24,13 @@ if TYPE_CHECKING:
     from segda.commands.report import report
     from segda.commands.sweep import sweep
     from segda.commands.train import train
-    from segda.data.datasets import DATASETS, open_data
-    from segda.data.labels import SPACES
+    from segda.data.labels.spaces import SPACES
+    from segda.data.sets.datasets import DATASETS, open_data
     from segda.errors import DataError, RecipeError, RunError, SegdaError, WeightsError
     from segda.methods import METHODS
     from segda.networks import NETWORKS
-    from segda.recipe import Recipe, load_recipe
+    from segda.recipes.build import build
+    from segda.recipes.recipe import Recipe, load_recipe
     from segda.run import load_network
     from segda.scene import IGNORE, Batch, Scene
 
@@ -43,13 +43,13 @@ _HOMES = {
     "segda.commands.report": ("report",),
     "segda.commands.sweep": ("sweep",),
     "segda.commands.train": ("train",),
-    "segda.data.datasets": ("DATASETS", "open_data"),
-    "segda.data.labels": ("SPACES",),
+    "segda.data.sets.datasets": ("DATASETS", "open_data"),
+    "segda.data.labels.spaces": ("SPACES",),
     "segda.errors": ("DataError", "RecipeError", "RunError", "SegdaError", "WeightsError"),
     "segda.methods": ("METHODS",),
     "segda.networks": ("NETWORKS",),
-    "segda.building": ("build",),
-    "segda.recipe": ("Recipe", "load_recipe"),
+    "segda.recipes.build": ("build",),
+    "segda.recipes.recipe": ("Recipe", "load_recipe"),
     "segda.run": ("load_network",),
     "segda.scene": ("IGNORE", "Batch", "Scene"),
 }

@@ -2,6 +2,6 @@
 
 import sys
 
-from segda.cli import main
+from segda.cli.main import main
 
 sys.exit(main())

@@ -25,17 +25,17 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from segda.building import build
-from segda.changes import admit, refuse_another
-from segda.data.datasets import default_root, own_space
-from segda.data.labels import Space, space_named
+from segda.data.labels.spaces import Space, space_named
+from segda.data.sets.datasets import default_root, own_space
 from segda.errors import RunError, RunFailure, WeightsError
-from segda.files import PARTIAL, cannot_write, remove_partial, sync, whole, write_text
+from segda.ground.atomic import PARTIAL, atomic_write, cannot_write, remove_partial, sync, write_text
+from segda.ground.safe_yaml import json_values, read_json
 from segda.networks import NETWORKS
 from segda.networks.network import Network
-from segda.networks.weights import refuse_odd
-from segda.parsing import json_values, read_json
-from segda.recipe import Recipe, load_recipe
+from segda.networks.weights.load import refuse_odd
+from segda.recipes.build import build
+from segda.recipes.diff import admit, refuse_another
+from segda.recipes.recipe import Recipe, load_recipe
 
 Which = Literal["student", "teacher"]
 Standing = Literal["new", "unsaved", "begun", "finished"]
@@ -194,7 +194,7 @@ def save_checkpoint(run: Path, state: Mapping[str, Any], keep: int) -> None:
 
     There the new one is linked to before it becomes last.pt, under the name of its step.
     """
-    with whole(run / "last.pt", lasting=True) as partial:
+    with atomic_write(run / "last.pt", lasting=True) as partial:
         with partial.open("wb") as file:
             try:
                 torch.save(dict(state), file)
@@ -219,7 +219,7 @@ def _link(file: Path, name: Path) -> None:
     try:
         name.hardlink_to(file)
     except OSError:
-        with whole(name) as copy:
+        with atomic_write(name) as copy:
             shutil.copyfile(file, copy)
 
 
@@ -278,7 +278,7 @@ def save_network(
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight
-    with whole(path, lasting=True) as partial, partial.open("wb") as file:
+    with atomic_write(path, lasting=True) as partial, partial.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.write(memoryview(content)[end:])
 
@@ -318,7 +318,7 @@ def load_network(
     # The weights come from the file: whatever the recipe started from need not be there any more.
     spec = {**recipe.network, **({"weights": "scratch"} if "weights" in recipe.network else {})}
     network = build(NETWORKS, spec, "network", class_names=space_of(recipe).classes)
-    fit(network, read_tensors(path), path)
+    fill(network, read_tensors(path), path)
     return network.to(device).eval()
 
 
@@ -329,7 +329,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}); save or copy it again") from error
 
 
-def fit(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
+def fill(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Loads all of `tensors` into all of `network`, or says in one line what does not match."""
     own = network.state_dict()
     wrong = [

@@ -33,7 +33,7 @@ class Scene:
     classes: the values that each image's label holds, ascending; None if nobody has looked. `to` looks, before the
     label leaves the host, since a step that asked the device for them would wait for all it has to do.
     labelled: pixels that are not IGNORE, a share's mean over the whole step, where the scenes of a step are in shares
-    (segda/together.py) and somebody has counted; None: count here.
+    (segda/distributed/shares.py) and somebody has counted; None: count here.
     """
 
     image: Tensor

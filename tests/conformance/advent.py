@@ -15,7 +15,7 @@ import torch
 from advent_weights import theirs as generated
 from golden import Golden
 from segda.networks.network import Head, Output
-from segda.parts.adversary import SOURCE, TARGET, Discriminator, Discriminators, frozen, says
+from segda.parts.adversary import SOURCE, TARGET, Discriminator, Discriminators, adversarial_loss, frozen
 from segda.parts.entropy import entropy, information, mean_entropy, self_information
 from segda.parts.losses import cross_entropy
 from segda.training.optim import SGD, Adam, lr_at
@@ -140,11 +140,11 @@ def test_a_discriminator_equals_the_authors(name):
 
 @pytest.mark.parametrize(("domain", "key"), [(SOURCE, "bce_target0"), (TARGET, "bce_target1")])
 def test_the_adversarial_loss_and_its_gradient_equal_the_authors(domain, key):
-    verdict = normal("loss.dout", 2, 1, 5, 7, scale=2).requires_grad_()
-    loss = says(verdict, domain)
+    score = normal("loss.dout", 2, 1, 5, 7, scale=2).requires_grad_()
+    loss = adversarial_loss(score, domain)
     loss.backward()
     close(loss, GOLDEN.json("losses.json"), key)
-    close(verdict.grad, GOLDEN.npz("losses.npz"), f"{key}_grad")
+    close(score.grad, GOLDEN.npz("losses.npz"), f"{key}_grad")
 
 
 def test_a_frozen_discriminator_lets_gradients_through_and_keeps_none():
@@ -153,9 +153,9 @@ def test_a_frozen_discriminator_lets_gradients_through_and_keeps_none():
         parameter.requires_grad_(False)  # frozen for good
     maps = {name: torch.rand(1, 3, 32, 64, requires_grad=True) for name in ("main", "aux")}
     with frozen(discriminators):
-        verdicts = discriminators(maps)
-        assert {name: tuple(verdict.shape) for name, verdict in verdicts.items()} == dict.fromkeys(maps, (1, 1, 1, 2))
-        sum(says(verdict, SOURCE) for verdict in verdicts.values()).backward()
+        scores = discriminators(maps)
+        assert {name: tuple(score.shape) for name, score in scores.items()} == dict.fromkeys(maps, (1, 1, 1, 2))
+        sum(adversarial_loss(score, SOURCE) for score in scores.values()).backward()
     assert all(each.grad.abs().sum() > 0 for each in maps.values())
     assert all(parameter.grad is None for parameter in discriminators.parameters())
     assert all(parameter.requires_grad for parameter in discriminators["main"].parameters())

@@ -13,7 +13,7 @@ import torch
 
 import advent_weights
 from golden import Golden
-from segda.data.labels import SPACES
+from segda.data.labels.spaces import SPACES
 from segda.evaluation.inference import View, labels, mean_logits
 from segda.evaluation.metrics import Confusion, Report
 from segda.scene import IGNORE
@@ -42,7 +42,7 @@ def network(kind: str):
 def view_of(kind: str, index: int) -> View:
     image = advent_weights.recorded(f"eval.image.{index}", (1, 3, 65, 129))
     with torch.no_grad():
-        return View(network(kind).coarse(image), network(kind).align_corners, weight=0.5)
+        return View(network(kind).low_res_logits(image), network(kind).align_corners, weight=0.5)
 
 
 def label_of(index: int) -> torch.Tensor:

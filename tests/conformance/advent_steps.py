@@ -13,10 +13,10 @@ from torch import Tensor
 
 from advent_weights import network, recorded, theirs
 from golden import Golden
-from segda.building import build
 from segda.methods import METHODS
 from segda.methods.method import Method
-from segda.networks.checkpoints import LAYOUTS
+from segda.networks.weights.layouts import LAYOUTS
+from segda.recipes.build import build
 from segda.scene import IGNORE, Batch, Scene
 from segda.training.optim import SGD, Adam, optimisers, set_lr
 from segda.training.step import train_step

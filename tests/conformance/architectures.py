@@ -16,12 +16,12 @@ from torch import Tensor
 
 from conformance.networks import GOLDEN, generated
 from segda.commands.convert import convert
-from segda.networks.checkpoints import LAYOUTS, to_theirs
 from segda.networks.encoder_decoder import DECODERS, EncoderDecoder
-from segda.networks.encoders import ENCODERS
-from segda.networks.names import to_ours
-from segda.networks.weights import COUNTER
-from segda.recipe import load_recipe
+from segda.networks.encoders.mit import ENCODERS
+from segda.networks.weights.layouts import LAYOUTS, to_theirs
+from segda.networks.weights.load import COUNTER
+from segda.networks.weights.names import to_ours
+from segda.recipes.recipe import load_recipe
 from segda.run import load_network
 
 DECODER_OF = {

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from golden import Golden
-from segda.data import stream
-from segda.data.augment import Augment, augment, fit
-from segda.data.distortion import Distortion, distort
-from segda.data.labels import SPACES
-from segda.data.stream import Pairs, RareClass, class_probabilities
+from segda.data.labels.spaces import SPACES
+from segda.data.stream import stream
+from segda.data.stream.augment import Augment, augment, fitted_size
+from segda.data.stream.distortion import Distortion, distort
+from segda.data.stream.stream import Pairs, RareClass, class_probabilities
 from segda.scene import Scene
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)[:, None, None]
@@ -70,7 +70,7 @@ def test_images_are_scaled_to_the_authors_sizes(pipeline):
     table = pipeline["rescale_table_h_w_scale_newh_neww"]
     assert len(table) == 7
     for height, width, *box, new_height, new_width in table.tolist():
-        assert fit((height, width), tuple(box)) == (new_height, new_width)
+        assert fitted_size((height, width), tuple(box)) == (new_height, new_width)
 
 
 @pytest.mark.parametrize("case", range(4))

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from advent_weights import GOLDEN, generated, recorded, theirs
 from segda.commands.convert import convert
 from segda.networks import DeepLabV2
-from segda.networks.checkpoints import LAYOUTS
 from segda.networks.deeplab import upsample
-from segda.recipe import load_recipe
+from segda.networks.weights.layouts import LAYOUTS
+from segda.recipes.recipe import load_recipe
 from segda.run import load_network
 
 NOISE = 10

@@ -14,13 +14,13 @@ import torch
 
 import advent_weights
 from golden import Golden
-from segda.building import build
 from segda.commands.pseudo_label import rule_spec
-from segda.data.labels import space_named
+from segda.data.labels.spaces import space_named
 from segda.evaluation.certainty import most_probable, upsampled_probabilities
 from segda.evaluation.inference import View
-from segda.parts.rules import RULES, EntropyMedian, labels_kept
-from segda.parts.selection import order_statistics
+from segda.pseudo_labelling.order_statistics import order_statistics
+from segda.pseudo_labelling.rules import RULES, EntropyMedian, labels_kept
+from segda.recipes.build import build
 from segda.scene import IGNORE
 
 GOLDEN = Golden("advent_esl")
@@ -128,7 +128,7 @@ def test_labels_from_the_network_are_the_authors():
     images = []
     for i in range(3):
         with torch.no_grad():
-            view = View(network.coarse(advent_weights.recorded(f"esl.net.image.{i}", (1, 3, 65, 129))), True)
+            view = View(network.low_res_logits(advent_weights.recorded(f"esl.net.image.{i}", (1, 3, 65, 129))), True)
         assert view.logits.shape[2:] == (9, 17) and network.align_corners
         label, score = most_probable(upsampled_probabilities([view], (65, 129), (65, 129)), "entropy")
         images.append((label.numpy(), score.numpy()))

@@ -11,10 +11,10 @@ from torch.nn.functional import interpolate
 
 from conformance.steps import authors_network
 from golden import Golden
-from segda.data.labels import SPACES
+from segda.data.labels.spaces import SPACES
 from segda.evaluation.inference import View, boxes, labels, probabilities, slide, views, windows
 from segda.evaluation.metrics import Confusion, Report
-from segda.recipe import Evaluate
+from segda.recipes.recipe import Evaluate
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from golden import Golden
-from segda.data.labels import SPACES
-from segda.evaluation.export import label_ids, label_palette
-from segda.evaluation.pictures import palette_png
+from segda.data.labels.spaces import SPACES
+from segda.evaluation.submission import label_ids, label_palette
+from segda.reporting.pictures import palette_png
 
 GOLDEN = Golden("daformer_ebda")
 SPACE = SPACES["cityscapes-19"]

@@ -12,8 +12,8 @@ from torch import Tensor
 from golden import Golden
 from segda.commands.convert import convert
 from segda.networks import MiTDAFormer
-from segda.networks.checkpoints import LAYOUTS
-from segda.recipe import load_recipe
+from segda.networks.weights.layouts import LAYOUTS
+from segda.recipes.recipe import load_recipe
 from segda.run import load_network
 
 GOLDEN = Golden("daformer_ebda")

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from golden import Golden
-from segda.data.labels import SPACES
+from segda.data.labels.spaces import SPACES
 from segda.networks.network import Head, Output
-from segda.parts.anchor import Anchor, AnchorSettings, cell_labels, feature_distance
 from segda.parts.entropy import Level, balance, entropy
+from segda.parts.feature_distance import FeatureDistance, FeatureDistanceSettings, cell_labels, feature_distance
 from segda.parts.losses import cross_entropy, supervised
 from segda.parts.mixing import class_mix, paste_mask
 from segda.parts.photometric import colour_jitter, gaussian_blur, hsv_to_rgb, kernel_size, rgb_to_hsv
@@ -204,7 +204,7 @@ def test_teacher_decay_is_the_authors_at_every_recorded_step():
             assert teacher.network.w.item() == pytest.approx(theirs, abs=1e-12)
 
 
-# Anchor
+# FeatureDistance
 
 
 def test_feature_distance_and_its_gradient_equal_the_authors():
@@ -246,7 +246,7 @@ THINGS = ("traffic light", "traffic sign", "person", "rider", "car", "truck", "b
 )
 def test_the_anchor_of_things_and_of_everything_equals_the_authors(kind, settings):
     theirs = GOLDEN.npz("feature_distance.npz")
-    anchor = Anchor(Start(), AnchorSettings(weight=0.005, **settings))
+    anchor = FeatureDistance(Start(), FeatureDistanceSettings(weight=0.005, **settings))
     features = normal("fd/student", 2, 16, 4, 5).requires_grad_()
     source = Scene(torch.zeros(2, 3, 128, 160), torch.from_numpy(theirs["labels"]).long())
     loss = anchor(Output({}, [features]), anchor.start(source))

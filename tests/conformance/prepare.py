@@ -8,8 +8,8 @@ from PIL import Image
 
 from golden import Golden
 from segda.commands.prepare import prepare, statistics
-from segda.data.labellings import LABELLINGS
-from segda.data.labels import SPACES, UNKNOWN
+from segda.data.labels.labellings import LABELLINGS
+from segda.data.labels.spaces import SPACES, UNKNOWN
 
 
 @pytest.fixture(scope="module")

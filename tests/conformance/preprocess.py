@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from golden import Golden
-from segda.data.augment import Augment, padded_size, resize, resize_label
-from segda.data.labellings import LABELLINGS
-from segda.data.labels import SPACES, UNKNOWN
+from segda.data.labels.labellings import LABELLINGS
+from segda.data.labels.spaces import SPACES, UNKNOWN
+from segda.data.stream.augment import Augment, padded_size, resize, resize_label
 from segda.networks.deeplab import DeepLabV2
 from segda.scene import IGNORE, Scene, stack
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from golden import Golden
 from layouts import save
-from segda.data.datasets import open_data
-from segda.data.labellings import LABELLINGS
-from segda.data.labels import CITYSCAPES_COLOURS, SPACES, UNKNOWN
+from segda.data.labels.labellings import LABELLINGS
+from segda.data.labels.spaces import CITYSCAPES_COLOURS, SPACES, UNKNOWN
+from segda.data.sets.datasets import open_data
 from segda.scene import IGNORE
 
 GOLDEN = Golden("daformer_ebda").json("labels.json")
@@ -48,5 +48,5 @@ def test_polygons_become_the_picture_and_the_statistics_that_the_authors_make_of
     path.write_text(json.dumps(GOLDEN["polygons"]))
     data = open_data("cityscapes:train", tmp_path)
     assert (data.read(0, label=True).label.numpy() == theirs).all()
-    counts = {str(c): int(n) for c, n in enumerate(data.label_census(0)[:-1]) if n}
+    counts = {str(c): int(n) for c, n in enumerate(data.class_counts(0)[:-1]) if n}
     assert counts == {key: n for key, n in GOLDEN["polygons_stats"].items() if key != "file"}

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from conformance.networks import GOLDEN, NAMES, generated
-from segda.building import build
-from segda.data.labels import space_named
+from segda.data.labels.spaces import space_named
 from segda.methods import METHODS
 from segda.networks import MiTDAFormer
-from segda.networks.names import to_ours
+from segda.networks.weights.names import to_ours
+from segda.recipes.build import build
 from segda.scene import Batch, Scene
 from segda.training.step import train_step
 
@@ -77,7 +77,7 @@ def test_three_training_steps_equal_the_authors(name):
     off = {"jitter_prob": 0, "jitter_strength": 0.2, "blur_prob": 0, "blur_sigma": [0.15, 1.15]}
     held = [CLASSES[i] for i in recorded["fd"]["classes"]]
     settings = {"name": name, "decay": recorded["alpha"], "threshold": 0.968, "classes_of": "batch", "photometric": off}
-    settings["anchor"] = {
+    settings["feature_distance"] = {
         "weight": recorded["fd"]["lambda_"],
         "classes": held,
         "min_share": recorded["fd"]["min_ratio"],
@@ -86,7 +86,7 @@ def test_three_training_steps_equal_the_authors(name):
         settings |= {"balance_weight": 0.1, "level": 0.4, "second_pass": True}
     student = authors_network("", recorded["conv_seg_multiply"])
     method = build(METHODS, settings, "method", student=student)
-    method.anchor.network = authors_network("imnet.", 1).requires_grad_(False).eval()
+    method.feature_distance.network = authors_network("imnet.", 1).requires_grad_(False).eval()
     for module in method.teacher.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()
@@ -100,7 +100,7 @@ def test_three_training_steps_equal_the_authors(name):
     )
     keys = {
         "source": "decode.loss_seg",
-        "anchor": "src.loss_imnet_feat_dist",
+        "feature_distance": "src.loss_imnet_feat_dist",
         "mix": "mix.decode.loss_seg",
         "confident": "l.pseudo_weight",
         "balance": "mix.entropy",

@@ -20,12 +20,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from segda.data.datasets import DataSet, file_name, open_data
-from segda.data.labels import UNKNOWN, Space
+from segda.data.labels.spaces import UNKNOWN, Space
+from segda.data.sets.datasets import DataSet, file_name, open_data
 from segda.errors import DataError
-from segda.files import whole
-from segda.parsing import read_json
-from segda.progress import Track, quietly
+from segda.ground.atomic import atomic_write
+from segda.ground.progress import Track, quietly
+from segda.ground.safe_yaml import read_json
 
 LISTED = 20
 """Faults of one kind that are printed; the report holds all of them."""
@@ -37,7 +37,7 @@ class DataReport:
 
     faults: kind -> one line for each, all of them.
     sizes: (width, height) -> images.
-    census: (C + 1,) pixels of each class over all readable labels, the ignored ones last.
+    class_counts: (C + 1,) pixels of each class over all readable labels, the ignored ones last.
     seen: (C + 1,) images with the class.
     notes: what the public data set holds besides, and where it comes from; no faults.
     """
@@ -48,7 +48,7 @@ class DataReport:
     images: int
     labels: int = 0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    census: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    class_counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     faults: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -80,9 +80,9 @@ def check_data(
     """
     data = open_data(spec, root, space)
     classes = data.space.classes
-    where = ", ".join("drawn" if part.row.drawn else str(part.folder) for part in data.parts)
+    where = ", ".join("drawn" if part.row.rendered else str(part.folder) for part in data.parts)
     report = DataReport(spec, where, classes, len(data))
-    report.census, report.seen = np.zeros((2, len(classes) + 1), np.int64)
+    report.class_counts, report.seen = np.zeros((2, len(classes) + 1), np.int64)
     labelled = [data.labelled(i) for i in range(len(data))]
     report.labels = sum(labelled)
     if report.labels:
@@ -106,9 +106,9 @@ def check_data(
                     _add(report, kind, line)
                 if found.size is not None:
                     report.sizes[found.size] += 1
-                if found.census is not None:
-                    report.census += found.census
-                    report.seen += found.census > 0
+                if found.class_counts is not None:
+                    report.class_counts += found.class_counts
+                    report.seen += found.class_counts > 0
                 if not found.faults:
                     sound.append(i)
         finally:
@@ -118,7 +118,7 @@ def check_data(
         report.sheet = out / f"{file_name(spec)}.png"
         chosen = [sound[k] for k in np.linspace(0, len(sound) - 1, min(SHEET_IMAGES, len(sound))).astype(int)]
         picture = contact_sheet(data, chosen, [labelled[i] for i in chosen], report)
-        with whole(report.sheet) as partial:
+        with atomic_write(report.sheet) as partial:
             picture.save(partial, format="PNG")
     return report
 
@@ -159,10 +159,10 @@ def _add(report: DataReport, kind: str, line: str) -> None:
 
 @dataclass
 class _Look:
-    """What one image and its label are like; size and census are None where they cannot be known."""
+    """What one image and its label are like; size and class_counts are None where they cannot be known."""
 
     size: tuple[int, int] | None = None
-    census: np.ndarray | None = None
+    class_counts: np.ndarray | None = None
     faults: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -180,7 +180,7 @@ def _look(data: DataSet, i: int, labelled: bool) -> _Look:
     except DataError as error:
         found.faults.append(("unreadable files", str(error)))
         return found
-    name = data.names[i] if data.at(i)[0].row.drawn else str(data.label_path(i))
+    name = data.names[i] if data.at(i)[0].row.rendered else str(data.label_path(i))
     if found.size is not None and ids.shape != found.size[::-1]:
         sizes = f"{ids.shape[1]}x{ids.shape[0]}, its image {found.size[0]}x{found.size[1]}"
         found.faults.append(("sizes that differ", f"{name} is {sizes}"))
@@ -189,7 +189,7 @@ def _look(data: DataSet, i: int, labelled: bool) -> _Look:
     if len(unknown):
         listed = ", ".join(f"{id} ({counts[id]} pixels)" for id in unknown)
         found.faults.append(("unknown ids", f"{name}: {listed}"))
-    found.census = data.by_class(counts, table)
+    found.class_counts = data.by_class(counts, table)
     return found
 
 
@@ -202,14 +202,14 @@ def render(report: DataReport) -> Group:
     for note in report.notes:
         head.append(f"\n{note}")
     parts: list[Text | Table] = [head]
-    if report.census.sum():
+    if report.class_counts.sum():
         table = Table(box=None, pad_edge=False)
         table.add_column("class")
         for title in ("share", "pixels", "images"):
             table.add_column(title, justify="right")
-        rows = zip((*report.classes, "ignored"), report.census, report.seen, strict=True)
+        rows = zip((*report.classes, "ignored"), report.class_counts, report.seen, strict=True)
         for name, pixels, images in rows:
-            share = f"{100 * pixels / report.census.sum():.2f} %" if pixels else "-"
+            share = f"{100 * pixels / report.class_counts.sum():.2f} %" if pixels else "-"
             table.add_row(Text(name), share, f"{pixels}", f"{images}")
         parts.append(table)
     for kind, lines in report.faults.items():
@@ -265,10 +265,10 @@ def contact_sheet(data: DataSet, chosen: Sequence[int], labelled: Sequence[bool]
 
 def _legend(space: Space, report: DataReport) -> list[tuple[tuple[int, int, int], str]]:
     """Colour and text of each class that is there, commonest first."""
-    total = max(int(report.census.sum()), 1)
-    order = sorted(zip(space.colours.items(), report.census[:-1], strict=True), key=lambda entry: -entry[1])
+    total = max(int(report.class_counts.sum()), 1)
+    order = sorted(zip(space.colours.items(), report.class_counts[:-1], strict=True), key=lambda entry: -entry[1])
     entries = [(colour, f"{name}  {100 * n / total:.2f} %") for (name, colour), n in order if n]
-    ignored = report.census[-1]
+    ignored = report.class_counts[-1]
     return [*entries, (PAPER, f"hatched: ignored  {100 * ignored / total:.2f} %")] if ignored else entries
 
 

@@ -18,11 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from segda.commands.evaluate import reports_of
-from segda.commands.tables import names_of, percent
 from segda.errors import RunError
 from segda.evaluation.metrics import Report, read_list
 from segda.evaluation.snapshots import ORACLE, Snapshots, read_snapshots
-from segda.recipe import Recipe
+from segda.recipes.recipe import Recipe
+from segda.reporting.tables import names_of, percent
 from segda.run import load_recipe_of
 
 ORACLE_ROW = f"mIoU of best snapshot ({ORACLE})"

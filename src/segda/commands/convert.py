@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segda import run as runs
-from segda.building import build
-from segda.commands.conversion import (
+from segda.conversion.asked import (
     CONSTANTS,
     OURS,
     PLAIN,
@@ -25,18 +24,19 @@ from segda.commands.conversion import (
     refuse_taken,
     save,
 )
-from segda.commands.convert_back import back
+from segda.conversion.to_theirs import back
 from segda.errors import RecipeError, RunError, WeightsError
-from segda.files import write_text
-from segda.hardware import environment
+from segda.ground.atomic import write_text
+from segda.ground.hardware import environment
 from segda.networks import NETWORKS
-from segda.networks.checkpoints import LAYOUTS, Layout, from_theirs, styles_of
-from segda.networks.encoders import ENCODERS, MiT
-from segda.networks.names import FAMILIES
+from segda.networks.encoders.mit import ENCODERS, MiT
+from segda.networks.encoders.resnet import RESNETS, ResNet
 from segda.networks.network import Network
-from segda.networks.resnet import RESNETS, ResNet
-from segda.networks.weights import COUNTER, HUB_NAME, ON_HUB, check, few, from_hub, read
-from segda.recipe import Recipe, load_recipe
+from segda.networks.weights.layouts import LAYOUTS, Layout, from_theirs, styles_of
+from segda.networks.weights.load import COUNTER, HUB_NAME, ON_HUB, check, few, from_hub, read
+from segda.networks.weights.names import FAMILIES
+from segda.recipes.build import build
+from segda.recipes.recipe import Recipe, load_recipe
 
 ALONE: dict[type[nn.Module], tuple[Mapping[str, object], Callable[[str], nn.Module]]] = {
     ResNet: (RESNETS, ResNet),

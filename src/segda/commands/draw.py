@@ -5,7 +5,7 @@ leftImg8bit_foggy/SPLIT/drawnburg/..._leftImg8bit_foggy_beta_0.01.png
 leftImg8bit_rain/SPLIT/drawnburg/..._leftImg8bit_rain_alpha_0.02_beta_0.01_dropsize_0.005_pattern_1.png
 gtFine/SPLIT/drawnburg/..._gtFine_labelIds.png, ..._gtFine_labelTrainIds.png
 depth/SPLIT/drawnburg/..._depth_cm.png            16 bit, centimetres, 65535 for all that is farther than 655 m
-disparity/SPLIT/drawnburg/..._disparity.png       the same as Cityscapes has it (data/stereo.py), the sky at infinity
+disparity/SPLIT/drawnburg/..._disparity.png       the same as Cityscapes has it (data/weather/stereo.py), the sky at infinity
 camera/SPLIT/drawnburg/..._camera.json
 """
 
@@ -18,16 +18,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segda.data import streets
-from segda.data.datasets import parse
-from segda.data.labels import space_named
-from segda.data.rain import PATTERNS
-from segda.data.stereo import Camera, stored_disparity
-from segda.drawing.pinhole import SKY_DEPTH
+from segda.data.labels.spaces import space_named
+from segda.data.sets.datasets import parse
+from segda.data.streets import streets
+from segda.data.streets.pinhole import SKY_DEPTH
+from segda.data.weather.rain import PATTERNS
+from segda.data.weather.stereo import Camera, stored_disparity
 from segda.errors import RecipeError, RunError
-from segda.evaluation.export import label_ids
-from segda.files import cannot_write, whole, write_text
-from segda.progress import Track, quietly
+from segda.evaluation.submission import label_ids
+from segda.ground.atomic import atomic_write, cannot_write, write_text
+from segda.ground.progress import Track, quietly
 
 CITY = "drawnburg"
 SMALLEST = 32
@@ -60,7 +60,7 @@ def draw_files(
     for index in track(range(count), f"drawing {spec}"):
         drawn = streets.draw(seed, index, condition, size)
         for path, image in _files(out, split, condition, index, drawn):
-            with whole(path) as partial:
+            with atomic_write(path) as partial:
                 try:
                     image.save(partial, format="PNG")
                 except OSError as error:
@@ -72,7 +72,9 @@ def draw_files(
     return written
 
 
-def _files(out: Path, split: str, condition: str, index: int, drawn: streets.Drawn) -> list[tuple[Path, Image.Image]]:
+def _files(
+    out: Path, split: str, condition: str, index: int, drawn: streets.RenderedScene
+) -> list[tuple[Path, Image.Image]]:
     """Every picture of one scene with its pixels."""
     stem = _stem(index)
     folder, suffix = "leftImg8bit", "leftImg8bit"

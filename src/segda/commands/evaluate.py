@@ -15,25 +15,25 @@ from typing import Any, get_args
 import torch
 from rich.table import Table
 
-from segda import processes
-from segda.commands.tables import names_of, snapshots_table, tables
-from segda.data.datasets import DataSet, open_data
-from segda.data.labels import Space
+from segda.data.labels.spaces import Space
+from segda.data.sets.datasets import DataSet, open_data
+from segda.distributed import group
 from segda.errors import RecipeError, RunError, WeightsError, nearest
 from segda.evaluation.inference import Mean
-from segda.evaluation.measure import Eye, count, evaluate_network, protocol_of, report_of
+from segda.evaluation.look import Eye, count, evaluate_network, protocol_of, report_of
 from segda.evaluation.metrics import Report, read_reports, write_list, write_reports
 from segda.evaluation.protocol import EnsembleProtocol, Member, Weights
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
-from segda.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
-from segda.progress import Track, quietly
-from segda.recipe import Recipe
+from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
+from segda.ground.progress import Track, quietly
+from segda.recipes.recipe import Recipe
+from segda.reporting.tables import names_of, snapshots_table, tables
 from segda.run import FILES, data_root, load_network, load_recipe_of, snapshots, space_of, step_of
 
 STUDENT_AND_TEACHER: tuple[Weights, ...] = ("student", "teacher")
 
 
-@processes.joined()
+@group.joined()
 def evaluate(
     run: Path | str,
     data: Sequence[str],
@@ -54,13 +54,13 @@ def evaluate(
 
     def ready() -> tuple[Any, ...]:
         recipe = load_recipe_of(run)
-        where = processes.own_device(pick_device(device))
+        where = group.own_device(pick_device(device))
         networks = {weights: load_network(run, weights, where) for weights in existing(run, which)}
         # All data sets are opened before the first is measured: a misspelt last one must not cost an hour.
         opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
         return recipe, where, pick_precision(precision, where), networks, opened
 
-    recipe, where, dtype, networks, opened = processes.agree(ready)
+    recipe, where, dtype, networks, opened = group.all_succeed(ready)
     done = []
     for dataset in opened:
         reports = []
@@ -69,12 +69,12 @@ def evaluate(
             reports.append(
                 evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known, track)
             )
-        processes.by_the_first(write_reports, run, reports)
+        group.on_rank_zero(write_reports, run, reports)
         done += reports
     return done
 
 
-@processes.joined()
+@group.joined()
 def evaluate_snapshots(
     run: Path | str,
     data: Sequence[str],
@@ -94,7 +94,7 @@ def evaluate_snapshots(
     def ready() -> tuple[Any, ...]:
         recipe = load_recipe_of(run)
         kept = _snapshots_of(run)
-        where = processes.own_device(pick_device(device))
+        where = group.own_device(pick_device(device))
         existing(run, ["student"])
         opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
         before = {each.data: each.by_step for each in read_snapshots(run)}
@@ -103,7 +103,7 @@ def evaluate_snapshots(
         files = {last: run / FILES["student"]} | {step: path for step, path in kept.items() if step != last}
         return recipe, where, pick_precision(precision, where), opened, before, files
 
-    recipe, where, dtype, opened, before, files = processes.agree(ready)
+    recipe, where, dtype, opened, before, files = group.all_succeed(ready)
     last = next(iter(files))
     marks = {step: _mark(path) for step, path in files.items()}
     done = []
@@ -118,17 +118,17 @@ def evaluate_snapshots(
         for step in files:
             if step in measured:
                 continue
-            network = processes.agree(lambda at=step: load_network(run, "student", where, None if at == last else at))
+            network = group.all_succeed(lambda at=step: load_network(run, "student", where, None if at == last else at))
             report = evaluate_network(
                 network, dataset, recipe.evaluate, where, autocast(where, dtype), known[step], track
             )
             measured[step] = Snapshot(marks[step], report)
             # Each time: an interrupted call goes on where it stopped.
-            processes.by_the_first(write_snapshots, run, Snapshots(dataset.spec, measured, last))
-        processes.by_the_first(_write_last, run, measured[last].report)
+            group.on_rank_zero(write_snapshots, run, Snapshots(dataset.spec, measured, last))
+        group.on_rank_zero(_write_last, run, measured[last].report)
         done.append(Snapshots(dataset.spec, measured, last))
         # Also where nothing was missing: a snapshot may have gone.
-        processes.by_the_first(write_snapshots, run, done[-1])
+        group.on_rank_zero(write_snapshots, run, done[-1])
     return done
 
 
@@ -139,7 +139,7 @@ def _write_last(run: Path, student: Report) -> None:
     write_reports(run, [student, *reports])
 
 
-@processes.joined()
+@group.joined()
 def evaluate_ensemble(
     members: Sequence[Path | str],
     data: Sequence[str],
@@ -160,12 +160,12 @@ def evaluate_ensemble(
     """
     runs = [Path(member) for member in members]
     machine = (root, which, out, device, precision)
-    shares, recipes, where, dtype, shared, opened = processes.agree(
+    shares, recipes, where, dtype, shared, opened = group.all_succeed(
         lambda: _ensemble(runs, data, mean, shares, *machine)
     )
     done = {}
     for weights in shared:
-        networks = processes.agree(lambda which=weights: [load_network(run, which, where) for run in runs])
+        networks = group.all_succeed(lambda which=weights: [load_network(run, which, where) for run in runs])
         eyes = [
             Eye(network, recipe.evaluate, share)
             for network, recipe, share in zip(networks, recipes, shares, strict=True)
@@ -182,7 +182,7 @@ def evaluate_ensemble(
             done[dataset.spec, weights] = report_of(counts, protocol, dataset)
     reports = [done[dataset.spec, weights] for dataset in opened for weights in shared]
     if out is not None:
-        processes.by_the_first(write_list, out, reports)
+        group.on_rank_zero(write_list, out, reports)
     return reports
 
 
@@ -214,7 +214,7 @@ def _ensemble(
                 f"{run} has the classes of {space.name}, {runs[0]} those of {spaces[0].name}; "
                 "an ensemble needs networks of the same classes"
             )
-    where = processes.own_device(pick_device(device))
+    where = group.own_device(pick_device(device))
     shared = [weights for weights in which if all((run / FILES[weights]).is_file() for run in runs)]
     for run in runs:
         existing(run, shared or which)
@@ -223,7 +223,7 @@ def _ensemble(
     return shares, recipes, where, pick_precision(precision, where), shared or which, opened
 
 
-@processes.joined()
+@group.joined()
 def run_command(
     runs: Sequence[Path],
     data: Sequence[str],
@@ -242,7 +242,7 @@ def run_command(
     Several runs are measured one after the other, each into its own folder, or with `ensemble` as one.
     """
     machine = (device, precision, track)
-    given = processes.agree(lambda: _check(runs, data, root, which, ensemble, shares, out, all_checkpoints))
+    given = group.all_succeed(lambda: _check(runs, data, root, which, ensemble, shares, out, all_checkpoints))
     if ensemble is not None:
         done = evaluate_ensemble(runs, data, ensemble, given, root, which, out, *machine)
         return tables(done, f"ensemble of {len(runs)}"), [report.to_json() for report in done]

@@ -11,11 +11,11 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from segda.data.datasets import DATASETS, conditions_of
-from segda.matrix import load_matrix, shipped_sweeps
+from segda.data.sets.datasets import DATASETS, conditions_of
 from segda.methods import METHODS
 from segda.networks import CHOICES, NETWORKS
-from segda.recipe import load_recipe, shipped
+from segda.recipes.recipe import load_recipe, shipped
+from segda.recipes.sweeps import load_matrix, shipped_sweeps
 
 What = Literal["methods", "networks", "datasets", "recipes", "sweeps"]
 

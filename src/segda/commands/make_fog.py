@@ -1,9 +1,9 @@
 """`segda make-fog`: clear images with disparities become foggy ones, as Foggy Cityscapes was made of Cityscapes.
 
-DIR/leftImg8bit/SPLIT/CITY/KEY_leftImg8bit.png, DIR/disparity/..., DIR/camera/... (see data/stereo.py)
+DIR/leftImg8bit/SPLIT/CITY/KEY_leftImg8bit.png, DIR/disparity/..., DIR/camera/... (see data/weather/stereo.py)
 OUT/leftImg8bit_foggy/SPLIT/CITY/KEY_leftImg8bit_foggy_beta_0.01.png
 
-Disparity, holes filled (more simply than the authors: data/stereo.py) -> distance of each pixel -> transmittance,
+Disparity, holes filled (more simply than the authors: data/weather/stereo.py) -> distance of each pixel -> transmittance,
 refined by the guided filter -> fog with the light of the air that the clear image has.  Sakaridis, Dai, Van Gool,
 Semantic Foggy Scene Understanding with Synthetic Data, IJCV 2018, sec. 3.
 """
@@ -20,13 +20,13 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from segda.data.fog import GuidedFilter, light_of_air, transmittance, veiled, visibility
-from segda.data.images import read_image
-from segda.data.stereo import Camera, depth_of, distance_of, filled, read_camera, read_disparity
+from segda.data.files.images import read_image
+from segda.data.weather.fog import GuidedFilter, light_of_air, transmittance, veiled, visibility
+from segda.data.weather.stereo import Camera, depth_of, distance_of, filled, read_camera, read_disparity
 from segda.errors import DataError, RecipeError
-from segda.files import whole
-from segda.jobs import Jobs
-from segda.progress import Track, quietly
+from segda.ground.atomic import atomic_write
+from segda.ground.pool import Jobs
+from segda.ground.progress import Track, quietly
 
 # The numbers of sakaridis/fog_simulation-SFSU_synthetic.
 WINDOW = 15  # pixels, of the dark channel
@@ -65,14 +65,14 @@ class Place:
         return self.folder / self.file("camera", "camera.json")
 
 
-class View:
+class ClearView:
     """What weather needs to know of a clear image: image (H, W, 3) in [0, 1], depth (H, W) metres, camera."""
 
     def __init__(self, image: np.ndarray, depth: np.ndarray, camera: Camera):
         self.image, self.depth, self.camera = image, depth, camera
 
     @classmethod
-    def of(cls, place: Place) -> View:
+    def of(cls, place: Place) -> ClearView:
         """DataError, naming the file, for what cannot be read or does not fit together."""
         image = read_image(place.image).permute(1, 2, 0).numpy()
         camera = read_camera(place.camera)
@@ -99,7 +99,7 @@ class Weather(Protocol):
     def file(self, place: Place) -> Path:
         """Where an image in this weather goes, in the tree of OUT."""
 
-    def render(self, view: View) -> np.ndarray:
+    def render(self, view: ClearView) -> np.ndarray:
         """(H, W, 3) in [0, 1]."""
 
 
@@ -113,7 +113,7 @@ class Fog:
         beta = np.format_float_positional(self.beta, trim="-")
         return place.file("leftImg8bit_foggy", f"leftImg8bit_foggy_beta_{beta}.png")
 
-    def render(self, view: View) -> np.ndarray:
+    def render(self, view: ClearView) -> np.ndarray:
         through = view.refined(transmittance(distance_of(view.depth, view.camera), self.beta))
         return veiled(view.image, through[..., None], view.air)
 
@@ -195,11 +195,11 @@ class _Make:
         todo = [(weather, path) for weather in self.weathers if not (path := self.out / weather.file(place)).exists()]
         if not todo:
             return 0
-        view = View.of(place)
+        view = ClearView.of(place)
         for weather, path in todo:
             rgb = np.rint(weather.render(view) * 255).astype(np.uint8)
             done, content = cv2.imencode(".png", rgb[..., ::-1], (cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION))
             assert done
-            with whole(path) as partial:
+            with atomic_write(path) as partial:
                 partial.write_bytes(content.tobytes())
         return len(todo)

@@ -1,4 +1,4 @@
-"""`segda make-rain`: clear images with disparities become rainy ones, by the model of Rain Cityscapes (data/rain.py).
+"""`segda make-rain`: clear images with disparities become rainy ones, by the model of Rain Cityscapes (data/weather/rain.py).
 
 OUT/leftImg8bit_rain/SPLIT/CITY/KEY_leftImg8bit_rain_alpha_0.01_beta_0.005_dropsize_0.01_pattern_1.png
 
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from segda.commands.make_fog import Made, Place, View, make
-from segda.data import rain
-from segda.data.fog import transmittance, visibility
+from segda.commands.make_fog import ClearView, Made, Place, make
+from segda.data.weather import rain
+from segda.data.weather.fog import transmittance, visibility
 from segda.errors import RecipeError, nearest
-from segda.progress import Track, quietly
+from segda.ground.progress import Track, quietly
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Rain:
         ending = f"alpha_{self.alpha}_beta_{beta:g}_dropsize_{drop:g}_pattern_{self.pattern}.png"
         return place.file("leftImg8bit_rain", f"leftImg8bit_rain_{ending}")
 
-    def render(self, view: View) -> np.ndarray:
+    def render(self, view: ClearView) -> np.ndarray:
         beta, drop = rain.STRENGTHS[self.alpha]
         haze = 1 - view.refined(transmittance(view.depth, beta))
         strength = view.refined(rain.streak_strength(view.depth, float(self.alpha), drop, view.camera.fx))

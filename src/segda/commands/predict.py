@@ -1,7 +1,7 @@
 """`segda predict`: what a run's network makes of any images, as label maps, as pictures, or as the archive that an
 evaluation server takes.
 
-Several processes (torchrun) share the images, and write the bytes that one would write, see evaluation/measure.py.
+Several processes (torchrun) share the images, and write the bytes that one would write, see evaluation/look.py.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segda import processes
-from segda.data.datasets import DataSet, check_shown, open_data
-from segda.data.images import MEGAPIXELS, read_image
-from segda.data.labels import Space
+from segda.data.files.images import MEGAPIXELS, read_image
+from segda.data.labels.spaces import Space
+from segda.data.sets.datasets import DataSet, check_shown, open_data
+from segda.distributed import group
 from segda.errors import DataError, RecipeError, RunError, nearest
-from segda.evaluation.export import (
+from segda.evaluation.inference import View, labels, labels_and_confidence, labels_and_entropy, views
+from segda.evaluation.look import ahead
+from segda.evaluation.protocol import Weights
+from segda.evaluation.submission import (
     Content,
     Ids,
     Parts,
@@ -37,13 +40,10 @@ from segda.evaluation.export import (
     submitted,
     write_archive,
 )
-from segda.evaluation.inference import View, labels, labels_and_confidence, labels_and_entropy, views
-from segda.evaluation.measure import ahead
-from segda.evaluation.pictures import OVERLAY, coloured, entropy_picture, overlaid, palette_png, png
-from segda.evaluation.protocol import Weights
-from segda.files import whole
-from segda.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
-from segda.progress import Track, quietly, said_by_the_first, shown_by_the_first
+from segda.ground.atomic import atomic_write
+from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
+from segda.ground.progress import Track, quietly, said_by_the_first, shown_by_the_first
+from segda.reporting.pictures import OVERLAY, coloured, entropy_picture, overlaid, palette_png, png
 from segda.run import data_root, load_network, load_recipe_of, space_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -74,7 +74,7 @@ class Planned:
     files: dict[str, Path]
 
 
-@processes.joined()
+@group.joined()
 def predict(
     run: Path,
     inputs: Sequence[Path],
@@ -117,7 +117,7 @@ def predict(
         check_options(inputs, data, pictures, ids, opacity, submission)
         server = None if submission is None else server_named(submission, space)
         codes = (label_palette(), label_ids(space)) if ids == "label" else (space.palette(), TRAIN_IDS)
-        where = processes.own_device(pick_device(device))
+        where = group.own_device(pick_device(device))
         context = autocast(where, pick_precision(precision, where))
         images = images_of(inputs) if data is None else images_in(data, data_root(recipe, root))
         planned: list[Planned] = []
@@ -136,8 +136,8 @@ def predict(
             lambda image: views(network, image, recipe.evaluate, where, context),
         )
 
-    space, server, (palette, table), images, planned, look = processes.agree(ready)
-    own = processes.own_share(range(len(images)))
+    space, server, (palette, table), images, planned, look = group.all_succeed(ready)
+    own = group.own_share(range(len(images)))
 
     def read() -> None:
         sizes = ahead(lambda i: tuple(images[i].read().shape[1:]), own)
@@ -145,7 +145,7 @@ def predict(
             if server is not None:
                 check_size(server, images[i].where, size)
 
-    processes.agree(read)
+    group.all_succeed(read)
     if server is not None and len(images) != server.images:
         say(f"{len(images)} images; the test set of {submission} has {server.images}")
 
@@ -164,10 +164,10 @@ def predict(
             label = table[content.pop("label")]
             written = {"label": palette_png(label, palette)} | {name: png(picture) for name, picture in content.items()}
             for name, path in planned[i].files.items():
-                with whole(path) as unfinished:
+                with atomic_write(path) as unfinished:
                     unfinished.write_bytes(written[name])
 
-    processes.agree(write)
+    group.all_succeed(write)
     return [path for each in planned for path in each.files.values()]
 
 
@@ -185,7 +185,7 @@ def submit(
             else:
                 yield i, submitted(server, space, labels(found, size).cpu().numpy())
 
-    if processes.world() == 1:
+    if group.world() == 1:
         write_archive(out, server, ((images[i].stem, content) for i, content in made()))
         return
     parts = Parts(out, server)
@@ -194,13 +194,13 @@ def submit(
         for i, content in made():
             parts.write(i, content)
 
-    processes.by_the_first(parts.begin)
+    group.on_rank_zero(parts.begin)
     try:
-        processes.agree(write)
+        group.all_succeed(write)
         every = ((image.stem, parts.read(i)) for i, image in enumerate(images))
-        processes.by_the_first(write_archive, out, server, every)
+        group.on_rank_zero(write_archive, out, server, every)
     finally:
-        if processes.rank() == 0:
+        if group.rank() == 0:
             parts.remove()
 
 
@@ -297,7 +297,7 @@ def images_in(data: str, root: Path) -> list[Given]:
     found = []
     for part in dataset.parts:
         for i, name in enumerate(part.names):
-            path = None if part.row.drawn else part.image_path(i)
+            path = None if part.row.rendered else part.image_path(i)
             where = f"{part.spec} {name}" if path is None else str(path)
             found.append(Given(name, where, path, partial(_image, part, i)))
     return found

@@ -23,16 +23,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segda.data.census import class_statistics
-from segda.data.datasets import DataSet, open_data
-from segda.data.labels import SPACES, UNKNOWN, Space, space_named
+from segda.data.labels.spaces import SPACES, UNKNOWN, Space, space_named
 from segda.data.rows import DATASETS
-from segda.data.specs import file_name, own_space, parse, row_of
-from segda.data.trees import pattern
+from segda.data.sets.class_statistics import class_statistics
+from segda.data.sets.datasets import DataSet, open_data
+from segda.data.sets.specs import file_name, own_space, parse, row_of
+from segda.data.sets.trees import pattern
 from segda.errors import DataError, RecipeError, RunError
-from segda.files import cannot_write, whole, write_text
-from segda.jobs import Jobs
-from segda.progress import Track, quietly
+from segda.ground.atomic import atomic_write, cannot_write, write_text
+from segda.ground.pool import Jobs
+from segda.ground.progress import Track, quietly
 from segda.run import data_root
 
 TRAIN_IDS = SPACES["cityscapes-19"]
@@ -234,7 +234,7 @@ class _Write:
         if path.exists():
             return False
         label = train_ids(data, i)
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             try:
                 Image.fromarray(label).save(partial, format="PNG")
             except OSError as error:
@@ -250,6 +250,6 @@ def train_ids(data: DataSet, i: int) -> np.ndarray:
     ids, table = data.label_ids(i)
     label = cv2.LUT(ids, table)
     if (label == UNKNOWN).any():
-        data.label_census(i)  # names the ids in its error
+        data.class_counts(i)  # names the ids in its error
         raise AssertionError("a census refuses unknown ids")
     return label

@@ -19,25 +19,25 @@ from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
-from segda import processes
-from segda.building import build, check
 from segda.commands.evaluate import open_labelled
-from segda.commands.tables import percent
-from segda.data.archives import open_file, state
-from segda.data.augment import scaled_size
-from segda.data.datasets import STREETS_SIZE, DataSet, open_data
-from segda.data.images import read_ids
-from segda.data.pseudo_labels import SHEET, SUMMARY, write_summary
-from segda.data.scratch import Scratch
+from segda.data.files.archives import open_file, state
+from segda.data.files.images import read_ids
+from segda.data.files.scratch import Scratch
+from segda.data.labels.pseudo_labels import SHEET, SUMMARY, write_summary
+from segda.data.sets.datasets import STREETS_SIZE, DataSet, open_data
+from segda.data.stream.augment import scaled_size
+from segda.distributed import group
 from segda.errors import RecipeError, RunError
-from segda.evaluation.labelling import Job, compare_with_truth, predict, write_labels
 from segda.evaluation.protocol import Weights
-from segda.evaluation.sheet import Labelled, contact_sheet
-from segda.files import cannot_write, whole, write_text
-from segda.hardware import DeviceName, PrecisionName, pick_device, pick_precision
-from segda.parsing import read_json, yaml_values
-from segda.parts.rules import RULES
-from segda.progress import Track, quietly, said_by_the_first, shown_by_the_first
+from segda.ground.atomic import atomic_write, cannot_write, write_text
+from segda.ground.hardware import DeviceName, PrecisionName, pick_device, pick_precision
+from segda.ground.progress import Track, quietly, said_by_the_first, shown_by_the_first
+from segda.ground.safe_yaml import read_json, yaml_values
+from segda.pseudo_labelling.label import Job, compare_with_truth, predict, write_labels
+from segda.pseudo_labelling.rules import RULES
+from segda.recipes.build import build, check
+from segda.reporting.contact_sheet import Labelled, contact_sheet
+from segda.reporting.tables import percent
 from segda.run import FILES, data_root, load_network, load_recipe_of, space_of, step_of
 
 SHEET_IMAGES = 8
@@ -74,22 +74,22 @@ def pseudo_label(
     runs' recipes give an image (evaluate.resize). A call that was interrupted goes on where it stopped. score: when the
     labels are written, compare them with the data set's own; for the report only.
     """
-    with processes.joined():
+    with group.joined():
         say, track = said_by_the_first(say), shown_by_the_first(track)
-        job = processes.agree(
+        job = group.all_succeed(
             lambda: make_job(
                 list(map(Path, runs)), data, rule, Path(out), settings, root, which, device, precision, score
             )
         )
         # The first one's names: of a copy of the data elsewhere, files have other times.
-        names = processes.of_each(job.scratch.names)[0]
+        names = group.all_gather_object(job.scratch.names)[0]
         job = replace(job, scratch=Scratch(job.scratch.folder, names, job.scratch.sizes))
-        processes.by_the_first(prepare, job, overwrite, say)
-        processes.agree(lambda: predict(job, track))
+        group.on_rank_zero(prepare, job, overwrite, say)
+        group.all_succeed(lambda: predict(job, track))
         summary = write_labels(job, track)
         if score:
             summary["score"] = compare_with_truth(job, track)
-        processes.by_the_first(finish, job, summary)
+        group.on_rank_zero(finish, job, summary)
     return summary
 
 
@@ -144,7 +144,7 @@ def make_job(
                     f"{run} and {runs[0]} differ in evaluate.{key} ({one!r} and {other!r}), so the labels have no one "
                     "size; use runs that agree in it"
                 )
-    where = processes.own_device(pick_device(device))
+    where = group.own_device(pick_device(device))
     dtype = pick_precision(precision, where)
     opened = (open_labelled if score else open_data)(data, data_root(first, root), space_of(first))
     if opened.shares is not None:
@@ -166,7 +166,7 @@ def image_sizes(dataset: DataSet) -> list[tuple[int, int]]:
     """(height, width) of each image, from the files' headers."""
     sizes = []
     for i in range(len(dataset)):
-        if dataset.at(i)[0].row.drawn:
+        if dataset.at(i)[0].row.rendered:
             sizes.append(STREETS_SIZE)
             continue
         try:
@@ -180,7 +180,7 @@ def image_sizes(dataset: DataSet) -> list[tuple[int, int]]:
 
 def part_name(dataset: DataSet, i: int) -> str:
     """Of an image's scratch file: another one when the image has been changed."""
-    if dataset.at(i)[0].row.drawn:
+    if dataset.at(i)[0].row.rendered:
         return f"{i:06d}"
     size, mark = state(dataset.image_path(i))
     return f"{i:06d}-{zlib.crc32(f'{size} {mark}'.encode()):08x}"
@@ -254,7 +254,7 @@ def finish(job: Job, summary: dict[str, Any]) -> None:
         scenes.append(Labelled(scene.names[0], image, job.scratch.read(i)[0], kept))
     notes = {each["name"]: f"{percent(each['kept_share'])} % kept" for each in summary["classes"] if each["pixels"]}
     title = f"{summary['data']}: {count} images, {summary['rule']['name']}, {percent(summary['kept_share'])} % kept"
-    with whole(job.out / SHEET) as partial:
+    with atomic_write(job.out / SHEET) as partial:
         contact_sheet(scenes, job.dataset.space, title, notes).save(partial, "JPEG", quality=90)
     write_summary(job.out, summary)
     shutil.rmtree(job.scratch.folder)

@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from segda.commands.charts import bars, curves, peaks, scored, snapshot_curve
 from segda.commands.compare import best_of
 from segda.commands.evaluate import open_labelled, reports_of
-from segda.commands.tables import percent
-from segda.data.labels import Space
+from segda.data.labels.spaces import Space
 from segda.errors import RunError, visible
 from segda.evaluation.inference import labels, labels_and_entropy, views
 from segda.evaluation.metrics import Report
-from segda.evaluation.pictures import SCALE, coloured, data_uri, entropy_picture, shrunk
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots, read_snapshots
-from segda.files import write_text
-from segda.hardware import DeviceName, autocast, pick_device, pick_precision
-from segda.parsing import read_json
-from segda.progress import Track, quietly
-from segda.recipe import Recipe
+from segda.ground.atomic import write_text
+from segda.ground.hardware import DeviceName, autocast, pick_device, pick_precision
+from segda.ground.progress import Track, quietly
+from segda.ground.safe_yaml import read_json
+from segda.recipes.recipe import Recipe
+from segda.reporting.charts import bars, curves, peaks, scored, snapshot_curve
+from segda.reporting.pictures import SCALE, coloured, data_uri, entropy_picture, shrunk
+from segda.reporting.tables import percent
 from segda.run import data_root, load_network, load_recipe_of, read_log, space_of, step_of
 
 PICTURE = 400

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segda import run as runs
-from segda.changes import without_root
 from segda.commands.compare import Comparison, compare
 from segda.errors import RecipeError, RunError
 from segda.evaluation.metrics import read_reports
-from segda.files import cannot_write
-from segda.matrix import Combination, load_matrix, setting
-from segda.recipe import Recipe, load_recipe
+from segda.ground.atomic import cannot_write
+from segda.recipes.diff import without_root
+from segda.recipes.recipe import Recipe, load_recipe
+from segda.recipes.sweeps import Combination, load_matrix, setting
 
 Say = Callable[[str], None]
 

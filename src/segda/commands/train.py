@@ -9,20 +9,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from segda import processes
 from segda import run as runs
-from segda.changes import Changes, admit, admit_processes, told
 from segda.commands.pseudo_label import pseudo_label, rule_spec
 from segda.commands.report import report
-from segda.data.pseudo_labels import SUMMARY, read_summary
+from segda.data.labels.pseudo_labels import SUMMARY, read_summary
+from segda.distributed import group
 from segda.errors import Interrupted, RecipeError, RunError, RunFailure
 from segda.evaluation.metrics import Report, write_reports
-from segda.files import write_text
-from segda.hardware import environment, peak_memory, pick_device
-from segda.progress import Track, quietly, said_by_the_first, shown_by_the_first
-from segda.recipe import Recipe, load_recipe, parse_recipe
+from segda.ground.atomic import write_text
+from segda.ground.hardware import environment, peak_memory, pick_device
+from segda.ground.progress import Track, quietly, said_by_the_first, shown_by_the_first
+from segda.recipes.diff import Changes, admit, admit_processes, told
+from segda.recipes.recipe import Recipe, load_recipe, parse_recipe
 from segda.training import assembly, checkpoint, loop
-from segda.training.probe import probe
+from segda.training.max_batch import probe
 from segda.training.stopping import Stopping
 
 Say = Callable[[str], None]
@@ -46,7 +46,7 @@ def train(
     The recipe is checked, the data sets are found and the network is built before the first image is read. At the end
     the run is scored on the recipe's evaluate.data and report.html is made. check: stop after a few steps on real
     data and say what the run will take. max_batch: instead of that, say how many scenes a step fit in memory; no data
-    are needed, see training/probe.py. stages: first make the recipe's pseudo-labels, see `with_stages`.
+    are needed, see training/max_batch.py. stages: first make the recipe's pseudo-labels, see `with_stages`.
 
     resume: go on from the last checkpoint, to the same end as if nothing had happened; begin where there is none yet.
     allow_changed: keys of the recipe that may differ then. After Ctrl-C or SIGTERM: Interrupted, with all steps saved.
@@ -83,9 +83,9 @@ def train(
                     _to_the_end(training, out, facts, stopping, say, track)
         except Interrupted:
             raise
-        except (KeyboardInterrupt, processes.Unanswered) as error:
+        except (KeyboardInterrupt, group.Unanswered) as error:
             # One that is asked to stop while it scores leaves at once; the others, asked as well, wait for it in vain.
-            if isinstance(error, processes.Unanswered) and stopping.asked is None:
+            if isinstance(error, group.Unanswered) and stopping.asked is None:
                 raise
             saved = None if training is None else training.saved
             what = "nothing new is saved" if saved is None else f"{out} is saved after step {saved}"
@@ -95,11 +95,11 @@ def train(
 @contextmanager
 def _all_processes(recipe: Recipe) -> Iterator[None]:
     """Joins those that torchrun started. RecipeError, said by the first, where this machine has no such device."""
-    if processes.world() == 1:
+    if group.world() == 1:
         yield
         return
-    device = processes.own_device(pick_device(recipe.device))
-    with processes.joined(device, timedelta(seconds=recipe.patience)):
+    device = group.own_device(pick_device(recipe.device))
+    with group.joined(device, timedelta(seconds=recipe.patience)):
         yield
 
 
@@ -115,21 +115,21 @@ def _ready(
 ) -> tuple[assembly.Training, dict[str, Any]]:
     """The training at the step where it begins or goes on, its folder as it was then, and the facts in that folder."""
     key = str(out.absolute())
-    resume, overwrite = AGAIN.get(processes.remembered(key), (resume, overwrite))
-    state, changes = processes.agree(lambda: _found(out, recipe, resume, overwrite, allow_changed))
-    steps = processes.of_each(None if state is None else state["t"])
-    processes.by_the_first(_refuse_others, out, steps)
+    resume, overwrite = AGAIN.get(group.remembered(key), (resume, overwrite))
+    state, changes = group.all_succeed(lambda: _found(out, recipe, resume, overwrite, allow_changed))
+    steps = group.all_gather_object(None if state is None else state["t"])
+    group.on_rank_zero(_refuse_others, out, steps)
     # Built before the folder is touched: a recipe that cannot run leaves nothing behind.
     training = assembly.assemble(recipe, root, out.parent / ".segda", track, say)
     if state is not None:
-        processes.agree(lambda: checkpoint.restore(training, state, out / "last.pt"))
+        group.all_succeed(lambda: checkpoint.restore(training, state, out / "last.pt"))
     facts = environment(training.device, training.precision)
-    # Target scenes are read without their labels, always; see data/stream.py.
+    # Target scenes are read without their labels, always; see data/stream/stream.py.
     facts |= {"start": training.method.student.origin, "target_labels_read": False}
     if state is None:
-        processes.remember(key, "beginning")
-    processes.by_the_first(_begin, training, out, state, changes, resume, facts, say)
-    processes.remember(key, "begun")
+        group.remember(key, "beginning")
+    group.on_rank_zero(_begin, training, out, state, changes, resume, facts, say)
+    group.remember(key, "begun")
     return training, facts
 
 
@@ -147,7 +147,7 @@ def _found(
         return None, {}
     state = runs.load_checkpoint(out)
     changes = admit(out, parse_recipe(state["recipe"], str(last)), recipe, allow_changed)
-    return state, changes | admit_processes(out, state["made_by"].get("processes", 1), processes.world(), allow_changed)
+    return state, changes | admit_processes(out, state["made_by"].get("processes", 1), group.world(), allow_changed)
 
 
 def _refuse_others(out: Path, steps: Sequence[int | None]) -> None:
@@ -195,12 +195,12 @@ def _to_the_end(
 ) -> None:
     with _underway():
         due = loop.scores_due(training.recipe, training.t)
-        if due and processes.of_the_first(lambda: not runs.scored_at(out, training.t)):
+        if due and group.from_rank_zero(lambda: not runs.scored_at(out, training.t)):
             loop.score(training, out, say, track)
-        loop.fit(training, out, say, track, stopping)
+        loop.run_steps(training, out, say, track, stopping)
         scores = loop.score(training, out, say, track)
         facts = facts | {"peak_memory": peak_memory(training.device)}
-        processes.by_the_first(_report, training, out, facts, scores, say, track)
+        group.on_rank_zero(_report, training, out, facts, scores, say, track)
 
 
 def _report(
@@ -234,12 +234,12 @@ def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say
     anew. Each stage leaves what its own command would.
     """
     teacher, labels = (out.with_name(f"{out.name}-{stage}") for stage in ("teacher", "labels"))
-    labeller = processes.agree(lambda: _labeller(recipe))
+    labeller = group.all_succeed(lambda: _labeller(recipe))
     how = recipe.pseudo_labels
     say(f"stage 1 of 3: {how.recipe} -> {teacher}")
     one_run(labeller, teacher, root, overwrite, say, track)
     say(f"stage 2 of 3: labels of {recipe.data.target} -> {labels}")
-    if not overwrite and processes.of_the_first(lambda: _labelled(recipe, labels)):
+    if not overwrite and group.from_rank_zero(lambda: _labelled(recipe, labels)):
         say(f"{labels} is there; skipped")
     else:
         pseudo_label(
@@ -257,7 +257,9 @@ def _labeller(recipe: Recipe) -> Recipe:
         raise RecipeError("--stages: the recipe has no pseudo_labels block, so it is one stage; leave out --stages")
     if recipe.data.target_labels is not None:
         raise RecipeError("--stages makes the pseudo-labels; remove data.target_labels, or train without --stages")
-    same = [f"{key}={getattr(recipe, key)}" for key in ("seed", "device", "recompute", "shard", "patience")]
+    same = [
+        f"{key}={getattr(recipe, key)}" for key in ("seed", "device", "activation_checkpointing", "shard", "patience")
+    ]
     return load_recipe(how.recipe).override(*same, f"precision='{recipe.precision}'", *how.overrides)
 
 
@@ -273,7 +275,7 @@ def _labelled(recipe: Recipe, labels: Path) -> bool:
 
 def one_run(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say, track: Track) -> None:
     """A stage that trains: from the start, or where it stopped, or not at all."""
-    standing = "unsaved" if overwrite else processes.of_the_first(lambda: runs.standing(out, recipe))
+    standing = "unsaved" if overwrite else group.from_rank_zero(lambda: runs.standing(out, recipe))
     if standing == "finished":
         say(f"{out} is there; skipped")
         return

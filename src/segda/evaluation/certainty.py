@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from segda.evaluation.inference import Size, View
-from segda.parts.rules import Score
+from segda.pseudo_labelling.rules import Score
 
 
 def upsampled_probabilities(seen: Sequence[View], covers: Size, size: Size) -> Iterator[Tensor]:

@@ -1,7 +1,7 @@
 """From an image to class scores at its own size: into a box, through the network whole or in windows, back up; and the
 mean of several views: other sizes, the mirrored image, several networks.
 
-Networks differ in what is upsampled to the image's size (`Network.coarse`) and how (`Network.align_corners`).
+Networks differ in what is upsampled to the image's size (`Network.low_res_logits`) and how (`Network.align_corners`).
 DAFormer's test pipeline (mmsegmentation `inference.py`) upsamples logits that are at the input's size already, ADVENT's
 (`eval_UDA.py`) those of every eighth pixel. Softmax comes after that. Views of one network are averaged as
 probabilities; an ensemble says which: AdvEnt+MinEnt is a mean of logits, FDA's three models one of probabilities.
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from segda.data.augment import Kernel, Shape, padded_size, resize
+from segda.data.stream.augment import Kernel, Shape, padded_size, resize
 from segda.networks.network import Network
 from segda.scene import Scene, stack
 
@@ -124,7 +124,7 @@ def views(
             if settings.how == "slide":
                 logits = slide(network, seen, settings.window, settings.stride)
             else:
-                logits = network.coarse(seen).float()
+                logits = network.low_res_logits(seen).float()
         logits = logits.flip(-1) if mirrored else logits
         # One class after the other is upsampled: its cells belong together.
         return View(logits.contiguous(), network.align_corners, covers, share)

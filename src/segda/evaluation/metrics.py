@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segda.data.specs import file_name
+from segda.data.sets.specs import file_name
 from segda.errors import RunError
 from segda.evaluation.protocol import EnsembleProtocol, Protocol, protocol_from_json
-from segda.files import write_text
-from segda.parsing import read_json
+from segda.ground.atomic import write_text
+from segda.ground.safe_yaml import read_json
 from segda.scene import IGNORE
 
 MOST = 1 << 50

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from segda.data.augment import Kernel, Shape
+from segda.data.stream.augment import Kernel, Shape
 from segda.evaluation.inference import Mean
 
 Weights = Literal["student", "teacher"]

@@ -16,8 +16,8 @@ from typing import Any
 
 from segda.errors import RunError
 from segda.evaluation.metrics import Report, report_path
-from segda.files import write_text
-from segda.parsing import read_json
+from segda.ground.atomic import write_text
+from segda.ground.safe_yaml import read_json
 
 ORACLE = "oracle: chosen by target labels"
 """Stands wherever the best of several checkpoints is shown."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segda.methods.method import Method
 from segda.networks.network import Network
-from segda.parts.entropy import census
+from segda.parts.entropy import entropy_summary
 from segda.parts.losses import supervised
 from segda.parts.mixing import ClassesOf, class_mix
 from segda.parts.photometric import Photometric, photometric
@@ -41,13 +41,13 @@ class DACS(Method):
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         self.teacher.follow(self.student, t)
         output = self.student(batch.source.image)
-        yield {"source": supervised(output, batch.source, over="all")} | census("source", output.logits)
+        yield {"source": supervised(output, batch.source, over="all")} | entropy_summary("source", output.logits)
 
         logits = self.teacher(batch.target.image)
         pseudo = confident_fraction(logits, batch.target, self.threshold)
-        terms = {"confident": confidence(pseudo)} | census("target", logits)
+        terms = {"confident": confidence(pseudo)} | entropy_summary("target", logits)
         mixed = class_mix(batch.source, pseudo, batch.rng, classes_of=self.classes_of)
         image = photometric(mixed.image, self.photometric, batch.rng)
 
         output = self.student(image)
-        yield terms | {"mix": supervised(output, mixed, over="all")} | census("mixed", output.logits)
+        yield terms | {"mix": supervised(output, mixed, over="all")} | entropy_summary("mixed", output.logits)

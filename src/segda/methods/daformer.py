@@ -13,8 +13,8 @@ from torch import Tensor
 
 from segda.methods.method import Method
 from segda.networks.network import Network
-from segda.parts.anchor import Anchor, AnchorSettings
-from segda.parts.entropy import census
+from segda.parts.entropy import entropy_summary
+from segda.parts.feature_distance import FeatureDistance, FeatureDistanceSettings
 from segda.parts.losses import supervised
 from segda.parts.mixing import ClassesOf, class_mix
 from segda.parts.photometric import Photometric, photometric
@@ -32,30 +32,30 @@ class DAFormer(Method):
         threshold: float,
         classes_of: ClassesOf,
         photometric: Photometric,
-        anchor: AnchorSettings | None,
+        feature_distance: FeatureDistanceSettings | None,
     ):
         super().__init__()
         self.student = student
         self.teacher = Teacher(student, decay)
-        self.anchor = None if anchor is None else Anchor(student, anchor)
+        self.feature_distance = None if feature_distance is None else FeatureDistance(student, feature_distance)
         self.threshold = threshold
         self.classes_of = classes_of
         self.photometric = photometric
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         self.teacher.follow(self.student, t)
-        start = None if self.anchor is None else self.anchor.start(batch.source)
+        start = None if self.feature_distance is None else self.feature_distance.start(batch.source)
         output = self.student(batch.source.image)
         terms = {"source": supervised(output, batch.source, over="all")}
         if start is not None:
-            terms["anchor"] = self.anchor(output, start)
-        yield terms | census("source", output.logits)
+            terms["feature_distance"] = self.feature_distance(output, start)
+        yield terms | entropy_summary("source", output.logits)
 
         logits = self.teacher(batch.target.image)
         pseudo = confident_fraction(logits, batch.target, self.threshold)
-        terms = {"confident": confidence(pseudo)} | census("target", logits)
+        terms = {"confident": confidence(pseudo)} | entropy_summary("target", logits)
         mixed = class_mix(batch.source, pseudo, batch.rng, classes_of=self.classes_of)
         image = photometric(mixed.image, self.photometric, batch.rng)
 
         output = self.student(image)
-        yield terms | {"mix": supervised(output, mixed, over="all")} | census("mixed", output.logits)
+        yield terms | {"mix": supervised(output, mixed, over="all")} | entropy_summary("mixed", output.logits)

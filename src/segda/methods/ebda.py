@@ -16,8 +16,8 @@ from torch import Tensor
 from segda.errors import RecipeError
 from segda.methods.method import Method
 from segda.networks.network import Network
-from segda.parts.anchor import Anchor, AnchorSettings
-from segda.parts.entropy import Level, balance, census, distance, entropy
+from segda.parts.entropy import Level, balance, distance, entropy, entropy_summary
+from segda.parts.feature_distance import FeatureDistance, FeatureDistanceSettings
 from segda.parts.losses import supervised
 from segda.parts.mixing import ClassesOf, class_mix
 from segda.parts.photometric import Photometric, photometric
@@ -35,7 +35,7 @@ class EBDA(Method):
         threshold: float,
         classes_of: ClassesOf,
         photometric: Photometric,
-        anchor: AnchorSettings | None,
+        feature_distance: FeatureDistanceSettings | None,
         balance_weight: float,
         level: float | Literal["auto"],
         level_statistic: Literal["mean", "quantile"] | None = None,
@@ -49,7 +49,7 @@ class EBDA(Method):
             raise RecipeError("method.second_pass has no effect with balance_as: pixel_weight; remove one of them")
         self.student = student
         self.teacher = Teacher(student, decay)
-        self.anchor = None if anchor is None else Anchor(student, anchor)
+        self.feature_distance = None if feature_distance is None else FeatureDistance(student, feature_distance)
         self.level = Level(level, level_statistic, level_quantile, level_momentum)
         self.threshold = threshold
         self.classes_of = classes_of
@@ -60,16 +60,16 @@ class EBDA(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         self.teacher.follow(self.student, t)
-        start = None if self.anchor is None else self.anchor.start(batch.source)
+        start = None if self.feature_distance is None else self.feature_distance.start(batch.source)
         output = self.student(batch.source.image)
         terms = {"source": supervised(output, batch.source, over="all")}
         if start is not None:
-            terms["anchor"] = self.anchor(output, start)
-        yield terms | census("source", output.logits)
+            terms["feature_distance"] = self.feature_distance(output, start)
+        yield terms | entropy_summary("source", output.logits)
 
         logits = self.teacher(batch.target.image)
         pseudo = confident_fraction(logits, batch.target, self.threshold)
-        terms = {"confident": confidence(pseudo)} | census("target", logits)
+        terms = {"confident": confidence(pseudo)} | entropy_summary("target", logits)
         mixed = class_mix(batch.source, pseudo, batch.rng, classes_of=self.classes_of)
         image = photometric(mixed.image, self.photometric, batch.rng)
 
@@ -78,7 +78,7 @@ class EBDA(Method):
             unsure = entropy(output.logits.detach())
             weight = mixed.weight + self.balance_weight * distance(unsure, self.level.follow(unsure))
             mixed = mixed.replace(weight=weight)
-        terms |= {"mix": supervised(output, mixed, over="all")} | census("mixed", output.logits)
+        terms |= {"mix": supervised(output, mixed, over="all")} | entropy_summary("mixed", output.logits)
         if self.second_pass:
             yield terms
             output, terms = self.student(image), {}

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from segda.methods.method import Method
 from segda.networks.network import Network, of_each_head
-from segda.parts.adversary import SOURCE, TARGET, Discriminators, frozen, says
-from segda.parts.entropy import census, information
+from segda.parts.adversary import SOURCE, TARGET, Discriminators, adversarial_loss, frozen
+from segda.parts.entropy import entropy_summary, information
 from segda.parts.losses import supervised
 from segda.scene import Batch
 
@@ -40,19 +40,22 @@ class ESL(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         output = self.student(batch.source.image)
-        yield {"source": supervised(output, batch.source, over="valid")} | census("source", output.logits)
+        yield {"source": supervised(output, batch.source, over="valid")} | entropy_summary("source", output.logits)
         with torch.no_grad():
             source = information(output)
 
         output = self.student(batch.target.image)
         target = information(output)
         with frozen(self.discriminators):
-            verdicts = self.discriminators(target)
-            terms = {f"fool/{head}": self.adversarial_weight[head] * says(verdicts[head], SOURCE) for head in verdicts}
+            scores = self.discriminators(target)
+            terms = {
+                f"fool/{head}": self.adversarial_weight[head] * adversarial_loss(scores[head], SOURCE)
+                for head in scores
+            }
             terms["pseudo"] = supervised(output, batch.target, over="valid")
-            yield terms | census("target", output.logits)
+            yield terms | entropy_summary("target", output.logits)
         target = {head: maps.detach() for head, maps in target.items()}
 
         for name, maps, domain in (("source", source, SOURCE), ("target", target, TARGET)):
-            verdicts = self.discriminators(maps)
-            yield {f"discriminator/{head}/{name}": says(verdicts[head], domain) / 2 for head in verdicts}
+            scores = self.discriminators(maps)
+            yield {f"discriminator/{head}/{name}": adversarial_loss(scores[head], domain) / 2 for head in scores}

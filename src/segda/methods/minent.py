@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segda.methods.method import Method
 from segda.networks.network import Network, of_each_head
-from segda.parts.entropy import census, mean_entropy
+from segda.parts.entropy import entropy_summary, mean_entropy
 from segda.parts.losses import supervised
 from segda.scene import Batch
 
@@ -27,8 +27,8 @@ class MinEnt(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         output = self.student(batch.source.image)
-        yield {"source": supervised(output, batch.source, over="valid")} | census("source", output.logits)
+        yield {"source": supervised(output, batch.source, over="valid")} | entropy_summary("source", output.logits)
         output = self.student(batch.target.image)
         heads = output.heads
         terms = {f"entropy/{head}": self.entropy_weight[head] * mean_entropy(heads[head].logits) for head in heads}
-        yield terms | census("target", output.logits)
+        yield terms | entropy_summary("target", output.logits)

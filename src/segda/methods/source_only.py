@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segda.methods.method import Method
 from segda.networks.network import Network
-from segda.parts.entropy import census
+from segda.parts.entropy import entropy_summary
 from segda.parts.losses import supervised
 from segda.parts.photometric import Photometric, photometric
 from segda.scene import Batch
@@ -30,4 +30,4 @@ class SourceOnly(Method):
         if self.photometric is not None:
             source = source.replace(image=photometric(source.image, self.photometric, batch.rng))
         output = self.student(source.image)
-        yield {"source": supervised(output, source, over="all")} | census("source", output.logits)
+        yield {"source": supervised(output, source, over="all")} | entropy_summary("source", output.logits)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from segda.networks.deeplab import DeepLabV2
 from segda.networks.encoder_decoder import ALL_ENCODERS, DECODERS, EncoderDecoder
-from segda.networks.encoders import ENCODERS
+from segda.networks.encoders.mit import ENCODERS
+from segda.networks.encoders.resnet import RESNETS
 from segda.networks.mit_daformer import MiTDAFormer
 from segda.networks.network import Network
-from segda.networks.resnet import RESNETS
 
 NETWORKS: dict[str, type[Network]] = {
     "mit_daformer": MiTDAFormer,

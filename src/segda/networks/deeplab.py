@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segda.errors import RecipeError
+from segda.networks.encoders.resnet import ResNet, init_weights
 from segda.networks.network import Head, Network, Output, refuse_smaller
-from segda.networks.resnet import ResNet, start
-from segda.networks.weights import load_encoder_weights
+from segda.networks.weights.load import load_encoder_weights
 
 MEAN = (104.00698793, 116.66876762, 122.67891434)
 """Mean of ImageNet in 0..255, in Caffe's order: blue, green, red [code, IMG_MEAN]."""
@@ -38,7 +38,7 @@ class Classifier(nn.ModuleList):
 
     def __init__(self, width: int, classes: int, dilations: Sequence[int]):
         super().__init__(nn.Conv2d(width, classes, 3, padding=dilation, dilation=dilation) for dilation in dilations)
-        start(self)
+        init_weights(self)
 
     def forward(self, cells: Tensor) -> Tensor:
         size = cells.shape[-2:]
@@ -57,7 +57,7 @@ class DeepLabV2(Network):
 
     encoder: "small", "50", "101" (quotes are not needed).
     weights: where the encoder starts from: "scratch", the authors' DeepLab_resnet_pretrained_imagenet.pth, a ResNet
-    file of torchvision or timm, a name on the Hugging Face hub, a folder (see networks/weights.py); `origin` says what
+    file of torchvision or timm, a name on the Hugging Face hub, a folder (see networks/weights/load.py); `origin` says what
     was made of it. Files of torchvision and of the hub were trained with the stride on the 3x3 and on RGB of mean 0 and
     deviation 1; here they are the start of a network with the stride on the 1x1 that sees BGR in 0..255 less its mean.
     multi_level: an auxiliary head on the third stage; its share of the loss is aux_weight (given with it, else not).
@@ -116,9 +116,9 @@ class DeepLabV2(Network):
         )
 
     def infer(self, image: Tensor) -> Tensor:
-        return upsample(self.coarse(image), image.shape[-2:])
+        return upsample(self.low_res_logits(image), image.shape[-2:])
 
-    def coarse(self, image: Tensor) -> Tensor:
+    def low_res_logits(self, image: Tensor) -> Tensor:
         """At stride 8, as the authors evaluate: their logits are upsampled once, to the label's size."""
         return self.decode(self.features(image))
 

@@ -1,4 +1,4 @@
-"""Dropout that is drawn for a whole step, though its scenes are in shares (`segda.together`): each has its part.
+"""Dropout that is drawn for a whole step, though its scenes are in shares (`segda.distributed.shares`): each has its part.
 
 With one share, the numbers are those that torch draws.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from segda import together
+from segda.distributed import shares
 
 
 class DropPath(nn.Dropout):
@@ -20,8 +20,8 @@ class DropPath(nn.Dropout):
     def forward(self, branch: Tensor) -> Tensor:
         if self.p == 0 or not self.training:
             return branch
-        shape = (together.shares() * branch.shape[0], *[1] * (branch.ndim - 1))
-        kept = together.own(torch.rand(shape, device=branch.device)) >= self.p
+        shape = (shares.count() * branch.shape[0], *[1] * (branch.ndim - 1))
+        kept = shares.own(torch.rand(shape, device=branch.device)) >= self.p
         return branch * (kept / (1 - self.p)).to(branch.dtype)
 
 
@@ -29,7 +29,7 @@ class ChannelDropout(nn.Dropout2d):
     """In training, each channel of a sample is 0 with probability p, else over 1 - p; (B, D, h, w) -> the same."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        if self.p == 0 or not self.training or together.shares() == 1:
+        if self.p == 0 or not self.training or shares.count() == 1:
             return super().forward(maps)
-        shape = (together.shares() * maps.shape[0], maps.shape[1], 1, 1)
-        return maps * together.own(maps.new_empty(shape).bernoulli_(1 - self.p).div_(1 - self.p))
+        shape = (shares.count() * maps.shape[0], maps.shape[1], 1, 1)
+        return maps * shares.own(maps.new_empty(shape).bernoulli_(1 - self.p).div_(1 - self.p))

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from segda.errors import RecipeError, nearest
-from segda.networks.attention import DANet, ISAFusion, ISANet
-from segda.networks.decoders import ASPP, SepASPP, Stacked, bottleneck_aspp, pointwise, upsample
-from segda.networks.deeplab_heads import DeepLabV3Plus, DilatedSum
-from segda.networks.encoders import ENCODERS, SMALLEST, MiT
+from segda.networks.decoders.attention import DANet, ISAFusion, ISANet
+from segda.networks.decoders.daformer import ASPP, SepASPP, Stacked, bottleneck_aspp, pointwise, upsample
+from segda.networks.decoders.deeplab import DeepLabV3Plus, DilatedSum
+from segda.networks.decoders.pyramid import SegFormer, UPerNet
+from segda.networks.encoders.mit import ENCODERS, SMALLEST, MiT
+from segda.networks.encoders.residual import RESIDUALS, Residual
 from segda.networks.mit_daformer import DEVIATION, MEAN
 from segda.networks.network import Head, Network, Output, refuse_smaller
-from segda.networks.pyramid import SegFormer, UPerNet
-from segda.networks.residual import RESIDUALS, Residual
-from segda.networks.weights import load_encoder_weights
+from segda.networks.weights.load import load_encoder_weights
 
 ALL_ENCODERS = (*ENCODERS, *RESIDUALS)
 
@@ -78,7 +78,7 @@ class EncoderDecoder(Network):
     encoder: a MiT, "tiny", "b0" .. "b5", or a row of RESIDUALS, "resnet101_v1c".
     decoder: a row of DECODERS, with the channels and dilations it was published with.
     weights: where the encoder starts from: "scratch", a name on the Hugging Face hub, a file or a folder
-    (see networks/weights.py); `origin` says what was made of it.
+    (see networks/weights/load.py); `origin` says what was made of it.
     dropout: of the decoder, for all that have it. drop_path: of the last block, for MiT.
     """
 
@@ -146,7 +146,7 @@ class EncoderDecoder(Network):
     def infer(self, image: Tensor) -> Tensor:
         return self.upsampled(self.decode(self.features(image)), image)
 
-    def coarse(self, image: Tensor) -> Tensor:
+    def low_res_logits(self, image: Tensor) -> Tensor:
         """At the image's size already: mmsegmentation upsamples twice, to the input's size and then to the label's."""
         return self.infer(image)
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from segda.errors import RecipeError
-from segda.networks.decoders import SepASPP, upsample
-from segda.networks.encoders import SMALLEST, MiT
+from segda.networks.decoders.daformer import SepASPP, upsample
+from segda.networks.encoders.mit import SMALLEST, MiT
 from segda.networks.network import Head, Network, Output, refuse_smaller
-from segda.networks.weights import load_encoder_weights
+from segda.networks.weights.load import load_encoder_weights
 
 MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 """Mean RGB of ImageNet, in [0, 1]."""
@@ -25,7 +25,7 @@ class MiTDAFormer(Network):
 
     encoder: "tiny", "b0" .. "b5".
     weights: where the encoder starts from: "scratch", a name on the Hugging Face hub, a file or a folder
-    (see networks/weights.py); `origin` says what was made of it.
+    (see networks/weights/load.py); `origin` says what was made of it.
     channels, dilations, dropout: of the decoder. drop_path: of the encoder's last block.
     """
 
@@ -78,7 +78,7 @@ class MiTDAFormer(Network):
     def infer(self, image: Tensor) -> Tensor:
         return self(image).logits
 
-    def coarse(self, image: Tensor) -> Tensor:
+    def low_res_logits(self, image: Tensor) -> Tensor:
         """At the image's size already: mmsegmentation upsamples twice, to the input's size and then to the label's."""
         return self.infer(image)
 

@@ -2,7 +2,7 @@
 
     forward(image) -> Output        what is supervised in training
     infer(image) -> logits          what is used afterwards, at the image's size
-    coarse(image) -> logits         the same before its last upsampling; evaluation brings them to a label's size
+    low_res_logits(image) -> logits         the same before its last upsampling; evaluation brings them to a label's size
     features(image) -> levels       the encoder's maps, finest first; a decoder may have the last one enlarged
     decode(features) -> logits      of the encoder's maps, at their own resolution
     groups() -> parameters          by name: "head" for what is no encoder, any other names for parts of the encoder
@@ -84,7 +84,7 @@ class Network(nn.Module, ABC):
     def infer(self, image: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def coarse(self, image: Tensor) -> Tensor: ...
+    def low_res_logits(self, image: Tensor) -> Tensor: ...
 
     @abstractmethod
     def groups(self) -> dict[str, list[nn.Parameter]]: ...

@@ -36,17 +36,17 @@ class Discriminators(nn.ModuleDict):
         super().__init__({head: Discriminator(channels, width) for head in heads})
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The verdict on each head's maps."""
+        """The score on each head's maps."""
         return {head: self[head](maps[head]) for head in self}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {head: list(discriminator.parameters()) for head, discriminator in self.items()}
 
 
-def says(verdict: Tensor, domain: float) -> Tensor:
-    """Mean over regions of the binary cross entropy between sigmoid(verdict) and `domain` (SOURCE or TARGET); nats."""
-    verdict = verdict.float()
-    return F.binary_cross_entropy_with_logits(verdict, verdict.new_full((), domain).expand_as(verdict))
+def adversarial_loss(score: Tensor, domain: float) -> Tensor:
+    """Mean over regions of the binary cross entropy between sigmoid(score) and `domain` (SOURCE or TARGET); nats."""
+    score = score.float()
+    return F.binary_cross_entropy_with_logits(score, score.new_full((), domain).expand_as(score))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from segda import together
+from segda.distributed import shares
 from segda.errors import RecipeError
 from segda.networks.network import Output
 
@@ -48,14 +48,14 @@ def mean_entropy(logits: Tensor) -> Tensor:
 
 
 QUANTILES = (5, 25, 50, 75, 95)
-"""Of the entropy, in %, that `census` logs."""
+"""Of the entropy, in %, that `entropy_summary` logs."""
 
 BINS = 48
 """Of its histogram, from 0 to ln C."""
 
 
 @torch.no_grad()
-def census(domain: str, logits: Tensor) -> dict[str, Tensor]:
+def entropy_summary(domain: str, logits: Tensor) -> dict[str, Tensor]:
     """How unsure the network is of a batch, for the log: H's mean and quantiles in nats, and its histogram.
 
     (B, C, H, W) logits -> H/DOMAIN, H/DOMAIN/q05 and so on, scalars, and histogram/DOMAIN, (BINS,): shares of pixels,
@@ -130,11 +130,11 @@ class Level(nn.Module):
         if self.moving:
             seen = pixel_entropy.detach().flatten()
             if self.quantile is None:
-                statistic = together.mean(seen.mean())
+                statistic = shares.mean(seen.mean())
             else:
-                seen = together.concatenated(seen)
+                seen = shares.concatenated(seen)
                 statistic = seen.kthvalue(max(1, -int(-self.quantile * seen.numel() // 1))).values
-            if together.first():
+            if shares.first():
                 moved = self.momentum * self.value + (1 - self.momentum) * statistic
                 self.value.copy_(torch.where(self.value.isnan(), statistic, moved))
         return self.value.clone()

@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from segda import together
+from segda.distributed import shares
 from segda.networks.network import Output
 from segda.scene import IGNORE, Scene, crop
 
@@ -33,8 +33,8 @@ def cross_entropy(
     if over == "all":
         return pixels.mean()
     if labelled is not None:
-        return pixels.sum() / max(labelled, 1 / together.shares())
-    return pixels.sum() / together.mean((label != IGNORE).sum()).clamp(min=1 / together.shares())
+        return pixels.sum() / max(labelled, 1 / shares.count())
+    return pixels.sum() / shares.mean((label != IGNORE).sum()).clamp(min=1 / shares.count())
 
 
 def supervised(output: Output, scene: Scene, *, over: Over) -> Tensor:

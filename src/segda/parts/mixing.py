@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segda import together
+from segda.distributed import shares
 from segda.errors import RecipeError
 from segda.scene import IGNORE, Scene, present
 
@@ -31,18 +31,18 @@ def paste_mask(source: Scene, rng: np.random.Generator, classes_of: ClassesOf) -
     for row, classes in zip(table, each, strict=True):
         chosen = rng.choice(len(classes), (len(classes) + 1) // 2, replace=False)
         row[torch.tensor(classes)[chosen]] = True
-    table = together.own(table).to(source.label.device, non_blocking=True)
+    table = shares.own(table).to(source.label.device, non_blocking=True)
     return torch.stack([row[one] for row, one in zip(table, source.label, strict=True)])
 
 
 def _of_all_shares(each: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
     """The classes in each image, of all images of the step: what is drawn for one follows on what is for the others."""
-    if together.shares() == 1:
+    if shares.count() == 1:
         return each
     there = torch.zeros(len(each), IGNORE + 1, dtype=torch.uint8)
     for row, classes in zip(there, each, strict=True):
         row[list(classes)] = 1
-    return [row.nonzero().flatten().tolist() for row in together.concatenated(there)]
+    return [row.nonzero().flatten().tolist() for row in shares.concatenated(there)]
 
 
 def class_mix(source: Scene, pseudo: Scene, rng: np.random.Generator, *, classes_of: ClassesOf) -> Scene:

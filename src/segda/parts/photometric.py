@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from segda import together
+from segda.distributed import shares
 
 
 class Photometric(BaseModel):
@@ -38,11 +38,11 @@ def photometric(image: Tensor, settings: Photometric, rng: np.random.Generator) 
     Amounts are drawn for all images of the step, though some may be other shares'.
     """
     jittered, blurred = rng.random() < settings.jitter_prob, rng.random() < settings.blur_prob
-    s, before = settings.jitter_strength, together.place() * len(image)
+    s, before = settings.jitter_strength, shares.place() * len(image)
     result = []
     # Colours keep float32 whatever the networks compute in.
     with torch.autocast(image.device.type, enabled=False):
-        for k in range(together.shares() * len(image)):
+        for k in range(shares.count() * len(image)):
             jitter = (*rng.uniform(1 - s, 1 + s, 3), rng.uniform(-s, s), rng.permutation(4)) if jittered else None
             sigma = rng.uniform(*settings.blur_sigma) if blurred else None
             if not 0 <= k - before < len(image):

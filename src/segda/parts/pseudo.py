@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from segda import together
+from segda.distributed import shares
 from segda.scene import Scene
 
 
@@ -16,7 +16,7 @@ def confident_fraction(logits: Tensor, target: Scene, threshold: float) -> Scene
     own weight where it has one (rows that must not teach).  DACS (Tranheden et al. 2021), DAFormer sec. 3.1.
     """
     prob, label = logits.float().softmax(1).max(1)
-    weight = together.mean((prob >= threshold).float().mean()).expand(prob.shape)
+    weight = shares.mean((prob >= threshold).float().mean()).expand(prob.shape)
     if target.weight is not None:
         weight = weight * target.weight
     return target.replace(label=label, weight=weight)

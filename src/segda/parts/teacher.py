@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from segda import together
+from segda.distributed import shares
 from segda.networks.network import Network
 
 
@@ -37,7 +37,7 @@ class Teacher(nn.Module):
         forward passes of step t, that is, with the student after t updates (lhoyer/DAFormer `dacs.py:_update_ema`).
         Of a step in several passes, the first does it.
         """
-        if not together.first():
+        if not shares.first():
             return
         keep = min(1 - 1 / (t + 1), self.decay)
         ours, theirs = list(self.network.parameters()), list(student.parameters())

@@ -12,30 +12,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segda import processes
 from segda import run as runs
-from segda.building import build, class_named
 from segda.commands.evaluate import open_labelled
-from segda.data.census import class_statistics
-from segda.data.datasets import DataSet, open_data
-from segda.data.labels import Space
-from segda.data.loading import loader
-from segda.data.pseudo_labels import PseudoLabels
-from segda.data.stream import Pairs
+from segda.data.labels.pseudo_labels import PseudoLabels
+from segda.data.labels.spaces import Space
+from segda.data.sets.class_statistics import class_statistics
+from segda.data.sets.datasets import DataSet, open_data
+from segda.data.stream.loading import loader
+from segda.data.stream.stream import Pairs
+from segda.distributed import group, sharding, sync
 from segda.errors import RecipeError
-from segda.hardware import leave_cores, pick_device, pick_precision
+from segda.ground.hardware import leave_cores, pick_device, pick_precision
+from segda.ground.progress import Track
 from segda.methods import METHODS
 from segda.methods.method import Method
 from segda.networks import NETWORKS
+from segda.networks.activation_checkpointing import checkpoint_activations
 from segda.networks.network import Network
-from segda.networks.recompute import recompute
-from segda.progress import Track
-from segda.recipe import Recipe
+from segda.recipes.build import build, class_named
+from segda.recipes.recipe import Recipe
 from segda.scene import Batch
-from segda.training import alike, checkpoint, sharding
-from segda.training.notes import Skips
+from segda.training import checkpoint
 from segda.training.optim import Optim, optimisers, set_lr
 from segda.training.step import counted, train_step
+from segda.training.timing import Skips
 
 Say = Callable[[str], None]
 
@@ -91,7 +91,7 @@ class Training:
     @property
     def sharded(self) -> bool:
         """Whether this process has but a part of the weights."""
-        return self.recipe.shard and processes.world() > 1
+        return self.recipe.shard and group.world() > 1
 
     def networks(self) -> dict[runs.Which, Network]:
         """What a run saves and scores: the student, and the teacher where the method has one."""
@@ -113,7 +113,7 @@ class Training:
             torch.manual_seed(step_seed(self.recipe.seed, self.t))
 
         ready = [batch.to(self.device) for batch in counted(batches)]
-        with processes.others_are_asked():
+        with group.others_are_asked():
             terms = train_step(self.method, ready, self.t, self.optimisers, self.scaler, self.precision, seed)
         self.t += 1
         return terms
@@ -121,8 +121,8 @@ class Training:
     def batches(self, stop: int, workers: int, say: Say) -> Iterator[tuple[Batch, ...]]:
         """This process's batches of the steps until `stop`; to be closed."""
         recipe, passes = self.recipe, self.recipe.accumulate
-        own = range(processes.rank() * passes, (processes.rank() + 1) * passes)
-        shares = processes.world() * passes
+        own = range(group.rank() * passes, (group.rank() + 1) * passes)
+        shares = group.world() * passes
         return loader(
             self.pairs, recipe.data.batch, self.t, stop, workers, recipe.seed, shares, own, say=say,
             on_bad_image=recipe.data.on_bad_image, pin=self.device.type == "cuda", skipped=self.skips.untold.append,
@@ -155,11 +155,11 @@ class Parts:
 
 def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: Say) -> Training:
     """Builds the whole run from a recipe, the cheap checks first. Class statistics are cached in the folder `cache`."""
-    device = processes.own_device(pick_device(recipe.device))
+    device = group.own_device(pick_device(recipe.device))
     precision = pick_precision(recipe.precision, device)
     leave_cores(recipe.data.workers)
-    parts = processes.agree(lambda: build_parts(recipe, root, say))
-    if recipe.shard and processes.world() > 1:
+    parts = group.all_succeed(lambda: build_parts(recipe, root, say))
+    if recipe.shard and group.world() > 1:
         sharding.shard(parts.method, device)
     parts.method.to(device)
     statistics = None
@@ -176,7 +176,7 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: 
         players = optimisers(parts.method, settings_of(recipe))
         return Training(recipe, parts.method, players, scaler, pairs, parts.scored, device, precision)
 
-    return processes.agree(ready)
+    return group.all_succeed(ready)
 
 
 def build_parts(recipe: Recipe, root: Path, say: Say) -> Parts:
@@ -193,14 +193,14 @@ def build_method(recipe: Recipe, space: Space, say: Say) -> Method:
     torch.manual_seed(recipe.seed)
     network: Network = build(NETWORKS, recipe.network, "network", class_names=space.classes)
     say(network.origin)
-    if processes.world() > 1:
+    if group.world() > 1:
         if recipe.sync_batchnorm:
-            alike.synchronise(network)
+            sync.synchronise(network)
         elif any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
             say("batch norm sees each process's scenes alone; with sync_batchnorm: true it sees those of all")
     method: Method = build(METHODS, recipe.method, "method", student=network).train()
-    if recipe.recompute:
-        recompute(network)
+    if recipe.activation_checkpointing:
+        checkpoint_activations(network)
     return method
 
 

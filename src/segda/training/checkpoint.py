@@ -6,7 +6,7 @@ means                                                the log line that is not co
 anchors                                              a hash of each anchor's weights
 recipe, made_by                                      what it is a state of, and the code and machine that computed it
 
-No random state: what a step draws is a function of seed and step (data/stream.py, `Training.step`). No anchor either:
+No random state: what a step draws is a function of seed and step (data/stream/stream.py, `Training.step`). No anchor either:
 it is the network as the run began, which the recipe's seed or `network.weights` give again; the hash tells whether
 they did. A frozen copy of the student in every file would say nothing new.
 """
@@ -22,11 +22,11 @@ import torch
 from torch import nn
 
 import segda
+from segda.distributed import sharding
 from segda.errors import RunError, WeightsError
-from segda.hardware import environment
-from segda.parts.anchor import Anchor
+from segda.ground.hardware import environment
+from segda.parts.feature_distance import FeatureDistance
 from segda.run import CHECKPOINT_FORMAT
-from segda.training import sharding
 
 if TYPE_CHECKING:
     from segda.training.assembly import Training
@@ -46,7 +46,7 @@ def state_of(training: Training) -> dict[str, Any]:
         "scaler": training.scaler.state_dict(),
         "means": training.means.state(),
     }
-    return sharding.whole(state) if training.sharded else state
+    return sharding.gather_full(state) if training.sharded else state
 
 
 def restore(training: Training, state: dict[str, Any], where: Path) -> None:
@@ -79,9 +79,9 @@ def restore(training: Training, state: dict[str, Any], where: Path) -> None:
         raise RunError(f"{where} is of step {training.t}, but the recipe ends at {training.recipe.steps}; set steps")
 
 
-def anchors(method: nn.Module) -> dict[str, Anchor]:
+def anchors(method: nn.Module) -> dict[str, FeatureDistance]:
     """The parts of a method that never change after it is built, by their name in it."""
-    return {name: module for name, module in method.named_modules() if isinstance(module, Anchor)}
+    return {name: module for name, module in method.named_modules() if isinstance(module, FeatureDistance)}
 
 
 def digest(module: nn.Module) -> str:

@@ -12,36 +12,36 @@ from typing import Any
 
 from torch import Tensor
 
-from segda import processes
 from segda import run as runs
 from segda.commands.evaluate import evaluate_network
+from segda.distributed import group, sharding, sync
 from segda.errors import RunFailure
 from segda.evaluation.metrics import Report
-from segda.hardware import autocast, peak_memory
-from segda.progress import Track
-from segda.recipe import Recipe
+from segda.ground.hardware import autocast, peak_memory
+from segda.ground.progress import Track
+from segda.recipes.recipe import Recipe
 from segda.scene import Batch
-from segda.training import alike, checkpoint, sharding
+from segda.training import checkpoint
 from segda.training.assembly import Training, plain
-from segda.training.notes import Pace, waiting_said
 from segda.training.stopping import Stopping
+from segda.training.timing import Pace, waiting_said
 
 Say = Callable[[str], None]
 
 
-def fit(training: Training, run: Path, say: Say, track: Track, stopping: Stopping | None = None) -> None:
+def run_steps(training: Training, run: Path, say: Say, track: Track, stopping: Stopping | None = None) -> None:
     """Steps from `training.t` to the recipe's end, writing log, checkpoints and scores into `run`.
 
     When it is asked to stop, it saves after the step that it is in, and raises KeyboardInterrupt.
     """
     recipe, stopping = training.recipe, stopping or Stopping()
-    alike.compare(training.method, training.t)
+    sync.compare(training.method, training.t)
     pace = Pace(training.t)
-    own = print if processes.rank() else say  # what befalls a process's own readers, it says itself
+    own = print if group.rank() else say  # what befalls a process's own readers, it says itself
     with stopping.later(), closing(training.batches(recipe.steps, recipe.data.workers, own)) as batches:
         for _ in track(range(training.t, recipe.steps), "training", lines=False):
             with pace.waiting():
-                drawn = processes.agree(lambda: _next(batches, stopping))
+                drawn = group.all_succeed(lambda: _next(batches, stopping))
             if asked(stopping):
                 break
             training.means.add(training.step(drawn))
@@ -50,20 +50,20 @@ def fit(training: Training, run: Path, say: Say, track: Track, stopping: Stoppin
                 training.skips.tell(run, training.t, say)
                 means, (seconds, waiting) = training.means.take(), pace.take(training.t)
                 line = {"step": training.t, "seconds": round(seconds, 4), "waiting": round(waiting, 4)}
-                processes.by_the_first(runs.append_log, run, line | means | training.rates())
+                group.on_rank_zero(runs.append_log, run, line | means | training.rates())
                 a_step, left = f"{seconds:.2f} s/step{waiting_said(waiting)}", seconds * (recipe.steps - training.t)
                 say(f"step {training.t} of {recipe.steps}  {_said(means)}  {a_step}  {_clock(left)} to go")
 
             if recipe.keep_every and training.t % recipe.keep_every == 0:
                 path = runs.snapshot_path(run, training.t)
                 student = training.method.student
-                weights = sharding.whole(student.state_dict())
-                processes.by_the_first(runs.save_network, path, student, recipe.network, training.t, weights)
+                weights = sharding.gather_full(student.state_dict())
+                group.on_rank_zero(runs.save_network, path, student, recipe.network, training.t, weights)
 
             scoring = scores_due(recipe, training.t)
             saving = scoring or training.t % recipe.save_every == 0 or training.t == recipe.steps
             if training.t % recipe.compare_every == 0 and not saving:
-                alike.compare(training.method, training.t)
+                sync.compare(training.method, training.t)
             if saving:
                 training.skips.tell(run, training.t, say)
                 save(training, run)
@@ -80,7 +80,7 @@ def fit(training: Training, run: Path, say: Say, track: Track, stopping: Stoppin
 
 def asked(stopping: Stopping) -> bool:
     """Whether any process was asked to stop: then all of them are."""
-    found = processes.largest(stopping.asked or 0)
+    found = group.all_reduce_max(stopping.asked or 0)
     stopping.asked = stopping.asked or found or None  # one that came meanwhile is seen by all the next time
     return found > 0
 
@@ -104,8 +104,8 @@ def save(training: Training, run: Path) -> None:
     """Checkpoint and networks, written by the first process. Refuses weights that are not finite, or not the same in
     all processes, so that the last good ones are kept.
     """
-    alike.compare(training.method, training.t)
-    processes.by_the_first(_save, training, run, checkpoint.state_of(training))
+    sync.compare(training.method, training.t)
+    group.on_rank_zero(_save, training, run, checkpoint.state_of(training))
     training.saved = training.t
 
 
@@ -153,7 +153,7 @@ def score(training: Training, run: Path, say: Say, track: Track) -> list[Report]
             reports.append(report)
         # JSON has no NaN: null where no class of the network is labelled.
         known = {which: None if math.isnan(miou) else miou for which, miou in mious.items()}
-        processes.by_the_first(runs.append_log, run, {"step": training.t, "evaluation": dataset.spec, **known})
+        group.on_rank_zero(runs.append_log, run, {"step": training.t, "evaluation": dataset.spec, **known})
         values = "  ".join(f"{which} {miou:.1%}" for which, miou in mious.items())
         say(f"step {training.t}  {dataset.spec}  {values}")
     return reports
@@ -165,7 +165,7 @@ def trial(training: Training, say: Say) -> None:
     marks = [time.monotonic()]
     batches = training.batches(min(3, recipe.steps), 0, say)
     for _ in range(min(3, recipe.steps)):
-        terms = training.step(processes.agree(lambda: next(batches)))
+        terms = training.step(group.all_succeed(lambda: next(batches)))
         marks.append(time.monotonic())
     say(_said({name: plain(term) for name, term in terms.items()}))
     for player in training.method.players:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from segda.distributed.sharding import is_shard
 from segda.errors import RecipeError
-from segda.training.sharding import is_shard
 
 if TYPE_CHECKING:
     from segda.methods.method import Method

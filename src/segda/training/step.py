@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from segda import processes, together
-from segda.data.ahead import DOMAINS
-from segda.data.loading import refuse_sizes
+from segda.data.stream.loading import refuse_sizes
+from segda.data.stream.reader_processes import DOMAINS
+from segda.distributed import group, shares, sync
 from segda.errors import RunFailure
-from segda.hardware import autocast
+from segda.ground.hardware import autocast
 from segda.methods.method import Method
 from segda.scene import IGNORE, Batch, Scene
-from segda.training import alike
 
 
 def train_step(
@@ -41,21 +40,21 @@ def train_step(
         return backward(method, batches[i], t, scaler, precision, count)
 
     if count == 1:
-        with together.sharing():
+        with shares.sharing():
             seed()
             log = one(0)
     else:
-        logs = together.Turns(count, seed).run(one)
+        logs = shares.Turns(count, seed).run(one)
         log = {name: torch.stack([each[name] for each in logs]).mean(0) for name in logs[0]}
     own = log
-    if processes.world() > 1:
+    if group.world() > 1:
         log = {name: term.clone() for name, term in log.items()}
-        processes.average(list(log.values()))
-        alike.average_gradients(optimisers)
-        alike.average_statistics(method)
+        group.average(list(log.values()))
+        sync.average_gradients(optimisers)
+        sync.average_statistics(method)
     if not finite(log):
         # In the mean over processes what is not finite in one is so in all: nobody goes on alone.
-        processes.agree(lambda: refuse_infinite(own, batches, t))
+        group.all_succeed(lambda: refuse_infinite(own, batches, t))
     for optimiser in optimisers.values():
         scaler.step(optimiser)
     scaler.update()
@@ -89,18 +88,18 @@ def backward(
 def counted(batches: Sequence[Batch]) -> list[Batch]:
     """The batches of a step, still on the host, with the numbers of labelled pixels that all shares of it have.
 
-    So no share must wait for the others between its forward and its backward pass, see segda/together.py. DataError
+    So no share must wait for the others between its forward and its backward pass, see segda/shares.py. DataError
     where the scenes of a step differ in size.
     """
-    if processes.world() * len(batches) == 1:
+    if group.world() * len(batches) == 1:
         return list(batches)
     own = [
         [_labelled(each.source), _labelled(each.target), *each.source.image.shape[-2:], *each.target.image.shape[-2:]]
         for each in batches
     ]
-    every = processes.gathered(torch.tensor(own, dtype=torch.float64))
+    every = group.gathered(torch.tensor(own, dtype=torch.float64))
     if (every[:, 2:] != every[0, 2:]).any():
-        processes.agree(lambda: _refuse_sizes(every[:, 2:].int().tolist()))
+        group.all_succeed(lambda: _refuse_sizes(every[:, 2:].int().tolist()))
     source, target = every[:, :2].mean(0).tolist()
     return [
         Batch(batch.source.replace(labelled=source), batch.target.replace(labelled=target), batch.rng)

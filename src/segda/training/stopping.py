@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from segda import processes
+from segda.distributed import group
 
 ASKED = {signal.SIGINT: ("Ctrl-C", 130), signal.SIGTERM: ("SIGTERM", 0)}
 """Signal -> what people call it, and the exit code after it."""
@@ -37,7 +37,7 @@ class Stopping:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        impatient = self.asked is not None and number == signal.SIGINT and not processes.launched()
+        impatient = self.asked is not None and number == signal.SIGINT and not group.launched()
         self.asked = self.asked or number
         if impatient or not self._later:
             raise KeyboardInterrupt

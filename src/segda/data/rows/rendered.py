@@ -57,7 +57,7 @@ RENDERED: dict[str, Row] = {
         space="cityscapes-19",
         splits=("train", "val", "test"),
         labels=(("", "cityscapes-train"),),
-        drawn=True,
+        rendered=True,
     ),
     "synthia": Row(
         doc="SYNTHIA-RAND-CITYSCAPES, 1280x760, 16 classes",

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from segda.data.labellings import LABELLINGS
+from segda.data.labels.labellings import LABELLINGS
 
 if TYPE_CHECKING:
-    from segda.data.labels import Space
+    from segda.data.labels.spaces import Space
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -62,9 +62,9 @@ class Row:
     conditions: name -> patterns of what {condition} stands for or, where the images have no such field, of their stem;
         `field=pattern` is one of another field. None given means all images.
     lists: condition or split -> the list of its images.
-    labellings: what ids mean, where it is not in data/labellings.py.
+    labellings: what ids mean, where it is not in data/labels/labellings.py.
     shared_labels: the labels are those of a larger set, so that a label without an image is no fault.
-    drawn: made by data/streets.py instead of read; its conditions are listed there.
+    rendered: made by data/streets/streets.py instead of read; its conditions are listed there.
     """
 
     doc: str
@@ -86,7 +86,7 @@ class Row:
     no_labels: tuple[str, ...] = ()
     id_names: tuple[str, ...] = ()
     shared_labels: bool = False
-    drawn: bool = False
+    rendered: bool = False
 
     def image_files(self, split: str) -> tuple[str, ...]:
         """Path templates of a split's images; only the fields other than {split} are left."""

@@ -1,0 +1,153 @@
+"""`segda convert --to`: our networks as other code bases keep them, state dicts and folders of Hugging Face's kind."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from segda import run as runs
+from segda.conversion.asked import CONSTANTS, PLAIN, Asked, Converted, agreed, refuse_idle, refuse_taken, save
+from segda.errors import RecipeError, RunError, RunFailure, WeightsError
+from segda.ground.atomic import atomic_write, cannot_write
+from segda.ground.safe_yaml import json_values
+from segda.networks.encoders.mit import ENCODERS
+from segda.networks.weights.layouts import to_theirs
+from segda.networks.weights.load import read_tensors
+
+CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+
+
+def back(given: Path, asked: Asked) -> Converted:
+    """Ours, into a state dict as their code reads it, or a folder for `from_pretrained`."""
+    layout = asked.layout
+    if layout.lacks:
+        raise RecipeError(f"--to {asked.style}: {layout.lacks}; it can only be read, with --from")
+    if asked.allow_missing:
+        raise RecipeError("--allow-missing has no effect with --to: our own networks lack nothing; remove it")
+    if layout.folder:
+        refuse_taken_folder(asked.out, asked.overwrite)
+    elif asked.out.suffix not in PLAIN:
+        raise RecipeError(
+            f"--out {asked.out}: {asked.style} code reads a state dict of torch; write a file ending in .pth"
+        )
+    else:
+        refuse_taken(asked.out, asked.overwrite)
+    path = given
+    if given.is_dir():
+        runs.load_recipe_of(given)
+        path = given / runs.FILES[asked.which]
+        if not path.is_file():
+            raise WeightsError(f"{given} has no {asked.which} ({path.name}); train it first, or choose other --weights")
+    spec, class_names = facts_in(path)
+    if not layout.holds(spec):
+        has = f"{spec['name']} with decoder {spec['decoder']}" if layout.decoder and "decoder" in spec else spec["name"]
+        raise WeightsError(
+            f"{path}: holds {has}, but {asked.style} checkpoints are {layout.network}; choose another style"
+        )
+    if layout.folder and spec["encoder"] not in ENCODERS:
+        raise WeightsError(
+            f"{path}: has encoder {spec['encoder']}, but {asked.style} models have a MiT; choose a .pth style"
+        )
+    tensors = read_tensors(path)
+    found, unknown = to_theirs(tensors, layout)
+    constant = tuple(key for key in unknown if key in CONSTANTS)
+    others = [key for key in unknown if key not in CONSTANTS]
+    refuse_idle(asked.leave_out, others)
+    left_out = agreed(others, asked, path)
+    taken = len(tensors) - len(left_out) - len(constant)
+    if layout.folder:
+        _folder(asked.out, found, spec, class_names, {key: tensors[key] for key in constant}, asked)
+        return Converted(asked.out, asked.style, taken, left_out)
+    with atomic_write(asked.out) as partial:
+        try:
+            torch.save({key: tensor.contiguous() for key, tensor in found.items()}, partial)
+        except RuntimeError as error:  # torch's own writer reports a full disk so
+            raise RunFailure(f"cannot write {asked.out}: {error}; free space or choose another folder") from error
+    # Constants of the network are elsewhere in their code.
+    return Converted(asked.out, asked.style, taken, constant + left_out)
+
+
+def _folder(
+    out: Path,
+    tensors: Mapping[str, Tensor],
+    spec: Mapping[str, Any],
+    class_names: list[str],
+    constants: Mapping[str, Tensor],
+    asked: Asked,
+) -> None:
+    """config.json, the weights, and the normalisation of images, all of them or none."""
+    from transformers.models.segformer.configuration_segformer import SegformerConfig
+
+    row = ENCODERS[spec["encoder"]]
+    config = SegformerConfig(
+        hidden_sizes=list(row.channels),
+        depths=list(row.depths),
+        num_attention_heads=list(row.heads),
+        drop_path_rate=spec["drop_path"],
+        id2label=dict(enumerate(class_names)),
+        label2id={name: i for i, name in enumerate(class_names)},
+    )
+    config.architectures = ["SegformerModel"]
+    if asked.layout.encoder is None:
+        config.architectures = ["SegformerForSemanticSegmentation"]
+        config.decoder_hidden_size = len(tensors["decode_head.batch_norm.weight"])
+        config.classifier_dropout_prob = spec["dropout"]
+    images = {
+        "image_processor_type": "SegformerImageProcessor",
+        "do_resize": False,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": constants["mean"].flatten().tolist(),
+        "image_std": constants["deviation"].flatten().tolist(),
+        "do_reduce_labels": False,
+    }
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+            partial = Path(folder)
+            config.save_pretrained(partial)
+            (partial / PREPROCESSOR).write_text(json.dumps(images, indent=2) + "\n", encoding="utf-8")
+            save(partial / WEIGHTS, dict(tensors))
+            out.mkdir(exist_ok=True)
+            for name in (PREPROCESSOR, WEIGHTS, CONFIG):
+                (partial / name).replace(out / name)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+
+
+def refuse_taken_folder(out: Path, overwrite: bool) -> None:
+    """RunError unless a folder of Hugging Face's kind can be written at `out`."""
+    if out.suffix in (*PLAIN, ".safetensors"):
+        raise RecipeError(f"--out {out}: Hugging Face keeps a model in a folder; name one")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / CONFIG).is_file() or not (out / WEIGHTS).is_file():
+        raise RunError(f"{out} exists and is no folder of Hugging Face's kind; choose another --out")
+    if not overwrite:
+        raise RunError(f"{out} exists; use --overwrite, or another --out")
+
+
+def facts_in(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """(the network, the names of its classes) that a .safetensors file of ours says it holds."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: not a readable safetensors file ({error}); give a run folder or network.safetensors"
+        ) from error
+    if "network" not in facts:
+        raise WeightsError(f"{path}: does not say which network it holds; give a run folder or its network.safetensors")
+    try:
+        spec, names = dict(json_values(facts["network"])), list(json_values(facts["class_names"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: what it says of its network is damaged ({error}); give a run folder") from error
+    return spec, names

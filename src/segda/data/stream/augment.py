@@ -1,0 +1,239 @@
+"""Augmentation of a whole scene, always in this order: resize, crop, flip, distort, pad (as in DAFormer's pipelines).
+
+The steps are functions of their own, so that a sampler which looks for a crop with enough of a rare class
+decodes and resizes once and then only moves the crop. Every draw is from the `rng` given.
+
+Two kernels. DAFormer's is OpenCV's bilinear, with labels by INTER_NEAREST, which the recorded pipeline of the authors
+equals to the pixel (INTER_NEAREST_EXACT differs from it on 3-4 % of the pixels). ADVENT's is Pillow's bicubic on
+8 bits, which smooths what it shrinks, with labels by Pillow's nearest, which takes other pixels than OpenCV's.
+
+A crop larger than the image is padded at the bottom and right, with the colour that the network sees as zero and with
+IGNORE, after the flip: DAFormer's authors pad their normalised images with 0. The shape "pad" fills up before the crop
+and with black instead: ESL's authors pad before they normalise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from torch import Tensor
+
+from segda.data.stream.distortion import Distortion, distort
+from segda.errors import DataError
+from segda.scene import IGNORE, Box, Scene, crop
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""RGB that encoders trained on ImageNet see as zero; a network says its own in `Network.fill`."""
+
+BLACK = (0.0, 0.0, 0.0)
+
+REDRAWS = 10
+"""How often a crop that breaks `max_class_share` is drawn again; the last one is used whatever it holds."""
+
+
+Shape = Literal["keep", "stretch", "pad"]
+Kernel = Literal["bilinear", "bicubic"]
+
+
+class Augment(BaseModel):
+    """How a scene becomes a training crop. The four settings that papers choose have no default, but may be null.
+
+    resize: (width, height) of the box that the image is brought to; null leaves its size.
+    shape: keep scales the image into the box, its longer side along the box's longer one; stretch makes it just the
+        box; pad scales it into the box as that lies, and fills the rest, right or below, with black and IGNORE.
+    kernel: bilinear (OpenCV, without smoothing) or bicubic (Pillow, smoothing what it shrinks).
+    crop: (height, width) cut out at random; null takes all.
+    max_class_share: a crop is drawn again while one class has this share of its labelled pixels or more, or all.
+    flip: probability of mirroring left and right.
+    distort: how colours change, see Distortion; null leaves them.
+    ignore_top, ignore_bottom: rows of the crop that get weight 0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resize: tuple[PositiveInt, PositiveInt] | None
+    crop: tuple[PositiveInt, PositiveInt] | None
+    max_class_share: Annotated[float, Field(gt=0, le=1)] | None
+    flip: Annotated[float, Field(ge=0, le=1)]
+    distort: Distortion | None = None
+    ignore_top: Annotated[int, Field(ge=0)] = 0
+    ignore_bottom: Annotated[int, Field(ge=0)] = 0
+    shape: Shape = "keep"
+    kernel: Kernel = "bilinear"
+
+    @model_validator(mode="after")
+    def _some_rows_count(self) -> Augment:
+        if self.crop is not None and self.ignore_top + self.ignore_bottom >= self.crop[0]:
+            raise ValueError(f"ignore_top and ignore_bottom leave no row of a crop of height {self.crop[0]}")
+        return self
+
+    @model_validator(mode="after")
+    def _shape_and_kernel_count(self) -> Augment:
+        for key, usual in (("shape", "keep"), ("kernel", "bilinear")):
+            value = getattr(self, key)
+            if self.resize is None and value != usual:
+                raise ValueError(f"{key}: {value} has no effect without resize; give resize or leave {key} out")
+        return self
+
+    def resized(self, scene: Scene) -> Scene:
+        """The scene brought to the box of these settings."""
+        return resize(scene, self.resize, self.shape, self.kernel)
+
+
+def augment(
+    scene: Scene,
+    settings: Augment,
+    rng: np.random.Generator,
+    fill: tuple[float, float, float] = IMAGENET_MEAN,
+) -> Scene:
+    """A training crop of a single scene, (3, h, w) and (h, w); `fill` is the RGB in [0, 1] of padding."""
+    scene = settings.resized(scene)
+    return cut(scene, draw_box(scene, settings, rng), settings, rng, fill)
+
+
+def fitted_size(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image scaled into a box given as (width, height), keeping its shape.
+
+    The longer side of the image goes with the longer side of the box. Rounded half up, but to no less than 1.
+    """
+    scale = min(max(box) / max(size), min(box) / min(size))
+    height, width = (max(1, int(side * scale + 0.5)) for side in size)
+    return height, width
+
+
+def fit_to_pad(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image scaled into a (width, height) box before the rest is filled, keeping its shape.
+
+    The box is not turned. The side that does not reach the box's edge is rounded down, but to no less than 1. (ESL
+    rounds down the product with a rounded ratio, which in 1 of 2000 sizes or so is a line less than the exact one.)
+    """
+    height, width = size
+    if width * box[1] > box[0] * height:  # wider than the box
+        return max(1, height * box[0] // width), box[0]
+    return box[1], max(1, width * box[1] // height)
+
+
+def padded_size(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image filled up, at its own size, to the shape of a (width, height) box.
+
+    This is the area that a padded image's scores belong to. Rounded down (ESL).
+    """
+    height, width = size
+    if width * box[1] > box[0] * height:
+        return width * box[1] // box[0], width
+    return height, height * box[0] // box[1]
+
+
+def scaled_size(size: tuple[int, int], box: tuple[int, int] | None, shape: Shape) -> tuple[int, int]:
+    """(height, width) that an image is scaled to on its way into a box, without what "pad" fills up."""
+    if box is None:
+        return size
+    return {"keep": fitted_size(size, box), "stretch": (box[1], box[0]), "pad": fit_to_pad(size, box)}[shape]
+
+
+def resize(scene: Scene, box: tuple[int, int] | None, shape: Shape = "keep", kernel: Kernel = "bilinear") -> Scene:
+    """A single scene brought to a (width, height) box, see Augment; labels are resized to the nearest."""
+    assert scene.weight is None
+    size = tuple(scene.image.shape[1:])
+    scaled = scaled_size(size, box, shape)
+    if scaled != size:
+        label = None if scene.label is None else resize_label(scene.label, scaled, kernel)
+        scene = scene.replace(image=_resize_image(scene.image, scaled, kernel), label=label)
+    if box is None or shape != "pad" or scaled == (box[1], box[0]):
+        return scene
+    return _fill_up(scene, (box[1], box[0]), BLACK)
+
+
+def _resize_image(image: Tensor, size: tuple[int, int], kernel: Kernel) -> Tensor:
+    """(3, H, W) uint8 -> (3, h, w) uint8, a view of (h, w, 3) memory."""
+    height, width = size
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())  # no copy of a reader's image
+    if kernel == "bilinear":
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    else:
+        pixels = np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def resize_label(label: Tensor, size: tuple[int, int], kernel: Kernel) -> Tensor:
+    """(H, W) uint8 -> (h, w) uint8 for size (h, w): the nearest pixel by the kernel's library."""
+    if tuple(label.shape) == size:
+        return label
+    height, width = size
+    if kernel == "bilinear":
+        return torch.from_numpy(cv2.resize(label.numpy(), (width, height), interpolation=cv2.INTER_NEAREST))
+    ids = Image.fromarray(np.ascontiguousarray(label.numpy())).resize((width, height), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(ids))
+
+
+def _fill_up(scene: Scene, size: tuple[int, int], fill: tuple[float, float, float]) -> Scene:
+    """A single scene padded below and right to (height, width): RGB `fill` in [0, 1], IGNORE in the label."""
+    inner_height, inner_width = scene.image.shape[1:]
+    colour = torch.tensor([round(255 * part) for part in fill], dtype=torch.uint8)
+    image = colour[:, None, None].repeat(1, *size)
+    image[:, :inner_height, :inner_width] = scene.image
+    label = None
+    if scene.label is not None:
+        label = torch.full(size, IGNORE, dtype=torch.uint8)
+        label[:inner_height, :inner_width] = scene.label
+    return scene.replace(image=image, label=label)
+
+
+def draw_box(scene: Scene, settings: Augment, rng: np.random.Generator) -> Box:
+    """A place for the crop, uniform over all places inside the image; smaller than the crop if the image is.
+
+    With `max_class_share` and a label, drawn again up to REDRAWS times (see Augment); the last draw is not looked at.
+    """
+    size = tuple(scene.image.shape[1:])
+    height, width = (min(a, b) for a, b in zip(settings.crop or size, size, strict=True))
+
+    def place() -> Box:
+        top = int(rng.integers(0, size[0] - height + 1))
+        return top, int(rng.integers(0, size[1] - width + 1)), height, width
+
+    box = place()
+    if settings.max_class_share is None or scene.label is None:
+        return box
+    for _ in range(REDRAWS):
+        counts = np.bincount(crop(scene.label, box).numpy().ravel(), minlength=256)[:IGNORE]
+        if (counts > 0).sum() > 1 and counts.max() / counts.sum() < settings.max_class_share:
+            break
+        box = place()
+    return box
+
+
+def cut(
+    scene: Scene,
+    box: Box,
+    settings: Augment,
+    rng: np.random.Generator,
+    fill: tuple[float, float, float],
+) -> Scene:
+    """The box of a single scene, flipped or not, distorted or not, padded to the crop's size, in memory of its own.
+
+    Has a weight map if rows are ignored; padded pixels are IGNORE in the label and count in the weight.
+    """
+    scene = scene.replace(image=crop(scene.image, box), label=crop(scene.label, box))
+    if rng.random() < settings.flip:
+        label = None if scene.label is None else scene.label.flip(-1)
+        scene = scene.replace(image=scene.image.flip(-1), label=label)
+    if settings.distort is not None:
+        scene = scene.replace(image=distort(scene.image, settings.distort, rng))
+    height, width = settings.crop or box[2:]
+    if (height, width) != box[2:]:
+        scene = _fill_up(scene, (height, width), fill)
+    weight = None
+    if settings.ignore_top or settings.ignore_bottom:
+        if settings.ignore_top + settings.ignore_bottom >= height:
+            raise DataError(f"{scene.names[0]}: ignore_top and ignore_bottom leave no row of its {height}; lower them")
+        weight = torch.ones(height, width)
+        weight[: settings.ignore_top] = 0
+        weight[height - settings.ignore_bottom :] = 0
+    plain = torch.contiguous_format
+    label = None if scene.label is None else scene.label.clone(memory_format=plain)
+    return scene.replace(image=scene.image.clone(memory_format=plain), label=label, weight=weight)

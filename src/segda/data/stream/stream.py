@@ -1,0 +1,203 @@
+"""The training stream: draw number -> one source and one target scene, a pure function of (seed, draw number).
+
+So it is the same for any number of workers, and a resumed run goes on where it stopped by starting at its step.
+
+Uniform picks go through all images in a new order each epoch; in a union with weights, a part is drawn by them first,
+and goes through its own. Rare-class picks of the source (Hoyer et al., DAFormer,
+CVPR 2022, sec. 3.3) draw a class first, rare ones more often, then an image that has enough of it, then look for a crop
+that still has. Unlike the authors' code, an image is decoded once however many crops are tried, and a class that no
+image has enough of is left out (their code stops).
+
+The target is always read without its ground truth. It has a label only where a folder of pseudo-labels is given.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch.utils.data import Dataset
+
+from segda.data.labels.pseudo_labels import PseudoLabels
+from segda.data.sets.datasets import DataSet
+from segda.data.sets.unions import Union
+from segda.data.stream.augment import IMAGENET_MEAN, Augment, augment, cut, draw_box, resize_label, scaled_size
+from segda.distributed import group
+from segda.errors import DataError, RecipeError, visible
+from segda.scene import IGNORE, Scene, crop
+
+log = logging.getLogger(__name__)
+
+Reading = Callable[[int], None]
+
+SOURCE, TARGET, STEP, PART = 0, 1, 2, 3  # which stream of random numbers: default_rng((seed, stream, number))
+
+
+class RareClass(BaseModel):
+    """Rare-class sampling of the source; just one of min_pixels and min_share.
+
+    temperature: of the softmax over classes; small means rare classes only, .inf all alike.
+    min_pixels: an image serves a class if it has more pixels of it than this, counted at its full size.
+    min_share: the same, as a share of the image's pixels.
+    crop_ratio: a crop must have more than crop_ratio times min_pixels (min_share: of the crop's pixels).
+    retries: how often another crop is drawn when it has not; the last one is used.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: Annotated[float, Field(gt=0)]
+    min_pixels: Annotated[int, Field(ge=0)] | None = None
+    min_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    crop_ratio: Annotated[float, Field(ge=0)]
+    retries: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> RareClass:
+        if (self.min_pixels is None) == (self.min_share is None):
+            raise ValueError("give either min_pixels or min_share")
+        return self
+
+    def least(self, pixels: int | np.ndarray) -> float | np.ndarray:
+        """How many pixels of its class a picture of `pixels` must exceed."""
+        return self.min_pixels if self.min_share is None else self.min_share * pixels
+
+
+def class_probabilities(counts: np.ndarray, temperature: float, drawable: np.ndarray | None = None) -> np.ndarray:
+    """Probability of drawing each class: softmax((1 - f) / T) with f the class's share of all counted pixels.
+
+    (C,) pixels -> (C,) float64, summing to 1. Zero for a class without pixels or not `drawable` (C,) bool;
+    the others keep their ratios.  Hoyer et al. 2022, eq. 6-7.
+    """
+    counts = np.asarray(counts, np.float64)
+    rarity = (1 - counts / counts.sum()) / temperature
+    there = counts > 0 if drawable is None else (counts > 0) & drawable
+    power = np.zeros_like(rarity)
+    power[there] = np.exp(rarity[there] - rarity[there].max())
+    return power / power.sum()
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, stream: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, stream, epoch, count)).permutation(count)
+
+
+class Pairs(Dataset):
+    """pairs[n]: the n-th source scene (with label) and target scene (without), cropped and ready to stack.
+
+    statistics: (N, C + 1) of `class_statistics` of the source, needed with `rare`.
+    fill: RGB in [0, 1] of padding, the network's own.
+    target_labels: pseudo-labels of the target's images; the target scene has them as its label. Its crops are the same
+    with and without.
+    DataError if a source image lacks its label (or the reverse); RecipeError for a setting that cannot have an effect.
+    """
+
+    def __init__(
+        self,
+        source: DataSet,
+        target: DataSet,
+        seed: int,
+        source_augment: Augment,
+        target_augment: Augment,
+        rare: RareClass | None = None,
+        statistics: np.ndarray | None = None,
+        fill: tuple[float, float, float] = IMAGENET_MEAN,
+        target_labels: PseudoLabels | None = None,
+    ):
+        if target_augment.max_class_share is not None:
+            raise RecipeError("data.target_augment.max_class_share: target labels are never read; set it to null there")
+        source.check_pairs()
+        self.source, self.target, self.seed, self.fill = source, target, seed, fill
+        self.source_augment, self.target_augment, self.rare = source_augment, target_augment, rare
+        self.target_labels = target_labels
+        if rare is not None:
+            assert statistics is not None, "rare-class sampling needs the source's class statistics"
+            self._count_classes(rare, statistics)
+
+    def _count_classes(self, rare: RareClass, statistics: np.ndarray) -> None:
+        """Which images serve each class, and how often each class is drawn."""
+        classes = self.source.space.classes
+        assert statistics.shape == (len(self.source), len(classes) + 1)
+        enough = statistics[:, :-1] > np.reshape(rare.least(statistics.sum(1)), (-1, 1))
+        self.images_of = [np.flatnonzero(column) for column in enough.T]
+        if not enough.any():
+            least = f"{rare.min_pixels}" if rare.min_share is None else f"{rare.min_share:.2%} of its"
+            raise DataError(
+                f"{self.source.spec}: no image has more than {least} pixels of any class; lower "
+                "data.rare_class.min_pixels or min_share"
+            )
+        self.weights = None if self.source.shares is None else self.source.image_weights()
+        totals = statistics[:, :-1].sum(0) if self.weights is None else self.weights @ statistics[:, :-1]
+        self.probability = class_probabilities(totals, rare.temperature, enough.any(0))
+        left_out = [name for name, images in zip(classes, self.images_of, strict=True) if not len(images)]
+        if left_out and group.rank() == 0:
+            names = ", ".join(left_out)
+            log.warning("%s: no image has enough of %s to be drawn for it", self.source.spec, names)
+
+    def __getitem__(self, n: int) -> tuple[Scene, Scene]:
+        return self._source(n), self._target(n)
+
+    def scene(self, domain: int, n: int, reading: Reading) -> Scene:
+        """The n-th scene of SOURCE or TARGET; `reading` is told which image it is before that is read."""
+        return self._source(n, reading) if domain == SOURCE else self._target(n, reading)
+
+    def file(self, domain: int, i: int) -> str:
+        """Where image i of SOURCE or TARGET is; its name where it is drawn."""
+        part, k = (self.source if domain == SOURCE else self.target).at(i)
+        return visible(part.names[k] if part.row.rendered else str(part.image_path(k)))
+
+    def _target(self, n: int, reading: Reading = lambda i: None) -> Scene:
+        rng = np.random.default_rng((self.seed, TARGET, n))
+        i, settings = self._next(self.target, TARGET, n), self.target_augment
+        reading(i)
+        scene = self.target.read(i, label=False)
+        size = tuple(scene.image.shape[1:])
+        scene = settings.resized(scene)
+        if self.target_labels is not None:
+            scene = scene.replace(label=torch.full(scene.image.shape[1:], IGNORE, dtype=torch.uint8))
+            inner = scaled_size(size, settings.resize, settings.shape)  # smaller where the image was filled up
+            label = resize_label(self.target_labels.read(i, size), inner, settings.kernel)
+            scene.label[: inner[0], : inner[1]] = label
+        return cut(scene, draw_box(scene, settings, rng), settings, rng, self.fill)
+
+    def _source(self, n: int, reading: Reading = lambda i: None) -> Scene:
+        rng = np.random.default_rng((self.seed, SOURCE, n))
+        if self.rare is None:
+            i = self._next(self.source, SOURCE, n)
+            reading(i)
+            return augment(self.source.read(i, label=True), self.source_augment, rng, self.fill)
+        wanted, i = self.pick(rng)
+        reading(i)
+        scene = self.source_augment.resized(self.source.read(i, label=True))
+        box = draw_box(scene, self.source_augment, rng)
+        for _ in range(self.rare.retries):
+            label = crop(scene.label, box)
+            if int((label == wanted).sum()) > self.rare.crop_ratio * self.rare.least(label.numel()):
+                break
+            box = draw_box(scene, self.source_augment, rng)
+        return cut(scene, box, self.source_augment, rng, self.fill)
+
+    def pick(self, rng: np.random.Generator) -> tuple[int, int]:
+        """A class by its probability, and one of the images that have enough of it."""
+        wanted = int(rng.choice(len(self.probability), p=self.probability))
+        images = self.images_of[wanted]
+        if self.weights is None:
+            return wanted, int(rng.choice(images))
+        return wanted, int(rng.choice(images, p=self.weights[images] / self.weights[images].sum()))
+
+    def _next(self, data: DataSet, stream: int, n: int) -> int:
+        """The image of draw n when all are used once an epoch, each epoch in an order of its own."""
+        if data.shares is not None:
+            return self._next_of_part(data, stream, n)
+        epoch, place = divmod(n, len(data))
+        return int(_order(self.seed, stream, epoch, len(data))[place])
+
+    def _next_of_part(self, data: Union, stream: int, n: int) -> int:
+        """The image of draw n when its part is drawn by the weights first."""
+        k = int(np.random.default_rng((self.seed, PART, stream, n)).choice(len(data.parts), p=data.shares))
+        # The part's own order at n, though other parts had most draws before: so a draw depends on its number alone.
+        return data.ends[k] - len(data.parts[k]) + self._next(data.parts[k], stream, n)

@@ -1,0 +1,256 @@
+"""Predictions as others read them: label ids instead of train ids, and the archives that evaluation servers take.
+
+Sources. Ids and their colours: mcordts/cityscapesScripts `helpers/labels.py`; the palette of label ids is the one of
+mmsegmentation's `--format-only`, in whose last row stands the licence plate, Cityscapes' -1.
+
+Cityscapes: `evalPixelLevelSemanticLabeling.py` looks for CITY_SEQ_FRAME*.png in all folders, just one for each image,
+and reads 8-bit label ids of the image's size; mcordts/cityscapesScripts#65 and #117 say the same of the server.
+
+Dark Zurich (CodaLab 23553, now 3783 of codalab.lisn): the folders labelTrainIds, labelTrainIds_invalid and confidence
+are all needed (README of BIT-DA/SePiCo, W-zx-Y/DANNet#11); confidence has 16 bits, 65535 for 1 (Attila94/CIConv writes
+it so). IoU is counted in the first; the other two are for UIoU, where a label may be 255, "invalid". No pixel is called
+invalid here, so that those labels are the first ones again; confidence is the mean probability of the class. Not seen:
+the rules on the server's own page. That files are found by SEQUENCE_frame_NUMBER*.png is from other users' scripts.
+
+ACDC: lhoyer/MIC writes train ids, one file an image under its own name, into a folder labelTrainIds and hands that in;
+brdav/refign writes the same files. One zip serves for all conditions or for one of them, which is chosen at the server
+(brdav/cma#4). Not seen: the rules on the server's own page, which wants a login. That the folder's name matters, and
+folders below it do not, is from other users' scripts.
+
+No archive of ours has been sent to any of the three.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from segda.data.labels.labellings import LABELLINGS
+from segda.data.labels.spaces import CITYSCAPES_COLOURS, SPACES, Space
+from segda.errors import DataError, RecipeError, RunError, nearest
+from segda.ground.atomic import atomic_write, cannot_write
+
+Content = Literal["ids", "confidence"]
+"""Of a submission's pictures."""
+
+Ids = Literal["train", "label"]
+"""Train ids: the classes in the network's order. Label ids: Cityscapes' own, 7 road to 33 bicycle."""
+
+OTHER_COLOURS = {
+    "dynamic": (111, 74, 0),
+    "ground": (81, 0, 81),
+    "parking": (250, 170, 160),
+    "rail track": (230, 150, 140),
+    "guard rail": (180, 165, 180),
+    "bridge": (150, 100, 100),
+    "tunnel": (150, 120, 90),
+    "polegroup": (153, 153, 153),
+    "caravan": (0, 0, 90),
+    "trailer": (0, 0, 110),
+    "license plate": (0, 0, 142),
+}
+"""Of Cityscapes' labels that are no class; those not named here are black."""
+
+
+def label_ids(space: Space) -> np.ndarray:
+    """(256,) uint8: train id -> Cityscapes' label id of the class of that name; 0 (unlabelled) for no class.
+
+    RecipeError for a space with a class that is none of Cityscapes'.
+    """
+    ids = {name: raw for raw, name in LABELLINGS["cityscapes"].items()}
+    if other := [name for name in space.classes if name not in ids]:
+        raise RecipeError(
+            f"--ids label: {other[0]} of the space {space.name} is no class of Cityscapes; use train ids (--ids train)"
+        )
+    table = np.zeros(256, np.uint8)
+    table[: len(space.classes)] = [ids[name] for name in space.classes]
+    return table
+
+
+def label_palette() -> np.ndarray:
+    """(256, 3) uint8 RGB of Cityscapes' label ids 0 to 34; black for all else."""
+    table = np.zeros((256, 3), np.uint8)
+    for raw, name in LABELLINGS["gta5"].items():  # Cityscapes' and the licence plate
+        table[raw] = (CITYSCAPES_COLOURS | OTHER_COLOURS).get(name, (0, 0, 0))
+    return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """What an evaluation server takes: a zip of PNGs, one an image in each folder, under the image's own name.
+
+    images, size: of its test set; (width, height) in pixels. ids: what the labels are written in.
+    name, example: how an image's name begins, by which the server finds what belongs to it.
+    folders: in the archive, and what is in their files.
+    """
+
+    page: str
+    images: int
+    size: tuple[int, int]
+    ids: Ids
+    name: str
+    example: str
+    folders: Mapping[str, Content]
+
+    @property
+    def confident(self) -> bool:
+        """Whether it asks how sure the network is."""
+        return "confidence" in self.folders.values()
+
+
+SEQUENCE = r"\w+?_frame_\d{6}"
+
+SERVERS: dict[str, Server] = {
+    "cityscapes": Server(
+        page="https://www.cityscapes-dataset.com/submit/",
+        images=1525,
+        size=(2048, 1024),
+        ids="label",
+        name=r"[a-z-]+_\d{6}_\d{6}",
+        example="berlin_000000_000019",
+        folders={"": "ids"},
+    ),
+    "acdc": Server(
+        page="https://acdc.vision.ee.ethz.ch/submit",
+        images=2000,
+        size=(1920, 1080),
+        ids="train",
+        name=SEQUENCE,
+        example="GOPR0356_frame_000321",
+        folders={"labelTrainIds/": "ids"},
+    ),
+    "dark-zurich": Server(
+        page="https://codalab.lisn.upsaclay.fr/competitions/3783",
+        images=151,
+        size=(1920, 1080),
+        ids="train",
+        name=SEQUENCE,
+        example="GOPR0356_frame_000321",
+        folders={"labelTrainIds/": "ids", "labelTrainIds_invalid/": "ids", "confidence/": "confidence"},
+    ),
+}
+
+
+def server_named(name: str, space: Space) -> Server:
+    """The server of that name, for a network of that space; RecipeError if there is none, or for other classes."""
+    if name not in SERVERS:
+        raise RecipeError(f"--submission: unknown server {name!r}{nearest(name, SERVERS)}")
+    theirs = SPACES["cityscapes-19"].classes
+    if space.classes != theirs:
+        raise RecipeError(
+            f"--submission {name}: the network's {len(space.classes)} classes (space {space.name}) are not the "
+            f"server's {len(theirs)}; use a network of Cityscapes' classes"
+        )
+    return SERVERS[name]
+
+
+def check_names(server: Server, stems: Mapping[str, str]) -> None:
+    """DataError unless the server can tell by an image's name what it is of. stems: where an image is -> its stem."""
+    owner: dict[str, str] = {}
+    for where, stem in stems.items():
+        match = re.match(server.name, stem)
+        if match is None:
+            raise DataError(
+                f"{where}: the server finds labels by a name that begins as {server.example}; give the images of its "
+                "test set under their own names"
+            )
+        if (other := owner.setdefault(match[0], where)) != where:
+            raise DataError(f"{other} and {where} are both {match[0]} to the server; give one of them")
+
+
+def check_size(server: Server, where: str, size: tuple[int, int]) -> None:
+    """DataError unless an image of (height, width) has the size of the server's labels."""
+    width, height = server.size
+    if size != (height, width):
+        raise DataError(
+            f"{where} is {size[1]}x{size[0]}, the server's labels are {width}x{height}; give the images as they were "
+            "downloaded"
+        )
+
+
+def check_archive(path: Path) -> None:
+    """RunError unless an archive can be written there anew."""
+    if path.suffix.lower() != ".zip":
+        raise RunError(f"{path}: a submission is one archive; give a name that ends in .zip with --out")
+    if path.exists():
+        raise RunError(f"{path} is there already; remove it, or give another --out")
+
+
+def submitted(
+    server: Server, space: Space, label: np.ndarray, confidence: np.ndarray | None = None
+) -> dict[Content, bytes]:
+    """PNGs of an image's (H, W) train ids and, where the server asks for it, (H, W) confidence in [0, 1]."""
+    assert (confidence is not None) == server.confident
+    table = label_ids(space) if server.ids == "label" else np.arange(256, dtype=np.uint8)
+    content: dict[Content, bytes] = {"ids": grey_png(table[label])}
+    if confidence is not None:
+        content["confidence"] = grey_png((confidence.clip(0, 1) * 65535 + 0.5).astype(np.uint16))
+    return content
+
+
+def write_archive(path: Path, server: Server, images: Iterable[tuple[str, Mapping[Content, bytes]]]) -> None:
+    """The zip of a submission, whole or not at all: of each image its stem and what is submitted of it, in this order.
+
+    The same predictions make the same bytes.
+    """
+    # PNGs are compressed already.
+    with atomic_write(path) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
+        for stem, content in images:
+            for folder, what in server.folders.items():
+                entry = zipfile.ZipInfo(f"{folder}{stem}.png")  # of 1980: the time is no part of a prediction
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, content[what])
+
+
+class Parts:
+    """What several processes made of an archive's images, as files in a folder beside it, until one of them writes it.
+
+    The folder has the same name the next time: what a killed call left goes then.
+    """
+
+    def __init__(self, archive: Path, server: Server):
+        self.folder = archive.with_name(f".{archive.name}.parts")
+        self.kinds = tuple(dict.fromkeys(server.folders.values()))
+
+    def _path(self, i: int, kind: Content) -> Path:
+        return self.folder / f"{i:06d}-{kind}.png"
+
+    def begin(self) -> None:
+        """An empty folder."""
+        try:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+
+    def write(self, i: int, content: Mapping[Content, bytes]) -> None:
+        for kind in self.kinds:
+            try:
+                self._path(i, kind).write_bytes(content[kind])
+            except OSError as error:
+                raise cannot_write(self._path(i, kind), error) from error
+
+    def read(self, i: int) -> dict[Content, bytes]:
+        return {kind: self._path(i, kind).read_bytes() for kind in self.kinds}
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def grey_png(values: np.ndarray) -> bytes:
+    """(H, W) uint8 or uint16 -> greyscale PNG, whose values every reader takes as they are; a palette's are colours to
+    some.
+    """
+    content = io.BytesIO()
+    Image.fromarray(values).save(content, "PNG")
+    return content.getvalue()

@@ -1,0 +1,351 @@
+"""Checkpoints of other code bases: what they call the parts of our networks, one row a code base.
+
+advent             ADVENT, ESL, MinEnt and AdaptSegNet: the state dict of DeepLab-v2 with one head or two
+advent-imagenet    the file that their trainings start from, DeepLab_resnet_pretrained_imagenet.pth: an encoder alone
+daformer           DAFormer's Mix Transformer and sep-ASPP head in mmsegmentation; EB_DA, and MIC's DAFormer
+daformer-...       any encoder with one of the other heads of DAFormer's experiments
+hrda               HRDA, and MIC's HRDA: DAFormer's network of it, without the attention over two scales
+segformer          SegFormer's authors: whole networks, trained on Cityscapes or ADE20K
+mit                their mit_b5.pth, trained on ImageNet: an encoder alone
+huggingface        a folder of transformers' SegformerForSemanticSegmentation, or its weights
+huggingface-mit    the same of SegFormer's encoder alone: nvidia/mit-b5
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segda.networks.encoders.mit import MiT
+from segda.networks.encoders.resnet import ResNet
+from segda.networks.weights.names import (
+    MIT,
+    OFFICIAL_MIT,
+    OPEN_MMLAB,
+    PUBLISHED_MIT,
+    USUAL_RESNET,
+    Names,
+    Style,
+    to_ours,
+)
+
+CLASSIFIERS: Names = {
+    "layer5.conv2d_list.S": "classifiers.aux.S",
+    "layer6.conv2d_list.S": "classifiers.main.S",
+}
+
+
+def conv(theirs: str, ours: str) -> Names:
+    """mmcv's module of a convolution and its norm, if it has one."""
+    return {f"{theirs}.conv": f"{ours}.0", f"{theirs}.bn": f"{ours}.1"}
+
+
+def separated(theirs: str, ours: str) -> Names:
+    """mmcv's module of a depthwise convolution and a 1x1."""
+    return conv(f"{theirs}.depthwise_conv", f"{ours}.0") | conv(f"{theirs}.pointwise_conv", f"{ours}.1")
+
+
+def aspp(theirs: str, ours: str) -> Names:
+    """A separable ASPP; of its branches the first is one convolution."""
+    return (
+        conv(f"{theirs}aspp_modules.0", f"{ours}branches.0")
+        | separated(f"{theirs}aspp_modules.S", f"{ours}branches.S")
+        | conv(f"{theirs}bottleneck", f"{ours}fuse")
+    )
+
+
+def relations(theirs: str, ours: str, layer: str) -> Names:
+    """Interlaced attention; `layer` stands behind keys and queries that pass several convolutions."""
+    names: Names = {}
+    for relation, place in (("global_relation", "far"), ("local_relation", "near")):
+        for project in ("key", "query"):
+            names |= conv(f"{theirs}{relation}.{project}_project{layer}", f"{ours}{place}.{project}{layer or '.0'}")
+        names |= {f"{theirs}{relation}.value_project": f"{ours}{place}.value"}
+        names |= conv(f"{theirs}{relation}.output_project", f"{ours}{place}.out")
+    return names
+
+
+DAFORMER: Names = {"embed_layers.S.proj": "embed.S", "conv_seg": "classify"}
+
+SEP_ASPP: Names = DAFORMER | aspp("fuse_layer.", "")
+
+BOTTLENECK: Names = {"embed_layers.3.0": "deepest.0", **aspp("embed_layers.3.1.", "deepest.1.")}
+
+DANET: Names = {
+    "conv_seg": "classify.main",
+    **{f"{one}_conv_seg": f"classify.{one}" for one in ("pam", "cam")},
+    **{f"{one}.gamma": f"attend.{one}.gamma" for one in ("pam", "cam")},
+    **{f"pam.{one}_project": f"attend.pam.{one}" for one in ("key", "query", "value")},
+    **conv("pam_in_conv", "before.pam"),
+    **conv("cam_in_conv", "before.cam"),
+    **conv("pam_out_conv", "after.pam"),
+    **conv("cam_out_conv", "after.cam"),
+}
+
+HEADS: dict[str, Names] = {
+    "sep-aspp": SEP_ASPP,
+    "conv1": DAFORMER | conv("fuse_layer", "fuse"),
+    "aspp": DAFORMER
+    | conv("fuse_layer.aspp_modules.S", "fuse.branches.S")
+    | conv("fuse_layer.bottleneck", "fuse.fuse"),
+    "isa-fusion": DAFORMER | conv("fuse_layer.in_conv", "fuse.before") | relations("fuse_layer.", "fuse.attend.", ""),
+    "bottleneck-aspp": DAFORMER | BOTTLENECK | conv("fuse_layer", "fuse"),
+    "segformer": {
+        "linear_c.S.proj": "embed.S",
+        **conv("linear_fuse", "fuse"),
+        "linear_pred": "classify",
+    },
+    "upernet": {
+        "conv_seg": "classify",
+        **conv("psp_modules.S.1", "pooled.S"),
+        **conv("bottleneck", "context"),
+        **conv("lateral_convs.S", "lateral.S"),
+        **conv("fpn_convs.S", "smooth.S"),
+        **conv("fpn_bottleneck", "fuse"),
+    },
+    "deeplab-v2-reduced": {"aspp_modules.S.conv": "classify.S"},
+    "deeplab-v3-plus": {
+        "conv_seg": "classify",
+        **conv("image_pool.1", "mean"),
+        **aspp("", ""),
+        **conv("c1_bottleneck", "fine"),
+        **separated("sep_bottleneck.S", "refine.S"),
+    },
+    "danet": DANET,
+    "isanet": {
+        "conv_seg": "classify",
+        **conv("in_conv", "before"),
+        **relations("", "attend.", ".S"),
+        **conv("out_conv", "after"),
+    },
+}
+"""The decode heads of DAFormer's experiments: what mmsegmentation calls the parts of our decoders."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a part of the network begins in their names and in ours, and what its modules are called."""
+
+    theirs: str
+    ours: str
+    style: Style
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one code base names the tensors of a network of ours.
+
+    networks: the row of NETWORKS, more than one for an encoder that several have. decoder: of `encoder_decoder`, its
+    row of HEADS. parts: all of it that is learnt. around: what may stand before every name.
+    teacher: what stands before every name of the student's teacher, in checkpoints that hold several networks; others:
+    what stands before the names of any of them that is not the student's.
+    skips: beginnings of names, after what stands before them, that the authors' own code does not use.
+    turned: our name of the 1x1 convolution over the stacked levels, where they stack the deepest first.
+    encoder: of a file that holds an encoder alone, its class. folder: of Hugging Face's kind, with a configuration.
+    lacks: for a network that we have in part, what it is without the tensors that have no place here.
+    """
+
+    networks: tuple[str, ...]
+    parts: tuple[Part, ...]
+    decoder: str | None = None
+    around: str = r"(module\.)?"
+    teacher: str | None = None
+    others: str | None = None
+    skips: tuple[str, ...] = ()
+    turned: str | None = None
+    encoder: type[nn.Module] | None = None
+    folder: bool = False
+    lacks: str = ""
+
+    @property
+    def network(self) -> str:
+        """Its networks, in words."""
+        names = " or ".join(self.networks)
+        return f"{names} with decoder {self.decoder.replace('-', '_')}" if self.decoder else names
+
+    def holds(self, spec: Mapping[str, Any]) -> bool:
+        """Whether its checkpoints are of the network that a recipe describes, as far as their names can tell."""
+        return spec["name"] in self.networks and self.decoder in (None, head_of(spec.get("decoder", "")))
+
+    def inside(self, key: str, which: str) -> str | None:
+        """The name inside the `which` network, the student or the teacher; None if the tensor is another's."""
+        before = self.teacher if which == "teacher" else self.around
+        if before is None or (which == "student" and self.others and re.match(self.others, key)):
+            return None
+        found = re.match(before, key)
+        return key[found.end() :] if found else None
+
+    def skipped(self, key: str, which: str) -> bool:
+        """Whether their code does not use the tensor of the `which` network either."""
+        inside = self.inside(key, which)
+        return inside is not None and inside.startswith(self.skips)
+
+    def ours(self, key: str, which: str = "student") -> tuple[str, ...]:
+        """Our names of what is in their tensor `key`, usually one; () if it is none of the network's."""
+        inside = self.inside(key, which)
+        if inside is None:
+            return ()
+        key = inside
+        for part in self.parts:
+            if key.startswith(part.theirs) and (names := part.style.ours(key.removeprefix(part.theirs))):
+                return tuple(part.ours + name for name in names)
+        return ()
+
+    def theirs(self, key: str) -> tuple[str, int, int]:
+        """(their name of our tensor `key`, which of its parts it is, of how many); ("", 0, 0) if they have none."""
+        for part in self.parts:
+            if key.startswith(part.ours):
+                name, place, count = part.style.theirs(key.removeprefix(part.ours))
+                if name:
+                    return part.theirs + name, place, count
+        return "", 0, 0
+
+
+def head_of(decoder: str) -> str:
+    """The row of HEADS of a row of DECODERS: channels and the size of the deepest map are in no name."""
+    return decoder.removesuffix("_256").removesuffix("_enlarged").replace("_", "-")
+
+
+MIT_BACKBONE = Part("backbone.", "encoder.", Style(OFFICIAL_MIT, 1))
+RESIDUAL_BACKBONE = Part("backbone.", "encoder.", Style(OPEN_MMLAB, 1))
+
+TRAINING: dict[str, str] = {
+    "around": r"(module\.)?(model\.)?",
+    "teacher": r"(module\.)?ema_model\.",
+    "others": r"(module\.)?(ema_model|imnet_model|mic\.teacher)\.",
+}
+"""A checkpoint of a training holds the student, its teacher, and the network as it started (of the anchor); MIC's may
+hold a second teacher, of the masked images."""
+
+UNUSED = ("decode_head.conv_seg.",)
+"""Of SegFormer's head: the classifier of its base class, 128 channels wide, that nothing passes."""
+
+STACKED = "decoder.fuse.0.weight"
+
+PUBLISHED_HEAD: Names = {
+    "linear_c.S.proj": "embed.S",
+    "linear_projections.S.proj": "embed.S",  # since transformers 5, which writes the name above into files
+    "linear_fuse": "fuse.0",
+    "batch_norm": "fuse.1",
+    "classifier": "classify",
+}
+
+
+def head(names: Names) -> Part:
+    return Part("decode_head.", "decoder.", Style(names))
+
+
+LAYOUTS: dict[str, Layout] = {
+    "advent": Layout(("deeplab_v2",), (Part("", "encoder.", Style(USUAL_RESNET, 1)), Part("", "", Style(CLASSIFIERS)))),
+    "advent-imagenet": Layout(
+        ("deeplab_v2",),
+        (Part("Scale.", "encoder.", Style(USUAL_RESNET, 1)),),
+        skips=("Scale.layer5.",),  # the classifier of another task [code, train.py]
+        encoder=ResNet,
+    ),
+    "daformer": Layout(("mit_daformer",), (MIT_BACKBONE, head(SEP_ASPP)), **TRAINING),
+    **{
+        f"daformer-{name}": Layout(
+            ("encoder_decoder",),
+            (MIT_BACKBONE, RESIDUAL_BACKBONE, head(names)),
+            name,
+            skips=UNUSED if name == "segformer" else (),
+            **TRAINING,
+        )
+        for name, names in HEADS.items()
+    },
+    "hrda": Layout(
+        ("mit_daformer",),
+        (MIT_BACKBONE, Part("decode_head.head.", "decoder.", Style(SEP_ASPP))),
+        lacks="HRDA weighs two scales by its attention, which has no place here: without it the network sees one "
+        "scale, and its numbers are not HRDA's",
+        **TRAINING,
+    ),
+    "segformer": Layout(
+        ("encoder_decoder",),
+        (
+            MIT_BACKBONE,
+            Part("decode_head.", "decoder.", Style({"linear_cS.proj": "embed.S"}, 1)),
+            Part("decode_head.", "decoder.", Style({**conv("linear_fuse", "fuse"), "linear_pred": "classify"})),
+        ),
+        "segformer",
+        skips=UNUSED,
+        turned=STACKED,
+    ),
+    "mit": Layout(
+        ("mit_daformer", "encoder_decoder"),
+        (Part("", "encoder.", Style(OFFICIAL_MIT, 1)),),
+        skips=("head.",),  # the classifier of ImageNet
+        encoder=MiT,
+    ),
+    "huggingface": Layout(
+        ("encoder_decoder",),
+        (
+            Part("segformer.encoder.", "encoder.", Style(PUBLISHED_MIT)),
+            Part("segformer.", "encoder.", Style(MIT)),
+            head(PUBLISHED_HEAD),
+        ),
+        "segformer",
+        turned=STACKED,
+        folder=True,
+    ),
+    "huggingface-mit": Layout(
+        ("mit_daformer", "encoder_decoder"),
+        (Part("encoder.", "encoder.", Style(PUBLISHED_MIT)), Part("", "encoder.", Style(MIT))),
+        around=r"(segformer\.)?",
+        skips=("classifier.",),  # of ImageNet
+        encoder=MiT,
+        folder=True,
+    ),
+}
+
+
+def turned(weight: Tensor) -> Tensor:
+    """A convolution over four stacked levels, (c, 4 e, 1, 1), for the opposite order of the levels."""
+    return torch.cat(weight.chunk(4, dim=1)[::-1], dim=1)
+
+
+def styles_of(keys: Iterable[str], which: str = "student") -> list[str]:
+    """The styles that a file with these names may have.
+
+    Those of whose network there is something in every part, and of these the ones that leave the fewest names over.
+    """
+    left: dict[str, int] = {}
+    for style, layout in LAYOUTS.items():
+        inside = [key for key in keys if layout.inside(key, which) is not None and not layout.skipped(key, which)]
+        names = [layout.ours(key, which) for key in inside]
+        places = {name.startswith("encoder.") for found in names for name in found}
+        if places == ({True} if layout.encoder else {True, False}):
+            left[style] = names.count(())
+    return [style for style, count in left.items() if count == min(left.values())]
+
+
+def from_theirs(
+    tensors: Mapping[str, Tensor], layout: Layout, which: str, file: Path
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors by their names -> (those of the `which` network by ours, their names that have none here)."""
+    found, unknown = to_ours(tensors, lambda key: layout.ours(key, which), file)
+    return {name: turned(tensor) if name == layout.turned else tensor for name, tensor in found.items()}, unknown
+
+
+def to_theirs(tensors: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors by our names -> (by theirs, our names that have none there)."""
+    parts: dict[str, dict[int, Tensor]] = {}
+    unknown = []
+    for key, tensor in tensors.items():
+        name, place, _ = layout.theirs(key)
+        if name:
+            parts.setdefault(name, {})[place] = turned(tensor) if key == layout.turned else tensor
+        else:
+            unknown.append(key)
+    joined = {
+        name: next(iter(pieces.values())) if len(pieces) == 1 else torch.cat([pieces[i] for i in sorted(pieces)])
+        for name, pieces in parts.items()
+    }
+    return joined, unknown

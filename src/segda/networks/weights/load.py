@@ -1,0 +1,270 @@
+"""Where an encoder starts from: `load_encoder_weights(encoder, where)`.
+
+    scratch                  the random start it was built with
+    organisation/name        a model on the Hugging Face hub, e.g. nvidia/mit-b0
+    a file                   .safetensors, or .pth .pt .bin .ckpt: only tensors are read, no code in it runs; numbers
+                             of numpy beside them are passed over
+    a folder                 of Hugging Face's kind (model.safetensors), or a run (network.safetensors)
+
+The names in a file may be those of any style of the encoder's family (names.py), alone or inside a whole network.
+What a file holds besides the encoder is left out, and said so; an encoder that is not complete or of another size is
+an error.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from segda.errors import WeightsError
+from segda.networks.weights.names import FAMILIES, Family, to_ours
+
+IN_FOLDER = ("model.safetensors", "network.safetensors", "pytorch_model.bin")
+"""What is looked for in a folder, in this order."""
+
+ON_HUB = ("model.safetensors", "pytorch_model.bin")
+"""What is looked for in a model on the hub, in this order."""
+
+PICKLES = (".pth", ".pt", ".bin", ".ckpt")
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+FORGOTTEN = (
+    # numpy's own names before and since its version 2, which is when they moved.
+    *(f"numpy.{core}.multiarray.{made}" for core in ("core", "_core") for made in ("scalar", "_reconstruct")),
+    "numpy.dtype",
+    "numpy.ndarray",
+)
+"""What checkpoints of a training hold besides tensors, as mmcv's `meta` the best score: read as `Forgotten`."""
+
+COUNTER = "num_batches_tracked"
+"""Of batch norm. Files older than torch 0.4.1 have none; nothing is computed from it here."""
+
+
+class Forgotten:
+    """Stands where a file has one of FORGOTTEN: takes what numpy would make something of, and keeps nothing of it.
+
+    So that numpy itself is never called with what a stranger wrote: its dtypes and object arrays do as they are told.
+    """
+
+    def __init__(self, *given: object):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def load_encoder_weights(encoder: nn.Module, where: str) -> str:
+    """Fill `encoder` from `where` (see the module); a line on what came from where, or WeightsError."""
+    if where == "scratch":
+        return f"encoder {encoder.name}: random start (weights: scratch)"
+    file = find(where)
+    tensors = read_tensors(file)
+    family = FAMILIES[type(encoder)]
+    style, fitting, ignored = translate(tensors, family, file)
+    check(encoder, fitting, family, file)
+    counters = {name: value for name, value in encoder.state_dict().items() if name.endswith(COUNTER)}
+    encoder.load_state_dict(counters | fitting)
+    used = len(tensors) - len(ignored)
+    origin = f"{where} ({file.name})" if file != Path(where).expanduser() else where
+    line = f"encoder {encoder.name}: {used} tensors from {origin}, {style} names"
+    if ignored:
+        parts = Counter(key.split(".")[0] if "." in key else key for key in ignored)
+        line += f"; ignored {len(ignored)} others ({few(f'{part}: {n}' for part, n in parts.items())})"
+    return line
+
+
+def find(where: str) -> Path:
+    """The file that `where` means, from the hub's cache or the hub if it is a name there."""
+    path = Path(where).expanduser()
+    if path.is_dir():
+        for name in IN_FOLDER:
+            if (path / name).is_file():
+                return path / name
+        raise WeightsError(f"{where}: the folder holds none of {', '.join(IN_FOLDER)}; name the file itself")
+    if path.is_file():
+        return path
+    looks_local = path.is_absolute() or where.startswith((".", "~")) or path.suffix in (*PICKLES, ".safetensors")
+    if looks_local or not HUB_NAME.fullmatch(where):
+        raise WeightsError(
+            f"network.weights: no file or folder {where}; give one, a hub name such as nvidia/mit-b0 "
+            "or microsoft/resnet-50, or 'scratch'"
+        )
+    return from_hub(where)
+
+
+def from_hub(name: str) -> Path:
+    """The file of a model on the hub: the cached one, or downloaded; WeightsError when it cannot be had."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for file in ON_HUB:
+        try:
+            return Path(hf_hub_download(name, file, local_files_only=True))
+        except LocalEntryNotFoundError:
+            continue
+    # Asking what there is fails at once without a network; a download would try again for half a minute.
+    # Every Exception: the errors of the hub's HTTP client are of another class in each of its versions.
+    try:
+        there = {sibling.rfilename for sibling in HfApi().model_info(name, timeout=10).siblings or ()}
+        file = next((file for file in ON_HUB if file in there), None)
+        if file:
+            return Path(hf_hub_download(name, file))
+    except Exception as error:
+        raise WeightsError(
+            f"network.weights: {name} is no file or folder here, and cannot be had from the Hugging Face hub "
+            f"({first_line(error)}); give the path of a downloaded file, or 'scratch'"
+        ) from error
+    raise WeightsError(
+        f"network.weights: {name} on the Hugging Face hub has none of {', '.join(ON_HUB)}; "
+        "download its weights yourself and give the path, or 'scratch'"
+    )
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Names and tensors of a file, out of a `state_dict` or `model` wrapper; nothing in it is executed."""
+    return read(file)[0]
+
+
+def read(file: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """`read_tensors`, and the names of what else the file holds: an optimiser, an epoch."""
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return refuse_odd(load_file(file), file), []
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(
+                f"{file}: not a readable safetensors file ({first_line(error)}); fetch or copy it again"
+            ) from error
+    if file.suffix not in PICKLES:
+        raise WeightsError(f"{file}: not a kind of file that holds weights; known: .safetensors, {', '.join(PICKLES)}")
+    # Every Exception: of a damaged pickle torch lets through whatever Python says of it.
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(Forgotten, name) for name in FORGOTTEN]):
+            # Of pickles that torch did not write. They are read or refused like the others.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            warnings.filterwarnings("ignore", ".*TorchScript archive")
+            held = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = re.findall(r"GLOBAL (\S+)", str(error))
+        if refused:
+            raise WeightsError(
+                f"{file}: refused and not run: besides tensors it holds Python objects ({refused[0]}), which "
+                "could execute code; if you trust it, save its state_dict alone, as .safetensors"
+            ) from error
+        raise WeightsError(
+            f"{file}: refused and not run: not a file of plain tensors; fetch or copy it again"
+        ) from error
+    except Exception as error:
+        if "TorchScript" in str(error):
+            raise WeightsError(
+                f"{file}: refused and not run: a TorchScript archive, which holds a program; save its state_dict alone"
+            ) from error
+        raise WeightsError(f"{file}: not readable ({first_line(error)}); fetch or copy it again") from error
+    others: list[str] = []
+    for wrapper in ("state_dict", "model"):
+        if isinstance(held, Mapping) and isinstance(held.get(wrapper), Mapping):
+            others += [str(key) for key in held if key != wrapper]
+            held = held[wrapper]
+    if not isinstance(held, Mapping) or not any(isinstance(value, Tensor) for value in held.values()):
+        raise WeightsError(f"{file}: holds no tensors by name; give a state_dict")
+    others += [str(key) for key, value in held.items() if not isinstance(value, Tensor)]
+    tensors = {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+    return refuse_odd(tensors, file), others
+
+
+NUMBERS = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+}
+"""The types of numbers that are read: of the smaller ones, torch cannot say whether they are finite."""
+
+
+def refuse_odd(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The tensors, or WeightsError for one that is no plain array of numbers."""
+    if odd := next((name for name, value in tensors.items() if not _is_plain(value)), None):
+        what = f"no plain array of numbers ({tensors[odd].dtype}, {tensors[odd].layout})"
+        raise WeightsError(f"{file}: {odd!r:.200} is {what}; save it as one, as float32 and by .contiguous()")
+    return tensors
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it has its numbers in memory, each its own: a file of a few bytes can hold a tensor of any size
+    that is sparse, without memory, or one number repeated.
+    """
+    if (
+        tensor.dtype not in NUMBERS
+        or tensor.layout != torch.strided
+        or tensor.device.type != "cpu"
+        or tensor.is_nested
+        or tensor.is_quantized
+    ):
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def translate(tensors: Mapping[str, Tensor], family: Family, file: Path) -> tuple[str, dict[str, Tensor], list[str]]:
+    """Tensors by foreign names -> (style, the encoder's tensors by our names, the keys that are none of it).
+
+    The style is the one that recognises most; keys of another prefix (a second network in it) are left out.
+    """
+    best: tuple[str, dict[str, Tensor], list[str]] = ("", {}, list(tensors))
+    for name, style in family.styles.items():
+        found, ignored = to_ours(tensors, lambda key, style=style: style.ours(family.inside(key)), file)
+        if len(found) > len(best[1]):
+            best = (name, found, ignored)
+    if not best[1]:
+        raise WeightsError(f"{file}: holds no {family.kind} encoder; its first names are {few(tensors)}")
+    return best
+
+
+def check(
+    encoder: nn.Module, tensors: Mapping[str, Tensor], family: Family, file: Path, *, allow_missing: bool = False
+) -> None:
+    """WeightsError unless `tensors` are all of the encoder's (or some, if that is allowed), in its shapes, finite, and
+    no more.
+    """
+    wanted = encoder.state_dict()
+    missing = [name for name in wanted if not allow_missing and name not in tensors and not name.endswith(COUNTER)]
+    surplus = [name for name in tensors if name not in wanted]
+    shapes = [
+        f"{name} {list(tensors[name].shape)} instead of {list(wanted[name].shape)}"
+        for name in wanted
+        if name in tensors and tensors[name].shape != wanted[name].shape
+    ]
+    for what, names in (("another shape", shapes), ("missing", missing), ("too many", surplus)):
+        if names:
+            size = family.size(tensors)
+            known = f"it is a {family.kind}-{size.upper()} file: set network.encoder: {size}"
+            advice = known if size not in ("", encoder.name) else "is it the right file?"
+            raise WeightsError(
+                f"{file}: does not fit encoder {encoder.name}: {len(names)} tensors {what}: {few(names)}; {advice}"
+            )
+    broken = [
+        name
+        for name, tensor in tensors.items()
+        if not name.endswith(COUNTER) and not (tensor.is_floating_point() and tensor.isfinite().all())
+    ]
+    if broken:
+        raise WeightsError(
+            f"{file}: {len(broken)} tensors are not finite numbers: {few(broken)}; fetch or copy it again"
+        )
+
+
+def few(names) -> str:
+    """The first three names, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,279 @@
+"""What files call the parts of our encoders, and how to get from their names to ours and back.
+
+A table gives a module's name in a file -> ours; S stands for a stage's number, B for a block's. Two of ours for one
+of theirs are stacked there, one above the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from segda.errors import WeightsError
+from segda.networks.encoders.mit import ENCODERS, MiT
+from segda.networks.encoders.residual import PLANES, RESIDUALS, Residual
+from segda.networks.encoders.resnet import RESNETS, ResNet
+
+Names = dict[str, str | tuple[str, str]]
+
+MIT: Names = {
+    name: name
+    for name in (
+        "stages.S.patch_embeddings.proj",
+        "stages.S.patch_embeddings.layer_norm",
+        "stages.S.blocks.B.layernorm_before",
+        "stages.S.blocks.B.attention.q_proj",
+        "stages.S.blocks.B.attention.k_proj",
+        "stages.S.blocks.B.attention.v_proj",
+        "stages.S.blocks.B.attention.o_proj",
+        "stages.S.blocks.B.attention.sequence_reduction.sequence_reduction",
+        "stages.S.blocks.B.attention.sequence_reduction.layer_norm",
+        "stages.S.blocks.B.layernorm_after",
+        "stages.S.blocks.B.mlp.fc1",
+        "stages.S.blocks.B.mlp.dwconv.dwconv",
+        "stages.S.blocks.B.mlp.fc2",
+        "stages.S.layer_norm",
+    )
+}
+
+PUBLISHED_MIT: Names = {
+    "patch_embeddings.S.proj": "stages.S.patch_embeddings.proj",
+    "patch_embeddings.S.layer_norm": "stages.S.patch_embeddings.layer_norm",
+    "block.S.B.layer_norm_1": "stages.S.blocks.B.layernorm_before",
+    "block.S.B.attention.self.query": "stages.S.blocks.B.attention.q_proj",
+    "block.S.B.attention.self.key": "stages.S.blocks.B.attention.k_proj",
+    "block.S.B.attention.self.value": "stages.S.blocks.B.attention.v_proj",
+    "block.S.B.attention.output.dense": "stages.S.blocks.B.attention.o_proj",
+    "block.S.B.attention.self.sr": "stages.S.blocks.B.attention.sequence_reduction.sequence_reduction",
+    "block.S.B.attention.self.layer_norm": "stages.S.blocks.B.attention.sequence_reduction.layer_norm",
+    "block.S.B.layer_norm_2": "stages.S.blocks.B.layernorm_after",
+    "block.S.B.mlp.dense1": "stages.S.blocks.B.mlp.fc1",
+    "block.S.B.mlp.dwconv.dwconv": "stages.S.blocks.B.mlp.dwconv.dwconv",
+    "block.S.B.mlp.dense2": "stages.S.blocks.B.mlp.fc2",
+    "layer_norm.S": "stages.S.layer_norm",
+}
+
+OFFICIAL_MIT: Names = {
+    "patch_embedS.proj": "stages.S.patch_embeddings.proj",
+    "patch_embedS.norm": "stages.S.patch_embeddings.layer_norm",
+    "blockS.B.norm1": "stages.S.blocks.B.layernorm_before",
+    "blockS.B.attn.q": "stages.S.blocks.B.attention.q_proj",
+    # One matrix: the first half of its rows makes keys, the second values.
+    "blockS.B.attn.kv": ("stages.S.blocks.B.attention.k_proj", "stages.S.blocks.B.attention.v_proj"),
+    "blockS.B.attn.proj": "stages.S.blocks.B.attention.o_proj",
+    "blockS.B.attn.sr": "stages.S.blocks.B.attention.sequence_reduction.sequence_reduction",
+    "blockS.B.attn.norm": "stages.S.blocks.B.attention.sequence_reduction.layer_norm",
+    "blockS.B.norm2": "stages.S.blocks.B.layernorm_after",
+    "blockS.B.mlp.fc1": "stages.S.blocks.B.mlp.fc1",
+    "blockS.B.mlp.dwconv.dwconv": "stages.S.blocks.B.mlp.dwconv.dwconv",
+    "blockS.B.mlp.fc2": "stages.S.blocks.B.mlp.fc2",
+    "normS": "stages.S.layer_norm",
+}
+
+RESNET: Names = {
+    name: name
+    for name in (
+        "conv1",
+        "bn1",
+        "stages.S.B.conv1",
+        "stages.S.B.bn1",
+        "stages.S.B.conv2",
+        "stages.S.B.bn2",
+        "stages.S.B.conv3",
+        "stages.S.B.bn3",
+        "stages.S.B.shortcut.0",
+        "stages.S.B.shortcut.1",
+    )
+}
+
+USUAL_RESNET: Names = {
+    "conv1": "conv1",
+    "bn1": "bn1",
+    "layerS.B.conv1": "stages.S.B.conv1",
+    "layerS.B.bn1": "stages.S.B.bn1",
+    "layerS.B.conv2": "stages.S.B.conv2",
+    "layerS.B.bn2": "stages.S.B.bn2",
+    "layerS.B.conv3": "stages.S.B.conv3",
+    "layerS.B.bn3": "stages.S.B.bn3",
+    "layerS.B.downsample.0": "stages.S.B.shortcut.0",
+    "layerS.B.downsample.1": "stages.S.B.shortcut.1",
+}
+"""Of torchvision, timm, Caffe's models in torch, and ADVENT."""
+
+PUBLISHED_RESNET: Names = {
+    "embedder.embedder.convolution": "conv1",
+    "embedder.embedder.normalization": "bn1",
+    "stages.S.layers.B.layer.0.convolution": "stages.S.B.conv1",
+    "stages.S.layers.B.layer.0.normalization": "stages.S.B.bn1",
+    "stages.S.layers.B.layer.1.convolution": "stages.S.B.conv2",
+    "stages.S.layers.B.layer.1.normalization": "stages.S.B.bn2",
+    "stages.S.layers.B.layer.2.convolution": "stages.S.B.conv3",
+    "stages.S.layers.B.layer.2.normalization": "stages.S.B.bn3",
+    "stages.S.layers.B.shortcut.convolution": "stages.S.B.shortcut.0",
+    "stages.S.layers.B.shortcut.normalization": "stages.S.B.shortcut.1",
+}
+
+RESIDUAL: Names = {
+    name: name
+    for name in (
+        *(f"stem.{place}" for place in ("conv1", "bn1", 0, 1, 3, 4, 6, 7)),
+        *(f"stages.S.B.{part}" for part in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")),
+        *(f"stages.S.B.conv2.{part}" for part in ("conv", "norm", "squeeze", "squeeze_norm", "excite")),
+        *(f"stages.S.B.shortcut.{place}" for place in (0, 1, 2)),
+    )
+}
+
+OPEN_MMLAB: Names = {
+    "conv1": "stem.conv1",
+    "bn1": "stem.bn1",
+    **{f"stem.{place}": f"stem.{place}" for place in (0, 1, 3, 4, 6, 7)},
+    **{f"layerS.B.{part}": f"stages.S.B.{part}" for part in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")},
+    "layerS.B.conv2.conv": "stages.S.B.conv2.conv",
+    "layerS.B.conv2.bn0": "stages.S.B.conv2.norm",
+    "layerS.B.conv2.fc1": "stages.S.B.conv2.squeeze",
+    "layerS.B.conv2.bn1": "stages.S.B.conv2.squeeze_norm",
+    "layerS.B.conv2.fc2": "stages.S.B.conv2.excite",
+    **{f"layerS.B.downsample.{place}": f"stages.S.B.shortcut.{place}" for place in (0, 1, 2)},
+}
+"""Of mmsegmentation's ResNet, ResNeXt and ResNeSt, and of the files at open-mmlab:// that they start from."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """A way to name modules: the table, and the number that it gives to the first stage."""
+
+    names: Names
+    first: int = 0
+
+    def ours(self, key: str) -> tuple[str, ...]:
+        """`block1.0.attn.kv.bias` -> our names of what it holds (here two); () if unknown."""
+        module, _, parameter = key.rpartition(".")
+        for theirs, ours in self.names.items():
+            if found := _pattern(theirs).fullmatch(module):
+                both = (ours,) if isinstance(ours, str) else ours
+                return tuple(f"{_placed(name, found, -self.first)}.{parameter}" for name in both)
+        return ()
+
+    def theirs(self, key: str) -> tuple[str, int, int]:
+        """`stages.0.blocks.0.attention.v_proj.bias` -> (their name, which of its parts, of how many); ("", 0, 0)."""
+        module, _, parameter = key.rpartition(".")
+        for theirs, ours in self.names.items():
+            both = (ours,) if isinstance(ours, str) else ours
+            for part, name in enumerate(both):
+                if found := _pattern(name).fullmatch(module):
+                    return f"{_placed(theirs, found, self.first)}.{parameter}", part, len(both)
+        return "", 0, 0
+
+
+PLACES = re.compile("[SB]")
+"""No name in a table has another capital letter."""
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(PLACES.sub(lambda place: rf"(?P<{place[0]}>\d+)", re.escape(name)))
+
+
+def _placed(name: str, found: re.Match[str], shift: int) -> str:
+    """The name with the numbers that were found in its places; a stage's is counted on by `shift`."""
+    return PLACES.sub(lambda place: str(int(found[place[0]]) + shift * (place[0] == "S")), name)
+
+
+def to_ours(
+    tensors: Mapping[str, Tensor], ours: Callable[[str], tuple[str, ...]], file: Path
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors by foreign names -> (by our names, the keys that have none); `ours` names what is in a tensor.
+
+    WeightsError for two tensors of one of our names.
+    """
+    found: dict[str, Tensor] = {}
+    unknown = []
+    for key, tensor in tensors.items():
+        names = ours(key)
+        parts = tensor.chunk(len(names)) if len(names) > 1 and tensor.ndim else (tensor,)
+        if len(parts) != len(names):
+            unknown.append(key)
+            continue
+        for name, part in zip(names, parts, strict=True):
+            if name in found:
+                raise WeightsError(f"{file}: {key} is there twice, under different prefixes; save one of them alone")
+            found[name] = part
+    return found, unknown
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of encoder: the styles that files of it may have, where it sits in whole networks, how to tell sizes.
+
+    prefix: of mmsegmentation's, transformers', the authors' and our whole networks.
+    size: its tensors by our names -> the row of the encoders' table, or "".
+    """
+
+    kind: str
+    styles: dict[str, Style]
+    prefix: re.Pattern[str]
+    size: Callable[[Mapping[str, Tensor]], str]
+
+    def inside(self, key: str) -> str:
+        """The key without what stands before the encoder's own names."""
+        return key[self.prefix.match(key).end() :]
+
+
+def _blocks(tensors: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
+    """How many blocks each of the four stages has."""
+    blocks = {tuple(map(int, found)) for name in tensors for found in re.findall(pattern, name)}
+    return tuple(sum(stage == s for stage, _ in blocks) for s in range(4))
+
+
+def _channels(tensors: Mapping[str, Tensor], name: str, *places: int) -> tuple[int, ...]:
+    found = [tensors.get(name.replace("S", str(place))) for place in places]
+    return tuple(0 if tensor is None else tensor.shape[0] for tensor in found)
+
+
+def mit_size(tensors: Mapping[str, Tensor]) -> str:
+    depths = _blocks(tensors, r"stages\.(\d+)\.blocks\.(\d+)\.")
+    channels = _channels(tensors, "stages.S.layer_norm.weight", 0, 1, 2, 3)
+    return next((name for name, row in ENCODERS.items() if (row.depths, row.channels) == (depths, channels)), "")
+
+
+def resnet_size(tensors: Mapping[str, Tensor]) -> str:
+    depths = _blocks(tensors, r"stages\.(\d+)\.(\d+)\.conv3\.")
+    planes = _channels(tensors, "stages.S.0.conv1.weight", 0, 1, 2, 3)
+    return next((name for name, row in RESNETS.items() if (row.depths, row.planes) == (depths, planes)), "")
+
+
+def residual_size(tensors: Mapping[str, Tensor]) -> str:
+    depths = _blocks(tensors, r"stages\.(\d+)\.(\d+)\.conv3\.")
+    first = tensors.get("stages.0.0.conv1.weight")
+    inner, stem = (0, 0) if first is None else first.shape[:2]
+    held = (depths, inner, stem, any(".conv2.excite." in name for name in tensors))
+    rows = {name: (row.depths, PLANES[0] * row.widen, row.stem, row.split) for name, row in RESIDUALS.items()}
+    return next((name for name, row in rows.items() if row == held), "")
+
+
+FAMILIES: dict[type[nn.Module], Family] = {
+    MiT: Family(
+        "MiT",
+        {"our": Style(MIT), "published Hugging Face": Style(PUBLISHED_MIT), "official MiT": Style(OFFICIAL_MIT, 1)},
+        re.compile(r"(module\.)?(model\.)?(backbone\.|segformer\.)?(encoder\.)?"),
+        mit_size,
+    ),
+    ResNet: Family(
+        "ResNet",
+        {"our": Style(RESNET), "usual ResNet": Style(USUAL_RESNET, 1), "Hugging Face": Style(PUBLISHED_RESNET)},
+        # Scale: of the authors' file of ImageNet weights.
+        re.compile(r"(module\.)?(model\.)?(backbone\.|resnet\.|Scale\.)?(encoder\.)?"),
+        resnet_size,
+    ),
+    Residual: Family(
+        "residual",
+        {"our": Style(RESIDUAL), "open-mmlab": Style(OPEN_MMLAB, 1)},
+        re.compile(r"(module\.)?(model\.)?(backbone\.)?(encoder\.)?"),
+        residual_size,
+    ),
+}

@@ -1,0 +1,113 @@
+"""The anchor: features stay near the student's own start, all or those of chosen classes (DAFormer's feature distance,
+sec. 3.3).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from segda.distributed import shares
+from segda.errors import RecipeError, nearest
+from segda.networks.network import Network, Output
+from segda.scene import IGNORE, Scene
+
+
+class FeatureDistanceSettings(BaseModel):
+    """What is held, and how hard."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(gt=0)
+    """lambda_FD, the factor of the distance in the loss."""
+    classes: tuple[str, ...] | None = Field(min_length=1)
+    """Names of the classes whose cells are held (the "thing" classes); None holds all cells, whatever their label."""
+    min_share: float | None = Field(None, gt=0, le=1)
+    """r: the share of a cell that one class must fill for the cell to count as that class; with `classes`."""
+
+    @model_validator(mode="after")
+    def _a_share_belongs_to_classes(self) -> FeatureDistanceSettings:
+        if self.classes is not None and self.min_share is None:
+            raise ValueError("classes need min_share, the share of a cell that one of them must fill")
+        if self.classes is None and self.min_share is not None:
+            raise ValueError("min_share has no effect where classes is null, which holds all cells; remove it")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """features (B, D, h, w) as they were; held (B, h, w) bool: the cells that must stay so; cells: how many those are,
+    or the mean number where the step's scenes are in shares."""
+
+    features: Tensor
+    held: Tensor
+    cells: Tensor
+
+
+class FeatureDistance(nn.Module):
+    """A frozen copy of the network as it started, in evaluation mode."""
+
+    def __init__(self, student: Network, settings: FeatureDistanceSettings):
+        super().__init__()
+        for name in settings.classes or ():
+            if name not in student.class_names:
+                raise RecipeError(
+                    f"method.feature_distance.classes: no class {name!r}{nearest(name, student.class_names)}"
+                )
+        self.settings = settings
+        ids = torch.tensor([student.class_names.index(name) for name in settings.classes or ()], dtype=torch.int64)
+        self.register_buffer("ids", ids, persistent=False)
+        self.classes = student.classes
+        self.network = copy.deepcopy(student).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> FeatureDistance:
+        self.training = mode
+        return self
+
+    @torch.no_grad()
+    def start(self, source: Scene) -> Start:
+        """What the network as it started says of the source images. Asked before the student's forward pass, see
+        segda/shares.py."""
+        features = self.network.features(source.image)[-1]
+        held = self._held(source, features)
+        return Start(features, held, shares.mean(held.sum()))
+
+    def forward(self, output: Output, start: Start) -> Tensor:
+        """weight * feature_distance between the student's coarsest features of the source images and the start's."""
+        return self.settings.weight * feature_distance(output.features[-1], start.features, start.held, start.cells)
+
+    def _held(self, source: Scene, features: Tensor) -> Tensor:
+        """(B, h, w) bool: the cells of (B, D, h, w) features that must stay where they were."""
+        if self.settings.min_share is None:
+            return torch.ones_like(features[:, 0], dtype=torch.bool)
+        assert source.label is not None
+        cells = cell_labels(source.label, features.shape[-2:], self.settings.min_share, self.classes)
+        return (cells[..., None] == self.ids).any(-1)
+
+
+def cell_labels(label: Tensor, cells: Sequence[int], min_share: float, classes: int) -> Tensor:
+    """(B, H, W) labels -> (B, h, w): the class that fills at least `min_share` of a cell's pixels, else IGNORE.
+
+    A cell is H / h by W / w pixels (both must divide). Ignored pixels count as one more class, which never wins a cell.
+    """
+    known = torch.where(label == IGNORE, classes, label)
+    one_hot = known[:, None] == torch.arange(classes + 1, device=label.device)[:, None, None]
+    pooled = F.adaptive_avg_pool2d(one_hot.float(), tuple(cells))
+    share, winner = pooled.max(1)
+    return torch.where((winner == classes) | (share < min_share), IGNORE, winner)
+
+
+def feature_distance(features: Tensor, start: Tensor, held: Tensor, cells: Tensor) -> Tensor:
+    """sum over the held cells of || features - start ||_2 over channels, divided by `cells`, their number.
+
+    (B, D, h, w) twice, held (B, h, w) bool. 0 without a held cell, where the authors' mean of nothing is NaN (with
+    gradient 0). The norm's gradient at 0 is 0.
+    """
+    distance = (features.float() - start.float()).norm(dim=1)
+    return torch.where(held, distance, 0).sum() / cells.clamp(min=1 / shares.count())

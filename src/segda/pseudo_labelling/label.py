@@ -1,0 +1,222 @@
+"""Labelling the images of a data set where networks are sure of them: first all predictions, then the labels.
+
+The networks see each image once; what they predict and how sure they are goes to scratch files on disk. When all images
+are there, the rule's thresholds are found among all their pixels, exactly, and the labels are written. So memory does
+not grow with the number of images, and an interrupted job goes on with the images that are not there yet.
+
+Several processes share the images, and write the same bytes as one, if they have as many threads each: the last bit of
+a processor's matrix product depends on that number (torchrun sets OMP_NUM_THREADS to 1 where it is not set).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segda.data.files.images import read_ids
+from segda.data.files.scratch import Scratch
+from segda.data.labels.pseudo_labels import write_label
+from segda.data.sets.datasets import DataSet
+from segda.data.stream.augment import resize_label
+from segda.distributed import group
+from segda.errors import RunError
+from segda.evaluation.certainty import most_probable, upsampled_probabilities
+from segda.evaluation.inference import Settings, in_boxes, views
+from segda.evaluation.look import ahead
+from segda.ground.hardware import autocast
+from segda.ground.progress import Track
+from segda.networks.network import Network
+from segda.pseudo_labelling.order_statistics import index_at, order_statistics
+from segda.pseudo_labelling.rules import Rule, labels_kept
+from segda.scene import IGNORE, Scene
+
+QUANTILES = (5, 25, 50, 75, 95)
+"""Per cent of a class's pixels; their scores are in the summary."""
+
+WRITERS = min(4, os.cpu_count() or 1)
+"""Threads that write labels."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is known before the first image is decoded.
+
+    looks: how each network sees an image; members: which network it is, for the summary.
+    """
+
+    out: Path
+    dataset: DataSet
+    spec: dict[str, Any]
+    rule: Rule
+    networks: list[Network]
+    looks: list[Settings]
+    members: list[dict[str, Any]]
+    device: torch.device
+    precision: torch.dtype
+    scratch: Scratch
+
+    @property
+    def classes(self) -> int:
+        return len(self.dataset.space.classes)
+
+    def windows(self) -> list[range]:
+        """The images that share thresholds."""
+        count = len(self.dataset)
+        step = count if self.rule.images == "all" else self.rule.images
+        return [range(first, min(first + step, count)) for first in range(0, count, step)]
+
+    def marks(self) -> dict[str, Any]:
+        """What scratch files are made of: with anything else they are of no use."""
+        images = "".join(f"{name} {size}\n" for name, size in zip(self.dataset.names, self.scratch.sizes, strict=True))
+        return {
+            "data": self.dataset.spec,
+            "images": hashlib.sha256(images.encode()).hexdigest(),
+            "networks": [{key: value for key, value in member.items() if key != "run"} for member in self.members],
+            "resize": self.looks[0].resize and list(self.looks[0].resize),
+            "shape": self.looks[0].shape,
+            "precision": str(self.precision).removeprefix("torch."),
+            "device": self.device.type,
+            "score": self.rule.score,
+        }
+
+
+def predict(job: Job, track: Track) -> None:
+    """Scratch files of this process's images that are not there yet."""
+    due = [i for i in group.own_share(range(len(job.dataset))) if not job.scratch.has(i)]
+    context = autocast(job.device, job.precision)
+
+    def ready(i: int) -> tuple[Scene, list[list[Tensor]]]:
+        """A scene, and its image as each network sees it, at each of its scales."""
+        scene = job.dataset.read(i)
+        return scene, [in_boxes(scene.image, look) for look in job.looks]
+
+    for i, (scene, boxed) in zip(track(due, f"predicting {job.dataset.spec}"), ahead(ready, due), strict=True):
+        seen = [
+            view
+            for network, look, small in zip(job.networks, job.looks, boxed, strict=True)
+            for view in views(network, scene.image, look, job.device, context, boxed=small)
+        ]
+        size, box = job.scratch.sizes[i], job.looks[0].resize
+        covers = (box[1], box[0]) if box is not None and job.looks[0].shape == "pad" else size
+        label, score = most_probable(upsampled_probabilities(seen, covers, size), job.rule.score)
+        if not torch.isfinite(score).all():
+            raise RunError(
+                f"{job.members[0]['run']}: the prediction for {scene.names[0]} is not finite; use --precision 32, or "
+                "a run whose training stayed finite"
+            )
+        job.scratch.write(i, label.cpu().numpy(), score.cpu().numpy())
+
+
+def write_labels(job: Job, track: Track) -> dict[str, Any]:
+    """Finds the thresholds, writes this process's labels, and returns the summary of all."""
+    everything = range(len(job.dataset))
+
+    def statistics(images: range, indices: Callable[[int], Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+        def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            return map(job.scratch.read, track(group.own_share(images), "thresholds"))
+
+        return order_statistics(parts, job.classes, indices, group.all_reduce_sum)
+
+    def threshold_index(pixels: int) -> tuple[int, ...]:
+        index = job.rule.index(pixels)
+        return () if index is None else (index,)
+
+    thresholds = []
+    for window in job.windows():
+        _, found = statistics(window, threshold_index)
+        found = found[:, 0] if found.shape[1] else np.zeros(job.classes)
+        thresholds.append([job.rule.threshold(float(score)) for score in found])
+    pixels, quantiles = statistics(everything, lambda n: [index_at(share / 100, n) for share in QUANTILES])
+    bounds, shared = np.array(thresholds), len(job.windows()[0])
+
+    def write(i: int) -> np.ndarray:
+        label = labels_kept(job.rule, *job.scratch.read(i), bounds[i // shared])
+        write_label(job.out, job.dataset.names[i], label, job.dataset.space)
+        return np.bincount(label.ravel(), minlength=256)[: job.classes]
+
+    own = group.own_share(everything)
+
+    def write_own() -> np.ndarray:
+        pool = ThreadPoolExecutor(WRITERS, "write")
+        kept = np.zeros(job.classes, np.int64)
+        try:
+            for _, counts in zip(track(own, "writing labels"), pool.map(write, own), strict=True):
+                kept += counts
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return kept
+
+    kept = group.all_reduce_sum(group.all_succeed(write_own))
+    classes = [
+        {
+            "name": name,
+            "thresholds": [window[c] for window in thresholds],
+            "pixels": int(pixels[c]),
+            "kept": int(kept[c]),
+            "kept_share": int(kept[c]) / int(pixels[c]) if pixels[c] else None,
+            "quantiles": {
+                str(share): float(score) for share, score in zip(QUANTILES, quantiles[c], strict=True) if pixels[c]
+            },
+        }
+        for c, name in enumerate(job.dataset.space.classes)
+    ]
+    return {
+        "data": job.dataset.spec,
+        "images": len(job.dataset),
+        "space": job.dataset.space.name,
+        "class_names": job.dataset.space.classes,
+        "input": {"resize": job.looks[0].resize, "shape": job.looks[0].shape},
+        "rule": job.spec,
+        "score_of_a_pixel": job.rule.score,
+        "windows": len(thresholds),
+        "runs": job.members,
+        "precision": str(job.precision).removeprefix("torch."),
+        "pixels": int(pixels.sum()),
+        "kept": int(kept.sum()),
+        "kept_share": float(kept.sum() / pixels.sum()),
+        "classes": classes,
+    }
+
+
+def compare_with_truth(job: Job, track: Track) -> dict[str, Any]:
+    """How many of the predicted and of the kept pixels are right, by predicted class, where the truth is known.
+
+    Of written labels, against the data set's own at their size: for the report only, nothing is made of it.
+    """
+
+    def compare_own() -> np.ndarray:
+        counts = np.zeros((4, job.classes), np.int64)  # known, of these right; known and kept, of these right
+        own = group.own_share(range(len(job.dataset)))
+        scenes = ahead(lambda i: job.dataset.read(i, label=True), own)
+        for i, scene in zip(track(own, "comparing"), scenes, strict=True):
+            truth = resize_label(scene.label, job.scratch.sizes[i], job.looks[0].kernel).numpy()
+            predicted, _ = job.scratch.read(i)
+            known, right = truth != IGNORE, truth == predicted
+            kept = read_ids(job.out / f"{job.dataset.names[i]}.png") != IGNORE
+            for row, pixels in enumerate((known, right, known & kept, right & kept)):
+                counts[row] += np.bincount(predicted[pixels], minlength=job.classes)
+        return counts
+
+    counts = group.all_reduce_sum(group.all_succeed(compare_own))
+
+    def rates(known: int, right: int, kept: int, kept_right: int) -> dict[str, float | None]:
+        return {
+            "accuracy_predicted": right / known if known else None,
+            "accuracy_kept": kept_right / kept if kept else None,
+        }
+
+    names = job.dataset.space.classes
+    return {
+        "note": "hidden labels: measured with the data set's own labels, which a target does not have",
+        **rates(*map(int, counts.sum(1))),
+        "classes": {name: rates(*map(int, column)) for name, column in zip(names, counts.T, strict=True)},
+    }

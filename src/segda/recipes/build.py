@@ -1,0 +1,139 @@
+"""A block of a recipe becomes an object: the keyword arguments of its class are its settings.
+
+`build` makes the class that a block names, `check` only looks whether it could; both say in one line, with the nearest
+name, what an unknown, missing or wrongly typed setting is, and so does `explain` of pydantic's complaints.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from torch import nn
+
+from segda.errors import RecipeError, nearest
+from segda.ground.safe_yaml import one_line
+from segda.training.optim import OPTIMISERS
+
+
+def build(table: Mapping[str, type], spec: Mapping[str, Any], where: str, **given: Any) -> Any:
+    """The class that `spec` names, made with its settings and with `given` (what no recipe can know)."""
+    cls = class_named(table, spec, where)
+    settings = _arguments(cls, spec, where, tuple(given))
+    return cls(**given, **settings)
+
+
+def check(table: Mapping[str, type], spec: Mapping[str, Any], where: str, given: tuple[str, ...]) -> dict[str, Any]:
+    """The spec with values in their final plain types; RecipeError for an unknown, missing or wrongly typed setting."""
+    settings = _arguments(class_named(table, spec, where), spec, where, given)
+    plain = {key: TypeAdapter(Any).dump_python(value, mode="json") for key, value in settings.items()}
+    return {"name": spec["name"], **plain}
+
+
+def class_named(table: Mapping[str, type], spec: Mapping[str, Any], where: str) -> type:
+    """The class that `spec` names: in the table, or a user's own as "module:Class"."""
+    name = spec.get("name")
+    if name is None:
+        raise RecipeError(f"{where} has no name; known: {', '.join(sorted(table))}")
+    if isinstance(name, str) and name in table:
+        return table[name]
+    if not isinstance(name, str) or ":" not in name:
+        raise RecipeError(f"{where}.name: unknown {name!r}{nearest(name, table)}")
+    if not all(issubclass(known, nn.Module) for known in table.values()):
+        raise RecipeError(f"{where}.name: {name!r} is none of them; known: {', '.join(sorted(table))}")
+    module, _, attribute = name.partition(":")  # a user's own class: "my_package.my_file:Mine"
+    # Every Exception: of a module that is not ours, and of a name that can be none.
+    try:
+        found = getattr(import_module(module), attribute)
+    except Exception as error:
+        raise RecipeError(f"{where}.name: cannot import {name!r}: {one_line(error)}") from error
+    # Nothing else may be called with what a recipe says: "os:system" is a name, too.
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise RecipeError(f"{where}.name: {name!r} is no torch module; name a class of your own that is one")
+    return found
+
+
+def _arguments(cls: type, spec: Mapping[str, Any], where: str, given: tuple[str, ...]) -> dict[str, Any]:
+    parameters = dict(inspect.signature(cls).parameters)
+    hints = typing.get_type_hints(cls.__init__)
+    label = f"{where} {spec['name']}"
+    for key in given:
+        if parameters.pop(key, None) is None:
+            raise RecipeError(f"{label} takes no {key}, which each such class must; see docs/ADDING.md")
+    for key in spec:
+        if key != "name" and key not in parameters:
+            raise RecipeError(f"{label} has no setting {key!r}{nearest(key, parameters)}")
+    missing = [key for key, value in parameters.items() if value.default is value.empty and key not in spec]
+    if missing:
+        raise RecipeError(
+            f"{label} needs {', '.join(missing)}; add {'it' if len(missing) == 1 else 'them'} to the recipe"
+        )
+    settings = {}
+    for key, value in spec.items():
+        if key == "name":
+            continue
+        try:
+            settings[key] = TypeAdapter(hints.get(key, Any)).validate_python(value)
+        except ValidationError as error:
+            raise RecipeError(f"{where}.{key}: {explain(error, hints[key])}") from error
+    return settings
+
+
+def explain(error: ValidationError, model: Any) -> str:
+    """One of pydantic's complaints in one line: where, what, the value, and the nearest name of an unknown key."""
+    # An unknown key is often the missing one misspelt: say that first.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    # A union reports its branches in the path ("float", "literal['auto']", "sgd"); users know only their keys.
+    places = [part for part in first["loc"] if part not in OPTIMISERS]
+    path = [part for part in places if isinstance(part, int) or part.isidentifier()]
+    known = _keys_of(model)
+    # The keys of `players` are names of a method's own.
+    key = ".".join(
+        str(part)
+        for before, part in zip(("", *places), places, strict=False)
+        if isinstance(part, int) or part in known or before == "players"
+    )
+    where = f"{key}: " if key else ""
+    more = len(error.errors()) - 1
+    rest = f" (and {more} more)" if more and first["type"] in ("missing", "extra_forbidden") else ""
+    if first["type"] == "extra_forbidden":
+        *above, unknown = first["loc"]  # which may be no word at all
+        above = [part for part in above if part in path]
+        owner = ".".join(map(str, above))
+        near = nearest(unknown, _keys_at(model, above))
+        return f"{owner + ': ' if owner else ''}unknown key {unknown!r:.80}{near}{rest}"
+    if first["type"] == "missing":
+        return f"{'.'.join(map(str, path))}: missing; add it to the recipe{rest}"
+    return f"{where}{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})"
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in _models(part)]
+
+
+def _keys_at(annotation: Any, path: list[Any]) -> list[str]:
+    """The keys that exist below `path`."""
+    models = _models(annotation)
+    for part in path:
+        models = [
+            found
+            for model in models
+            if part in model.model_fields
+            for found in _models(model.model_fields[part].annotation)
+        ]
+    return [key for model in models for key in model.model_fields]
+
+
+def _keys_of(annotation: Any) -> set[str]:
+    """All keys of a model and of the models inside it."""
+    keys: set[str] = set()
+    for model in _models(annotation):
+        for key, field in model.model_fields.items():
+            keys |= {key} | _keys_of(field.annotation)
+    return keys

@@ -1,0 +1,99 @@
+"""What a recipe changes of the one that a run was begun with, and what of it may be changed when the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segda.errors import RecipeError, RunError, nearest
+from segda.recipes.recipe import Recipe
+
+Tree = Mapping[str, Any]
+Changes = dict[str, tuple[Any, Any]]
+"""Dotted key -> its value then and now."""
+
+FREE = (
+    "paper", "expect", "data.root", "data.workers", "data.on_bad_image", "activation_checkpointing", "compare_every", "patience",
+    "log_every", "save_every", "keep_every", "keep", "evaluate.every", "evaluate.data", "evaluate.report_images",
+)  # fmt: skip
+"""Keys that may change when a run goes on: neither what is learnt nor what a score means depends on them.
+
+device and precision are not among them: with another one, the same step has other last bits.
+"""
+
+
+def admit(out: Path, begun_with: Recipe, recipe: Recipe, allowed: Sequence[str] = ()) -> Changes:
+    """The changes that are `allowed` (keys, or blocks of them) of a run in `out` that is to go on; not the FREE ones.
+
+    RunError when there are others. RecipeError for an allowed key that no recipe has.
+    """
+    before, now = begun_with.model_dump(mode="json"), recipe.model_dump(mode="json")
+    known = _keys(before) | _keys(now)
+    for name in allowed:
+        if name not in known | {PROCESSES}:
+            raise RecipeError(f"--allow-changed {name}: no such key{nearest(name, known)}")
+    changed = {key: change for key, change in differences(before, now).items() if not _within(key, FREE)}
+    refused = {key: change for key, change in changed.items() if not _within(key, allowed)}
+    if refused:
+        options = " ".join(f"--allow-changed {key}" for key in refused)
+        raise RunError(
+            f"{out} was begun with another recipe ({told(refused)}); change it back, use a new --out, or go on with "
+            f"the changed one: --resume {options}"
+        )
+    return changed
+
+
+PROCESSES = "processes"
+"""What is allowed to change with it is no key of a recipe: how many processes share a step."""
+
+
+def admit_processes(out: Path, before: int, now: int, allowed: Sequence[str]) -> Changes:
+    """The number of processes, where it is another than the run was begun with and that is `allowed`; else RunError."""
+    if before == now:
+        return {}
+    if PROCESSES not in allowed:
+        raise RunError(
+            f"{out} was begun by {before} process{'es' * (before > 1)}, a step having scenes of each; these are {now}; "
+            f"start as many, use a new --out, or go on with other steps: --resume --allow-changed {PROCESSES}"
+        )
+    return {PROCESSES: (before, now)}
+
+
+def refuse_another(out: Path, begun_with: Recipe, recipe: Recipe) -> None:
+    """RunError unless the run in `out` is of this recipe, wherever the data lie."""
+    changed = differences(without_root(begun_with), without_root(recipe))
+    if changed:
+        raise RunError(f"{out} was begun with another recipe ({told(changed)}); change it back or use a new --out")
+
+
+def without_root(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's values, but for where the data lie: they may have moved."""
+    tree = recipe.model_dump(mode="json")
+    tree["data"].pop("root")
+    return tree
+
+
+def differences(before: Tree, now: Tree, where: str = "") -> Changes:
+    found = {}
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found |= differences(old, new, f"{where}{key}.")
+        elif old != new:
+            found[f"{where}{key}"] = (old, new)
+    return found
+
+
+def told(changes: Changes) -> str:
+    return "; ".join(f"{key}: {before!r} then, {after!r} now" for key, (before, after) in changes.items())
+
+
+def _within(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def _keys(tree: Tree, where: str = "") -> set[str]:
+    """Dotted names of all keys of a recipe, and of its blocks."""
+    found = {f"{where}{key}" for key in tree}
+    return found.union(*(_keys(value, f"{where}{key}.") for key, value in tree.items() if isinstance(value, dict)))

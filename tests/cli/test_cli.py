@@ -1,0 +1,208 @@
+"""The command line: what it prints, its exit codes, and one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import RECIPE, write_camvid
+from segda.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with data, a recipe file and a finished run."""
+    folder = tmp_path_factory.mktemp("place")
+    write_camvid(folder / "data")
+    (folder / "mine.yaml").write_text(RECIPE)
+    assert main(["train", str(folder / "mine.yaml"), "--root", str(folder / "data"), "--out", str(folder / "run"),
+                 "--set", "steps=1"]) == 0  # fmt: skip
+    return folder
+
+
+def said(capsys) -> tuple[str, str]:
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def refused(capsys, *arguments: object) -> str:
+    """Runs a command that must fail with exit code 2 and one line; returns the line."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    out, err = said(capsys)
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("segda: "), err
+    assert "Traceback" not in out + err
+    return lines[0]
+
+
+COMMANDS = (
+    "train", "evaluate", "pseudo-label", "predict", "compare", "sweep",
+    "report", "draw", "list", "check-data", "convert", "prepare", "make-fog", "make-rain",
+)  # fmt: skip
+
+
+def test_help_is_there_for_every_command_and_needs_no_torch():
+    code = (
+        "import sys; from segda.cli.main import main; assert main(['--help']) == 0; "
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules, 'slow help'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in COMMANDS:
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_commands_help_describes_its_options(command, capsys):
+    assert main([command, "--help"]) == 0
+    out, _ = said(capsys)
+    assert "Usage:" in out and len(out.splitlines()) > 6
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("methods", ["source_only", "dacs", "daformer", "ebda", "threshold", "[second_pass]"]),
+        ("networks", ["mit_daformer", "b0", "b5", "deeplab_v2", "small", "101"]),
+        ("datasets", ["camvid", "streets", "dusk", "night"]),
+        ("recipes", ["ebda_camvid", "camvid:train:dusk", "source_only_streets"]),
+        ("sweeps", ["streets_seeds", "Four methods on drawn streets", "12", "ebda_streets"]),
+    ],
+)
+def test_list_names_all_there_is(what, expected, capsys):
+    assert main(["list", what]) == 0
+    out, _ = said(capsys)
+    assert all(word in out for word in expected)
+
+
+def test_a_run_is_evaluated_compared_and_used(place, capsys, tmp_path):
+    root = ["--root", place / "data"]
+    arguments = [
+        "evaluate",
+        place / "run",
+        "--data",
+        "camvid:test:dusk",
+        "--data",
+        "camvid:val:day",
+        *root,
+        "--json",
+    ]
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 0
+    reports = json.loads(said(capsys)[0])
+    assert [report["protocol"]["data"] for report in reports] == ["camvid:test:dusk", "camvid:val:day"]
+    assert main(["compare", str(place / "run"), "--markdown"]) == 0
+    assert "| " in said(capsys)[0]
+    images = place / "data" / "camvid" / "test"
+    assert main(["predict", str(place / "run"), str(images), "--out", str(tmp_path / "out"), "--colour"]) == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2 * len(list(images.iterdir()))
+    assert main(["report", str(place / "run"), "--against", str(place / "run")]) == 0
+
+
+def test_device_precision_and_set_reach_the_resolved_recipe(place, tmp_path, capsys):
+    arguments = ["train", place / "mine.yaml", "--root", place / "data", "--out", tmp_path / "run", "--precision", "32",
+                 "--device", "cpu", "--set", "steps=1", "--set", "evaluate.data=[]"]  # fmt: skip
+    assert main([str(argument) for argument in arguments]) == 0
+    text = (tmp_path / "run" / "recipe.yaml").read_text()
+    assert "precision: '32'" in text and "device: cpu" in text and "steps: 1" in text
+
+
+def test_check_data_writes_a_contact_sheet_and_fails_on_unusable_data(place, tmp_path, capsys):
+    root = write_camvid(tmp_path / "data")
+    arguments = ["check-data", "camvid:train", "--root", str(root), "--out", str(tmp_path / "sheets")]
+    assert main(arguments) == 0
+    (sheet,) = (tmp_path / "sheets").glob("*.png")
+    with Image.open(sheet) as picture:
+        assert picture.size[0] > 100
+    next((root / "camvid" / "train").iterdir()).write_bytes(b"")
+    assert main(arguments) == 1
+
+
+def test_draw_writes_files(tmp_path, capsys):
+    arguments = [
+        "draw",
+        "streets:val:fog",
+        "--count",
+        "1",
+        "--size",
+        "64x128",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(arguments) == 0
+    assert list((tmp_path / "out").rglob("*_foggy_beta_*.png"))
+
+
+MISTAKES = [
+    (["trian"], "No such command 'trian'"),
+    (["train"], "Missing argument 'RECIPE'"),
+    (["train", "ebda_street"], "unknown recipe 'ebda_street'; did you mean 'ebda_streets'?"),
+    (
+        ["train", "ebda_streets", "--set", "method.treshold=1"],
+        "no setting 'treshold'; did you mean 'threshold'?",
+    ),
+    (
+        ["train", "ebda_streets", "--set", "data.source=street:train"],
+        "unknown data set 'street'; did you mean 'streets'?",
+    ),
+    (["train", "ebda_streets", "--set", "method.name=ebad"], "unknown 'ebad'; did you mean 'ebda'?"),
+    (["train", "ebda_streets", "--set", "optim.lr=fast"], "optim.lr"),
+    (["train", "ebda_streets", "--precision", "16", "--device", "cpu"], "--precision 16 needs cuda"),
+    (["train", "ebda_streets", "--device", "tpu"], "'tpu' is not one of"),
+    (["evaluate", "/no/run", "--data", "camvid:test"], "/no/run is not a run folder"),
+    (["compare", "/no/run"], "/no/run"),
+    (["report", "/no/run"], "/no/run"),
+    (["predict", "/no/run", "/no/image.png", "--out", "x"], "/no/"),
+    (["check-data", "camvidd:train"], "did you mean 'camvid'?"),
+    (["check-data", "camvid:train", "--root", "/no/data"], "/no/data"),
+    (["draw", "streets:train:fogg", "--out", "x"], "did you mean 'fog'?"),
+    (["draw", "streets:train:fog", "--out", "x", "--size", "big"], "HEIGHTxWIDTH"),
+    (["prepare", "gta6"], "did you mean 'gta5'?"),
+    (["prepare", "gta5", "--cache", "--out", "x"], "give one of them"),
+    (["make-fog", "/no/data", "--beta", "0.01", "--out", "x"], "/no/data: no images match"),
+    (["make-fog", "/no/data", "--beta", "-1", "--out", "x"], "--beta -1"),
+    (["make-fog", "/no/data", "--out", "x"], "Missing option '--beta'"),
+    (["make-rain", "/no/data", "--alpha", "0.1", "--out", "x"], "no such strength"),
+    (["list", "metods"], "'metods' is not one of"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *arguments)
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_a_run_folder_is_not_overwritten_unasked(place, capsys):
+    line = refused(capsys, "train", place / "mine.yaml", "--root", place / "data", "--out", place / "run")
+    assert "--resume" in line and "--overwrite" in line
+
+
+def test_an_interrupt_exits_with_130(monkeypatch, capsys):
+    def interrupt(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segda.commands.train.train", interrupt)
+    assert main(["train", "ebda_streets"]) == 130
+    assert "--resume" in said(capsys)[1]
+
+
+def test_a_fault_of_ours_exits_with_1_and_shows_where(monkeypatch, capsys):
+    def break_down(*arguments, **settings):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("segda.commands.train.train", break_down)
+    assert main(["train", "ebda_streets"]) == 1
+    assert "ZeroDivisionError" in said(capsys)[1]
+
+
+def test_a_command_of_one_process_refuses_torchrun(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["check-data", "camvid:test"]) == 2
+    assert "check-data runs in one process; leave out torchrun" in capsys.readouterr().err

@@ -1,0 +1,360 @@
+"""Augmentation step by step, on pictures small enough to check by eye."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from segda.data.sets.class_statistics import class_statistics
+from segda.data.sets.datasets import open_data
+from segda.data.stream.augment import (
+    REDRAWS,
+    Augment,
+    augment,
+    draw_box,
+    fit,
+    fit_to_pad,
+    padded_size,
+    resize,
+    resize_label,
+    scaled_size,
+)
+from segda.data.stream.stream import Pairs, RareClass
+from segda.errors import DataError
+from segda.scene import IGNORE, Scene
+
+
+def settings(**given) -> Augment:
+    return Augment(**{"resize": None, "crop": None, "max_class_share": None, "flip": 0} | given)
+
+
+def scene_of(height: int, width: int, seed: int = 0, classes: int = 5) -> Scene:
+    rng = np.random.default_rng(seed)
+    image = torch.from_numpy(rng.integers(0, 256, (3, height, width)).astype(np.uint8))
+    return Scene(
+        image, torch.from_numpy(rng.integers(0, classes, (height, width)).astype(np.uint8)), names=("picture",)
+    )
+
+
+class Scripted:
+    """A generator whose `integers` come from a list."""
+
+    def __init__(self, *numbers: int):
+        self.numbers = list(numbers)
+
+    def integers(self, low: int, high: int) -> int:
+        assert low <= self.numbers[0] < high
+        return self.numbers.pop(0)
+
+
+class Unflipped(Scripted):
+    """The same, never below a probability."""
+
+    def random(self) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "fitted"),
+    [
+        ((1052, 1914), (1280, 720), (704, 1280)),  # GTA: 1280 / 1914 x 1052 = 703.5
+        ((760, 1280), (1280, 760), (760, 1280)),
+        ((1024, 2048), (1024, 512), (512, 1024)),
+        ((1080, 1920), (960, 540), (540, 960)),
+        ((1920, 1080), (960, 540), (960, 540)),  # upright: the longer side goes with the longer side
+        ((1080, 1920), (540, 960), (540, 960)),
+        ((10, 20), (40, 40), (20, 40)),
+        ((1, 5000), (100, 50), (1, 100)),
+        ((9000, 3), (100, 50), (100, 1)),
+    ],
+)
+def test_an_image_is_fitted_into_a_box_in_its_own_shape(size, box, fitted):
+    assert fit(size, box) == fitted
+
+
+@given(st.tuples(*[st.integers(1, 4000)] * 2), st.tuples(*[st.integers(1, 2000)] * 2))
+def test_a_fitted_image_is_in_its_box_touches_it_and_has_no_side_of_nothing(size, box):
+    short, long = sorted(fit(size, box))
+    assert 1 <= short <= min(box) and 1 <= long <= max(box)
+    assert short == min(box) or long == max(box)
+
+
+def test_a_very_thin_image_can_be_resized():
+    thin = resize(scene_of(1, 500), (50, 20))
+    assert thin.image.shape == (3, 1, 50) and thin.label.shape == (1, 50)
+
+
+@pytest.mark.parametrize(("size", "box"), [((12, 20), (10, 6)), ((7, 9), (27, 21)), ((13, 17), (11, 8))])
+def test_images_are_resized_bilinearly_without_antialiasing_and_labels_to_the_nearest(size, box):
+    scene = scene_of(*size)
+    ours = resize(scene, box)
+    height, width = fit(size, box)
+    pixels, label = scene.image.numpy().astype(np.float64), scene.label.numpy()
+    for v in range(height):
+        for u in range(width):
+            # Centres of pixels are at halves; beyond the first and the last one the edge goes on.
+            y = np.clip((v + 0.5) * size[0] / height - 0.5, 0, size[0] - 1)
+            x = np.clip((u + 0.5) * size[1] / width - 0.5, 0, size[1] - 1)
+            top, left = int(y), int(x)
+            below, right = min(top + 1, size[0] - 1), min(left + 1, size[1] - 1)
+            upper = pixels[:, top, left] * (1 - x + left) + pixels[:, top, right] * (x - left)
+            lower = pixels[:, below, left] * (1 - x + left) + pixels[:, below, right] * (x - left)
+            theirs = upper * (1 - y + top) + lower * (y - top)
+            assert np.abs(ours.image[:, v, u].numpy() - theirs).max() <= 1  # OpenCV counts in fixed point
+            assert ours.label[v, u] == label[v * size[0] // height, u * size[1] // width]
+
+
+def test_a_size_that_fits_already_is_left_alone():
+    scene = scene_of(8, 16)
+    assert resize(scene, (16, 8)) is scene and resize(scene, None) is scene
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted", "padded"),
+    [
+        ((3024, 4032), (512, 682), (3024, 6048)),  # 4:3, 512 x 4032 / 3024 = 682.67
+        ((1000, 3000), (341, 1024), (1500, 3000)),  # 1024 / 3 = 341.33
+        ((333, 999), (341, 1024), (499, 999)),  # 999 / 2 = 499.5
+        ((700, 1500), (477, 1024), (750, 1500)),  # 1024 x 700 / 1500 = 477.87
+        ((784, 1568), (512, 1024), (784, 1568)),  # 1568 (512 / 784) is 1023.99.. in floating point
+        ((4032, 3024), (512, 384), (4032, 8064)),  # upright: the box stays as it lies
+        ((1, 5000), (1, 1024), (2500, 5000)),
+        ((9000, 3), (512, 1), (9000, 18000)),
+    ],
+)
+def test_an_image_is_scaled_and_filled_up_to_the_shape_of_a_box(size, fitted, padded):
+    assert fit_to_pad(size, (1024, 512)) == fitted
+    assert padded_size(size, (1024, 512)) == padded
+
+
+@given(st.tuples(*[st.integers(1, 4000)] * 2), st.tuples(*[st.integers(1, 2000)] * 2))
+def test_what_is_filled_up_holds_its_image_and_has_the_shape_of_the_box(size, box):
+    height, width = fit_to_pad(size, box)
+    assert 1 <= height <= box[1] and 1 <= width <= box[0] and (height == box[1] or width == box[0])
+    tall, wide = padded_size(size, box)
+    assert tall >= size[0] and wide >= size[1] and (tall, wide)[tall != size[0]] == size[tall != size[0]]
+    assert abs(tall * box[0] - wide * box[1]) < max(box), "the box's shape, but for rounding down"
+
+
+def test_the_size_of_a_scaled_image_is_its_own_without_a_box():
+    assert scaled_size((7, 9), None, "keep") == (7, 9)
+    assert scaled_size((1052, 1914), (1280, 720), "keep") == (704, 1280)
+    assert scaled_size((3000, 4000), (1024, 512), "pad") == (512, 682)  # 512 * 4000 / 3000 = 682.67
+    assert scaled_size((3000, 4000), (1024, 512), "stretch") == (512, 1024)
+    upright = [scaled_size((40, 30), (20, 10), shape) for shape in ("keep", "stretch", "pad")]
+    assert upright == [(13, 10), (10, 20), (10, 7)]
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
+def test_a_stretched_image_fills_the_box(kernel):
+    ours = resize(scene_of(12, 20), (7, 9), "stretch", kernel)
+    assert ours.image.shape == (3, 9, 7) and ours.label.shape == (9, 7)
+    assert resize(scene_of(12, 20).replace(label=None), (7, 9), "stretch", kernel).label is None
+
+
+def test_a_padded_image_has_black_and_ignored_pixels_below_or_right():
+    scene = scene_of(6, 8)
+    scaled = resize(scene, (4, 3), "stretch")
+    for box, rest in (((10, 3), (slice(None), slice(4, None))), ((4, 7), (slice(3, None), slice(None)))):
+        ours = resize(scene, box, "pad")
+        assert ours.image.shape[1:] == (box[1], box[0]) == ours.label.shape
+        assert torch.equal(ours.image[:, :3, :4], scaled.image) and torch.equal(ours.label[:3, :4], scaled.label)
+        assert not ours.image[(slice(None), *rest)].any() and (ours.label[rest] == IGNORE).all()
+    assert torch.equal(resize(scene, (4, 3), "pad").image, scaled.image)
+    assert resize(scene.replace(label=None), (10, 3), "pad").label is None
+
+
+def cubic(x: float) -> float:
+    """Keys' kernel with a = -1/2."""
+    x = abs(x)
+    return 1.5 * x**3 - 2.5 * x**2 + 1 if x < 1 else -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+def resampled(line: np.ndarray, count: int) -> np.ndarray:
+    """A line of pixels as `count` means of its pixels, weighted by the kernel as wide as what is left out."""
+    scale = len(line) / count
+    width = max(scale, 1)
+    values = []
+    for i in range(count):
+        weights = np.array([cubic((j + 0.5 - (i + 0.5) * scale) / width) for j in range(len(line))])
+        values.append((weights @ line) / weights.sum())
+    return np.array(values)
+
+
+@pytest.mark.parametrize(("size", "box"), [((12, 20), (9, 5)), ((7, 9), (27, 21)), ((13, 17), (11, 20))])
+def test_bicubic_images_are_smoothed_where_they_shrink_and_labels_are_the_nearest(size, box):
+    scene = scene_of(*size)
+    smooth = torch.from_numpy(cv2.GaussianBlur(scene.image.permute(1, 2, 0).numpy(), (0, 0), 1)).permute(2, 0, 1)
+    ours = resize(scene.replace(image=smooth), box, "stretch", "bicubic")
+    for channel, picture in zip(ours.image.numpy(), smooth.numpy().astype(np.float64), strict=True):
+        across = np.apply_along_axis(resampled, 1, picture, box[0])
+        theirs = np.apply_along_axis(resampled, 0, across.clip(0, 255), box[1]).clip(0, 255)
+        assert np.abs(channel - theirs).max() <= 1.01  # rounded to 8 bits twice
+    rows = ((np.arange(box[1]) + 0.5) * size[0] / box[1]).astype(int)
+    columns = ((np.arange(box[0]) + 0.5) * size[1] / box[0]).astype(int)
+    assert (ours.label.numpy() == scene.label.numpy()[np.ix_(rows, columns)]).all()
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
+def test_a_label_resized_alone_is_that_of_the_scene(kernel):
+    scene = scene_of(12, 20)
+    ours = resize_label(scene.label, (7, 9), kernel)
+    assert torch.equal(ours, resize(scene, (9, 7), "stretch", kernel).label)
+    assert ours.dtype == torch.uint8
+    assert resize_label(scene.label, (12, 20), kernel) is scene.label
+
+
+@pytest.mark.parametrize(("key", "value"), [("shape", "stretch"), ("shape", "pad"), ("kernel", "bicubic")])
+def test_a_shape_or_kernel_without_a_box_is_refused(key, value):
+    with pytest.raises(ValidationError, match=f"{key}: {value} has no effect without resize; give resize or leave"):
+        settings(**{key: value})
+    assert settings(**{key: value}, resize=(8, 4))
+
+
+@pytest.mark.parametrize("shape", ["stretch", "pad"])
+def test_crops_are_of_the_image_as_the_settings_resize_it(shape, camvid):
+    asked = settings(resize=(30, 40), shape=shape, kernel="bicubic")
+    scene = scene_of(20, 30)
+    ours = augment(scene, asked, np.random.default_rng(0))
+    assert ours.image.shape == (3, 40, 30) and torch.equal(ours.image, resize(scene, (30, 40), shape, "bicubic").image)
+    data = open_data("camvid:train:day", camvid)
+    rare = RareClass(temperature=1, min_pixels=0, crop_ratio=0, retries=1)
+    pairs = Pairs(data, data, 0, asked, asked, rare, class_statistics(data, None))
+    source, target = pairs[3]
+    for drawn in (source, target):
+        whole = data.read(data.names.index(drawn.names[0]))
+        assert torch.equal(drawn.image, resize(whole, (30, 40), shape, "bicubic").image)
+
+
+def test_image_and_label_are_cut_at_the_same_uniform_place():
+    scene = scene_of(6, 5)
+    scene = scene.replace(image=scene.label.expand(3, 6, 5) * 40)
+    rng = np.random.default_rng(0)
+    places = set()
+    for _ in range(200):
+        top, left, height, width = draw_box(scene, settings(crop=(4, 3)), rng)
+        assert (height, width) == (4, 3)
+        places.add((top, left))
+    assert places == {(top, left) for top in range(3) for left in range(3)}
+    ours = augment(scene, settings(crop=(4, 3)), Unflipped(1, 2))
+    assert torch.equal(ours.label, scene.label[1:5, 2:5]) and torch.equal(ours.image[0], 40 * ours.label)
+
+
+def test_a_crop_with_too_much_of_a_class_is_drawn_again_until_one_is_right():
+    # Fours of columns: class 0; class 0 and ignored; half 0, half 1.
+    label = torch.tensor([[0] * 4 + [0, 0, IGNORE, IGNORE] + [0, 0, 1, 1]], dtype=torch.uint8).repeat(4, 1)
+    scene = Scene(torch.zeros(3, 4, 12, dtype=torch.uint8), label)
+    limited = settings(crop=(4, 4), max_class_share=0.75)
+    rng = Scripted(0, 0, 0, 4, 0, 8, 0, 0)
+    assert draw_box(scene, limited, rng) == (0, 8, 4, 4)
+    assert rng.numbers == [0, 0], "the first good crop is taken"
+    assert draw_box(scene, settings(crop=(4, 4)), Scripted(0, 4)) == (0, 4, 4, 4)
+    assert draw_box(scene.replace(label=None), limited, Scripted(0, 4)) == (0, 4, 4, 4)
+
+
+def test_a_share_that_equals_the_limit_breaks_it():
+    label = torch.tensor([[0, 0, 0, 1, IGNORE, IGNORE, 0, 1]], dtype=torch.uint8)  # 3/4 of the labelled, then 1/2
+    scene = Scene(torch.zeros(3, 1, 8, dtype=torch.uint8), label)
+    assert draw_box(scene, settings(crop=(1, 4), max_class_share=0.75), Scripted(0, 0, 0, 4)) == (0, 4, 1, 4)
+    assert draw_box(scene, settings(crop=(1, 4), max_class_share=0.76), Scripted(0, 0)) == (0, 0, 1, 4)
+
+
+def test_the_last_of_eleven_crops_is_used_whatever_it_holds():
+    scene = Scene(torch.zeros(3, 1, 20, dtype=torch.uint8), torch.zeros(1, 20, dtype=torch.uint8))
+    rng = Scripted(*(number for left in range(11) for number in (0, left)), 0, 0)
+    assert REDRAWS == 10
+    assert draw_box(scene, settings(crop=(1, 4), max_class_share=0.5), rng) == (0, 10, 1, 4)
+    assert rng.numbers == [0, 0]
+
+
+def test_the_limit_holds_for_all_crops_where_it_can():
+    label = torch.zeros(24, 48, dtype=torch.uint8)
+    label[:, 24:] = torch.arange(24, dtype=torch.uint8) % 3
+    scene = Scene(torch.zeros(3, 24, 48, dtype=torch.uint8), label)
+
+    def broken(share: float | None) -> float:
+        rng, count = np.random.default_rng(1), 0
+        for _ in range(150):
+            top, left, height, width = draw_box(scene, settings(crop=(12, 12), max_class_share=share), rng)
+            shares = torch.bincount(label[top : top + height, left : left + width].ravel()).double() / (height * width)
+            count += bool(shares.max() >= 0.75)
+        return count / 150
+
+    # Class 0 fills 3/4 of a crop with 7.5 of its 12 columns on the left: left edges 0 .. 16 of 0 .. 36.
+    assert abs(broken(None) - 17 / 37) < 0.1
+    assert broken(0.75) == 0
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+def test_a_flip_mirrors_image_and_label_left_and_right(flip):
+    scene = scene_of(4, 6)
+    ours = augment(scene, settings(flip=flip), np.random.default_rng(0))
+    across = slice(None, None, -1 if flip else 1)
+    assert (ours.image.numpy() == scene.image.numpy()[:, :, across]).all()
+    assert (ours.label.numpy() == scene.label.numpy()[:, across]).all()
+
+
+def test_half_of_the_scenes_are_flipped_at_a_probability_of_a_half():
+    scene = scene_of(1, 2, seed=1)
+    assert scene.image[0, 0, 0] != scene.image[0, 0, 1]
+    rng = np.random.default_rng(0)
+    flipped = sum(bool((augment(scene, settings(flip=0.5), rng).image != scene.image).any()) for _ in range(400))
+    assert abs(flipped - 200) < 40  # four deviations
+
+
+def test_a_small_image_is_padded_below_and_right_after_the_flip():
+    scene = scene_of(2, 3)
+    ours = augment(scene, settings(crop=(4, 5), flip=1), np.random.default_rng(0), fill=(0.485, 0.456, 0.406))
+    assert (ours.image[:, :2, :3] == scene.image.flip(-1)).all() and (ours.label[:2, :3] == scene.label.flip(-1)).all()
+    outside = torch.ones(4, 5, dtype=torch.bool)
+    outside[:2, :3] = False
+    # 255 x 0.485 = 123.7, 255 x 0.456 = 116.3, 255 x 0.406 = 103.5
+    assert {tuple(colour) for colour in ours.image[:, outside].T.tolist()} == {(124, 116, 104)}
+    assert (ours.label[outside] == IGNORE).all()
+    other = augment(scene, settings(crop=(4, 5)), np.random.default_rng(0), fill=(0.0, 0.5, 1.0))
+    assert other.image[:, 3, 4].tolist() == [0, 128, 255]
+
+
+def test_an_image_smaller_in_one_direction_is_cut_in_the_other():
+    ours = augment(scene_of(2, 9), settings(crop=(4, 5)), Unflipped(0, 3))
+    assert (ours.image[:, :2] == scene_of(2, 9).image[:, :, 3:8]).all()
+    assert (ours.label[2:] == IGNORE).all()
+
+
+def test_ignored_rows_have_weight_zero_and_there_is_no_map_without_them():
+    scene = scene_of(6, 4).replace(label=None)
+    ours = augment(scene, settings(crop=(5, 4), ignore_top=1, ignore_bottom=2), np.random.default_rng(0))
+    assert ours.weight.dtype == torch.float32
+    assert ours.weight.tolist() == [[0] * 4, [1] * 4, [1] * 4, [0] * 4, [0] * 4]
+    top = augment(scene, settings(ignore_top=2), np.random.default_rng(0))
+    assert top.weight[:, 0].tolist() == [0, 0, 1, 1, 1, 1]
+    assert augment(scene, settings(), np.random.default_rng(0)).weight is None
+
+
+def test_settings_that_ignore_every_row_are_refused():
+    with pytest.raises(ValidationError, match="leave no row of a crop of height 5"):
+        settings(crop=(5, 4), ignore_top=3, ignore_bottom=2)
+    with pytest.raises(DataError, match=r"^picture: ignore_top and ignore_bottom leave no row of its 6; lower them$"):
+        augment(scene_of(6, 4), settings(ignore_bottom=6), np.random.default_rng(0))
+
+
+def test_a_scene_is_resized_then_cropped_then_flipped():
+    scene = scene_of(8, 12)
+    ours = augment(scene, settings(resize=(6, 4), crop=(3, 2), flip=1), np.random.default_rng(3))
+    pixels = cv2.resize(scene.image.permute(1, 2, 0).numpy(), (6, 4), interpolation=cv2.INTER_LINEAR)
+    rng = np.random.default_rng(3)
+    top, left = rng.integers(0, 2), rng.integers(0, 5)
+    assert (ours.image.permute(1, 2, 0).numpy() == pixels[top : top + 3, left : left + 2][:, ::-1]).all()
+
+
+def test_a_crop_has_memory_of_its_own():
+    scene = scene_of(6, 6)
+    before = scene.image.clone(), scene.label.clone()
+    ours = augment(scene, settings(), np.random.default_rng(0))
+    assert ours.image.is_contiguous() and ours.label.is_contiguous()
+    ours.image.zero_()
+    ours.label.zero_()
+    assert torch.equal(scene.image, before[0]) and torch.equal(scene.label, before[1])

@@ -1,0 +1,172 @@
+"""Several processes share images: what they write and return is what one process does, also where some have none."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import small_recipe, write_camvid
+from segda.data.sets.datasets import open_data
+from segda.distributed import group
+from segda.evaluation.look import evaluate_network
+from segda.evaluation.submission import SERVERS
+from segda.networks import NETWORKS
+from segda.recipes.build import build
+from sharing import everything, small_servers, write_tree
+from small_labels import content
+from small_run import SPACE
+
+# More processes than cores are slow, not wrong.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+CPU = torch.device("cpu")
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+"""The last bit of a matrix product depends on the number of threads."""
+
+
+WORK = {1: ["everything"], 2: ["everything", "broken"], 3: ["everything", "mistakes"]}
+"""What so many processes do; see sharing.py."""
+
+
+def start(count: int, tree: Path) -> subprocess.CompletedProcess:
+    """So many processes at work in a tree, under torchrun."""
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    return subprocess.run(
+        [sys.executable, *several, str(HERE / "sharing.py"), str(tree), *WORK[count]],
+        capture_output=True, text=True, timeout=600, env=ENVIRONMENT,
+    )  # fmt: skip
+
+
+def alone(tree: Path) -> subprocess.CompletedProcess:
+    """The same in this process."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.chdir(tree)
+        for name, server in small_servers().items():
+            patch.setitem(SERVERS, name, server)
+        tree.with_name("1-everything-0.json").write_text(json.dumps(everything()))
+    return subprocess.CompletedProcess([], 0, said.getvalue(), "")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Copies of one tree (times of files too) by the number of processes that wrote into it, and what these said."""
+    folder = tmp_path_factory.mktemp("place")
+    plain = write_tree(folder / "plain")
+    trees = {count: Path(shutil.copytree(plain, folder / str(count))) for count in WORK}
+    return {count: (tree, alone(tree) if count == 1 else start(count, tree)) for count, tree in trees.items()}
+
+
+def returned(place, count: int, work: str) -> list[dict]:
+    """By each process."""
+    tree, done = place[count]
+    paths = [tree.with_name(f"{count}-{work}-{rank}.json") for rank in range(count)]
+    assert all(path.exists() for path in paths), done.stderr
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def errors(done: subprocess.CompletedProcess) -> list[str]:
+    return [line.removeprefix("segda: ") for line in done.stderr.splitlines() if line.startswith("segda: ")]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_write_the_bytes_of_one(place, count):
+    returned(place, count, "everything")
+    theirs, ours = (
+        {path: what for path, what in content(place[n][0]).items() if not path.startswith(("data/", "bad/"))}
+        for n in (1, count)
+    )
+    assert sorted(ours) == sorted(theirs)
+    assert [path for path in theirs if ours[path] != theirs[path]] == []
+    kinds = {kind: sum(path.startswith(kind) for path in theirs) for kind in ("run/reports", "out", "kept", "ensemble")}
+    assert kinds == {"run/reports": 3, "out": 37, "kept": 2, "ensemble": 1}
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_each_of_several_processes_returns_what_one_does(place, count):
+    (one,) = returned(place, 1, "everything")
+    assert returned(place, count, "everything") == [one] * count
+    assert sum(map(sum, one["pixels"][0])) == 7 * 48 * 64 and one["pixels"][0] == one["pixels"][1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_result_is_printed_once(place, count):
+    shown, end = json.JSONDecoder().raw_decode(place[count][1].stdout)
+    names = [(each["run"], each["protocol"]["data"], each["protocol"]["weights"]) for each in shown]
+    assert names == [
+        ("run", "camvid:train", "student"), ("run", "camvid:train", "teacher"), ("run", "camvid:val", "student"),
+        ("run", "camvid:val", "teacher"), ("other", "camvid:train", "student"), ("other", "camvid:val", "student"),
+    ]  # fmt: skip
+    rest = place[count][1].stdout[end:].strip()
+    assert rest == ("5 images; the test set of acdc has 2000" if "mistakes" in WORK[count] else "")
+    assert all(sum(map(sum, each["counts"])) > 0 for each in shown)
+
+
+def test_an_error_of_one_process_is_said_once_and_all_end_with_its_code(place):
+    said, ends = errors(place[3][1]), returned(place, 3, "mistakes")
+    codes = {name: [each[name] for each in ends] for name in ends[0]}
+    label = codes.pop("label")
+    assert label[::2] == [2, 2] and "0006R0_f02.png" in label[1]
+    image = codes.pop("image to label")
+    assert image[::2] == [2, 2] and "0006R0_f02.png" in image[1]
+    assert codes == {
+        name: [2, 2, 2]
+        for name in ("no such data", "options", "image", "image to predict", "folder", "submission")
+    }  # fmt: skip
+    assert len(said) == len(codes)
+    for line, part in zip(said, ("tst", "--shares", "f02.png", "f02.png", "blocked/reports", "second"), strict=True):
+        assert part in line
+
+
+def test_an_error_leaves_nothing_half_written(place):
+    there = {str(path.relative_to(place[3][0])) for path in place[3][0].glob("bad/*")}
+    assert there == {"bad/labels"}, "the scratch files of labels, from which a repeated call goes on"
+    assert {path.name for path in (place[3][0] / "bad" / "labels").iterdir()} == {".scratch"}
+    assert not list(place[3][0].rglob("*.partial"))
+
+
+def test_a_broken_image_that_one_process_reads_ends_the_command_with_one_line(place):
+    tree, done = place[2]
+    assert done.returncode == 1  # torchrun's own, whatever the processes' is
+    (line,) = errors(done)
+    assert "0006R0_f02.png" in line and "Traceback (most recent call last)" not in done.stderr.split("segda: ")[0]
+    assert not (tree / "bad").exists()
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_the_counts_of_all_processes_add_up_to_those_of_one(tmp_path, monkeypatch, count):
+    dataset = open_data("camvid:test", write_camvid(tmp_path), SPACE)
+    torch.manual_seed(1)
+    recipe = small_recipe(tmp_path)
+    network = build(NETWORKS, recipe.network, "network", class_names=SPACE.classes)
+    known = {"weights": "student", "step": None, "recipe": "r", "precision": "float32"}
+
+    def counts(shown: list) -> np.ndarray:
+        def track(items, title, *, lines=True):
+            shown.append(len(items))
+            return items
+
+        return evaluate_network(network, dataset, recipe.evaluate, CPU, nullcontext(), known, track).counts
+
+    whole = counts([])
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+    monkeypatch.setattr(group, "total", lambda own: own)
+    parts, shown = [], []
+    for rank in range(count):
+        monkeypatch.setenv("RANK", str(rank))
+        parts.append(counts(shown))
+    assert np.array_equal(sum(parts), whole) and whole.sum() > 0
+    assert [part.any() for part in parts] == [rank < 3 for rank in range(count)]
+    assert shown == [2 if count == 2 else 1]  # by the first alone

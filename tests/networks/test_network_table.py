@@ -1,0 +1,162 @@
+"""Every row of NETWORKS against the contract of networks. A new row needs small settings here, and is tested.
+
+Of `encoder_decoder` there is every decoder, on the smallest Mix Transformer, and one encoder of each kind.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from segda.errors import DataError, RecipeError
+from segda.networks import CHOICES, NETWORKS
+from segda.networks.encoder_decoder import DECODERS
+from segda.networks.network import Network
+from segda.recipes.build import build
+from segda.run import fit, read_tensors, save_network
+
+CLASSES = ("road", "sky", "car")
+
+MIT = {"encoder": "tiny", "weights": "scratch", "channels": 8, "dilations": [1, 3], "dropout": 0.1, "drop_path": 0.1}
+DEEPLAB = {"encoder": "small", "weights": "scratch"}
+ANY = {"name": "encoder_decoder", "weights": "scratch"}
+SMALL = {
+    "mit_daformer": {"name": "mit_daformer", **MIT},
+    "deeplab_v2": {"name": "deeplab_v2", **DEEPLAB, "multi_level": True, "aux_weight": 0.1},
+    "deeplab_v2 with one head": {"name": "deeplab_v2", **DEEPLAB, "multi_level": False},
+    **{
+        decoder: {**ANY, "encoder": "tiny", "decoder": decoder, "drop_path": 0.1}
+        | ({"dropout": 0.1} if row.dropout else {})
+        for decoder, row in DECODERS.items()
+    },
+    **{
+        encoder: {**ANY, "encoder": encoder, "decoder": "deeplab_v2_reduced"}
+        for encoder in ("resnet50_v1c", "resnext50_32x4d", "resnest50")
+    },
+}
+"""Settings to build each network with; some in two variants."""
+
+SIZES = [(64, 96), (65, 129), (62, 101), (48, 33)]
+CASES = [
+    (name, size)
+    for name, settings in SMALL.items()
+    for size in (SIZES if settings["name"] != "encoder_decoder" else SIZES[-1:])
+]
+at_every_size = pytest.mark.parametrize(("network", "size"), CASES, indirect=["network"])
+"""Of the many of `encoder_decoder` at the smallest alone, which is odd, for the sake of time."""
+
+
+@cache
+def built(name: str) -> Network:
+    torch.manual_seed(0)
+    return build(NETWORKS, SMALL[name], "network", class_names=CLASSES)
+
+
+@pytest.fixture(params=SMALL)
+def network(request) -> Network:
+    return copy.deepcopy(built(request.param))
+
+
+def images(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_every_network_is_tested_here():
+    assert {settings["name"] for settings in SMALL.values()} == set(NETWORKS) == set(CHOICES)
+
+
+@at_every_size
+def test_heads_are_those_it_says_at_the_size_of_the_image(network, size):
+    output = network(images(2, 3, *size))
+    assert tuple(output.heads) == network.heads
+    assert network.heads[0] == "main"
+    for head in output.heads.values():
+        assert head.logits.shape == (2, network.classes, *size)
+        assert head.logits.dtype == torch.float32
+        assert head.weight > 0
+    assert output.logits is output.heads["main"].logits
+
+
+@at_every_size
+@torch.no_grad()
+def test_what_is_used_is_the_main_head_and_its_coarse_logits_upsampled(network, size):
+    network.eval()
+    image = images(1, 3, *size)
+    logits = network.infer(image)
+    torch.testing.assert_close(network(image).logits, logits)
+    theirs = F.interpolate(network.low_res_logits(image), size, mode="bilinear", align_corners=network.align_corners)
+    torch.testing.assert_close(logits, theirs)
+
+
+@at_every_size
+@torch.no_grad()
+def test_features_go_from_fine_to_coarse_and_are_what_forward_reports(network, size):
+    network.eval()
+    image = images(1, 3, *size)
+    levels, reported = network.features(image), network(image).features
+    cells = [level.shape[-2] * level.shape[-1] for level in levels]
+    # A decoder's row may enlarge the deepest map.
+    enlarge = getattr(network, "enlarge", 1)
+    cells[-1] /= enlarge**2
+    assert cells == sorted(cells, reverse=True)
+    for side, pixels in zip(levels[-1].shape[-2:], size, strict=True):
+        assert pixels / network.stride <= side / enlarge <= pixels / network.stride + 1
+    assert all(torch.equal(one, other) for one, other in zip(levels, reported, strict=True))
+    assert network.decode(levels).shape[:2] == (1, network.classes)
+
+
+def test_groups_are_all_trainable_parameters_once(network):
+    groups = network.groups()
+    assert "head" in groups
+    together = [id(parameter) for group in groups.values() for parameter in group]
+    trainable = [id(parameter) for parameter in network.parameters() if parameter.requires_grad]
+    assert sorted(together) == sorted(trainable)
+    assert all(groups.values())
+
+
+def test_every_trainable_parameter_gets_a_finite_gradient(network):
+    output = network(images(2, 3, 48, 64))
+    # Not a plain sum: logits after batch norm would pass on a constant.
+    weight = torch.randn(2, network.classes, 48, 64, generator=torch.Generator().manual_seed(0))
+    sum(head.weight * (head.logits * weight).mean() for head in output.heads.values()).backward()
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        else:
+            assert parameter.grad is None, name
+
+
+def test_the_fill_colour_is_a_colour(network):
+    assert len(network.fill) == 3 and all(0 <= value <= 1 for value in network.fill)
+
+
+@torch.no_grad()
+def test_saved_and_loaded_it_says_the_same(network, tmp_path):
+    network(images(2, 3, 32, 48))  # running statistics other than the start's
+    network.eval()
+    spec = next(one for one in SMALL.values() if NETWORKS[one["name"]] is type(network))
+    save_network(tmp_path / "network.safetensors", network, spec, step=3)
+    other = copy.deepcopy(network)
+    for parameter in other.parameters():
+        parameter.fill_(0.5)
+    fit(other, read_tensors(tmp_path / "network.safetensors"), tmp_path)
+    image = images(1, 3, 32, 48)
+    assert torch.equal(network.infer(image), other.infer(image))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_unknown_encoder_is_named_with_what_there_is(name):
+    with pytest.raises(
+        RecipeError, match=r"network.encoder: unknown encoder 'zz9'.*known: .*" + CHOICES[name]["encoder"][0]
+    ):
+        settings = next(one for one in SMALL.values() if one["name"] == name)
+        build(NETWORKS, settings | {"encoder": "zz9"}, "network", class_names=CLASSES)
+
+
+def test_an_image_of_one_pixel_is_refused_with_its_size(network):
+    with pytest.raises(DataError, match="1 x 1 pixels"):
+        network.infer(images(1, 3, 1, 1))

@@ -1,0 +1,69 @@
+"""The recipes of the published benchmarks, DAFormer's and EBDA's, on small files in the layouts of their data sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from layouts import LAYOUTS, write_row
+from segda.commands.train import train
+from segda.data.sets.datasets import DATASETS, DataSet
+from segda.recipes.recipe import load_recipe, shipped
+
+PUBLISHED = [name for name in shipped() if load_recipe(name).network.get("weights") == "nvidia/mit-b5"]
+
+SMALL = [
+    "steps=1", "device=cpu", "precision='32'", "data.workers=0",
+    "network.weights=scratch", "network.encoder=tiny", "network.channels=8",
+    "data.source_augment.resize=[96, 64]", "data.source_augment.crop=[64, 64]",
+    "data.target_augment.resize=[96, 64]", "data.target_augment.crop=[64, 64]",
+    "data.target_augment.ignore_top=2", "data.target_augment.ignore_bottom=15",
+    "data.rare_class.min_pixels=1",
+]  # fmt: skip
+"""What makes a step take a moment; everything else is as published."""
+
+UNSURE = ("H/source", "H/target", "H/mixed")
+
+TERMS = {
+    "source_only": {"source", "H/source"},
+    "dacs": {"source", "mix", "confident", *UNSURE},
+    "daformer": {"source", "feature_distance", "mix", "confident", *UNSURE},
+    "ebda": {"source", "feature_distance", "mix", "confident", "balance", *UNSURE},
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Every data set in the layout in which it is downloaded."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, row in DATASETS.items():
+        if row.images:
+            _, template, labelling = next(layout for layout in LAYOUTS if layout[0] == name)
+            write_row(folder / row.folders[0], name, template, labelling)
+    return folder
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_recipe_takes_a_step_on_its_data_sets_and_never_opens_a_target_label(
+    name, root, tmp_path, monkeypatch
+):
+    opened = []
+
+    def seen(self, i, whole=DataSet.label_ids):
+        opened.append(self.spec)
+        return whole(self, i)
+
+    monkeypatch.setattr(DataSet, "label_ids", seen)
+    recipe, said = load_recipe(name).override(*SMALL), []
+    train(recipe, tmp_path / "run", root, check=True, say=said.append)
+    assert set(opened) == {recipe.data.source}
+    terms = next(line for line in said if line.startswith("source ")).split()[::2]
+    assert set(terms) == TERMS[recipe.method["name"]]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_published_recipes_are_the_four_methods_on_the_five_benchmarks():
+    assert len(PUBLISHED) == 18
+    for name in PUBLISHED:
+        recipe = load_recipe(name)
+        assert (recipe.steps, recipe.data.batch, recipe.network["encoder"]) == (40000, 2, "b5")
+        assert recipe.data.target_augment.ignore_top == 15 and recipe.data.target_augment.ignore_bottom == 120

@@ -1,0 +1,214 @@
+"""Every row of METHODS against the contract of methods."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import METHOD_SETTINGS
+from segda.data.labels.spaces import space_named
+from segda.errors import RunError
+from segda.methods import METHODS
+from segda.methods.method import Method
+from segda.networks import NETWORKS
+from segda.networks.network import Network
+from segda.recipes.build import build
+from segda.scene import IGNORE, Batch, Scene
+from segda.training.step import train_step
+
+CLASSES = space_named("camvid-11").classes
+WITH_TEACHER = ["dacs", "daformer", "ebda"]
+SPECS = {
+    "mit_daformer": {
+        "encoder": "tiny",
+        "weights": "scratch",
+        "channels": 8,
+        "dilations": [1, 3],
+        "dropout": 0.1,
+        "drop_path": 0.1,
+    },
+    "encoder_decoder": {
+        "encoder": "tiny",
+        "weights": "scratch",
+        "decoder": "conv1",
+        "dropout": 0.1,
+        "drop_path": 0.1,
+    },
+    "deeplab_v2": {"encoder": "small", "weights": "scratch", "multi_level": True, "aux_weight": 0.1},
+}
+SCALER = torch.amp.GradScaler("cpu", enabled=False)
+
+
+def network(name: str) -> Network:
+    torch.manual_seed(0)
+    return build(NETWORKS, {"name": name, **SPECS[name]}, "network", class_names=CLASSES)
+
+
+def method_named(name: str, on: str = "mit_daformer", **settings) -> Method:
+    student = network(on)
+    settings = METHOD_SETTINGS[name] | settings
+    for key in ("entropy_weight", "adversarial_weight"):
+        if key in settings:
+            settings[key] = dict.fromkeys(student.heads, 0.1)
+    return build(METHODS, {"name": name, **settings}, "method", student=student).train()
+
+
+def batch_of(t: int, name: str = "source_only") -> Batch:
+    """Two scenes of each domain; pseudo-labels only for a method that learns from them."""
+    generator = torch.Generator().manual_seed(100 + t)
+
+    def label() -> torch.Tensor:
+        classes = torch.randint(0, len(CLASSES), (2, 2, 2), generator=generator)
+        blocks = classes.repeat_interleave(32, 1).repeat_interleave(32, 2)
+        blocks[:, :4] = IGNORE
+        return blocks
+
+    source = Scene(torch.rand(2, 3, 64, 64, generator=generator), label(), names=("a", "b"))
+    weight = torch.ones(2, 64, 64)
+    weight[:, -8:] = 0
+    pseudo = label() if METHODS[name].learns_target_labels else None
+    target = Scene(torch.rand(2, 3, 64, 64, generator=generator), pseudo, weight, names=("c", "d"))
+    return Batch(source, target, np.random.default_rng((0, t)))
+
+
+def trained(method: Method, steps: range) -> list[dict[str, float]]:
+    players = {name: torch.optim.AdamW(getattr(method, name).parameters(), lr=1e-3) for name in method.players}
+    name = next(name for name, cls in METHODS.items() if isinstance(method, cls))
+    logs = []
+    for t in steps:
+        torch.manual_seed(t)
+        log = train_step(method, [batch_of(t, name)], t, players, SCALER, torch.float32)
+        logs.append({name: value.tolist() for name, value in log.items()})
+    return logs
+
+
+ON_EACH = pytest.mark.parametrize(("name", "on"), [(name, on) for name in METHODS for on in NETWORKS])
+
+
+@ON_EACH
+def test_gradients_reach_the_players_and_nobody_else(name, on):
+    method = method_named(name, on)
+    for terms in method.step(batch_of(0, name), 0):
+        sum(term for term in terms.values() if term.requires_grad).backward()
+    learning = [parameter for player in method.players for parameter in parameters_of(getattr(method, player))]
+    assert all(parameter.grad is not None for parameter in learning)
+    known = {id(parameter) for parameter in learning}
+    others = [parameter for parameter in method.parameters() if id(parameter) not in known]
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in others)
+    assert hasattr(method, "teacher") == (name in WITH_TEACHER)
+
+
+def parameters_of(player: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [parameter for group in player.groups().values() for parameter in group]
+
+
+@pytest.mark.parametrize("on", NETWORKS)
+@pytest.mark.parametrize("name", ["advent", "esl"])
+def test_fooling_teaches_the_student_alone_and_judging_the_discriminators_alone(name, on):
+    method = method_named(name, on)
+    judged = 0
+    for terms in method.step(batch_of(0, name), 0):
+        judging = any(term.startswith("discriminator/") for term in terms)
+        before = gradients(method.student if judging else method.discriminators)
+        sum(term for term in terms.values() if term.requires_grad).backward()
+        after = gradients(method.student if judging else method.discriminators)
+        assert all(one is other is None or torch.equal(one, other) for one, other in zip(before, after, strict=True))
+        judged += judging
+    assert judged == 2
+    assert all(grad is not None for grad in gradients(method.discriminators))
+
+
+def gradients(module: torch.nn.Module) -> list[torch.Tensor | None]:
+    return [None if parameter.grad is None else parameter.grad.clone() for parameter in module.parameters()]
+
+
+@ON_EACH
+def test_the_same_seed_gives_the_same_trace(name, on):
+    assert trained(method_named(name, on), range(2)) == trained(method_named(name, on), range(2))
+
+
+@ON_EACH
+def test_every_term_is_a_finite_value_with_a_stable_name(name, on):
+    logs = trained(method_named(name, on), range(3))
+    assert all(log.keys() == logs[0].keys() for log in logs)
+    assert all(np.isfinite(np.hstack(list(log.values()))).all() for log in logs)
+
+
+@pytest.mark.parametrize("name", WITH_TEACHER)
+def test_the_teacher_copies_the_student_at_the_first_step_and_then_lags(name):
+    method = method_named(name)
+    with torch.no_grad():
+        next(iter(method.teacher.network.parameters())).add_(1)
+    start = copy.deepcopy(method.student)
+    trained(method, range(1))
+    for teacher, student in zip(method.teacher.network.parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(teacher, student)
+    assert any(
+        not torch.equal(teacher, student)
+        for teacher, student in zip(method.teacher.network.parameters(), method.student.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", WITH_TEACHER)
+def test_in_training_the_teacher_has_live_batch_norm_and_no_dropout(name):
+    method = method_named(name).eval().train()
+    for module in method.teacher.network.modules():
+        assert module.training == isinstance(module, torch.nn.BatchNorm2d)
+    first, second = (method.teacher(batch_of(0).target.image) for _ in range(2))
+    assert torch.equal(first, second), "no dropout"
+
+
+def test_ebda_in_one_pass_and_in_two_agree_where_nothing_is_random():
+    steady = {"photometric": METHOD_SETTINGS["source_only"]["photometric"] | {"jitter_prob": 0, "blur_prob": 0}}
+
+    def gradients(second_pass: bool) -> tuple[dict, list]:
+        method = method_named("ebda", second_pass=second_pass, **steady)
+        for module in method.student.modules():
+            if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
+                module.p = 0
+        terms, passes = {}, 0
+        for yielded in method.step(batch_of(0), 0):
+            sum(term for term in yielded.values() if term.requires_grad).backward()
+            terms |= yielded
+            passes += 1
+        assert passes == (3 if second_pass else 2)
+        return terms, [parameter.grad for parameter in method.student.parameters()]
+
+    one, two = gradients(False), gradients(True)
+    for name in one[0]:
+        torch.testing.assert_close(one[0][name], two[0][name], rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(one[1], two[1], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_a_step_with_a_loss_that_is_not_finite_names_it_and_changes_no_weight():
+    method = method_named("daformer")
+    before = copy.deepcopy(method.student.state_dict())
+    batch = batch_of(5)
+    image = batch.source.image.clone()
+    image[0, 0, 0, 0] = float("nan")
+    broken = Batch(batch.source.replace(image=image), batch.target, batch.rng)
+    optimiser = {"student": torch.optim.AdamW(method.student.parameters(), lr=1e-3)}
+    with pytest.raises(RunError, match=r"step 5: .*source.* is not finite for a, b, c, d; the last checkpoint is kept"):
+        train_step(method, [broken], 5, optimiser, SCALER, torch.float32)
+    for name, value in method.student.named_parameters():
+        assert torch.equal(value, before[name])
+
+
+class Careless(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.student = torch.nn.Linear(1, 1)
+
+    def step(self, batch, t):
+        with torch.no_grad():
+            yield {"loss": self.student.weight.sum()}
+
+
+def test_a_yield_inside_no_grad_is_refused():
+    with pytest.raises(AssertionError, match=r"yielded inside torch.no_grad"):
+        train_step(Careless(), [batch_of(0)], 0, {}, SCALER, torch.float32)
+    assert torch.is_grad_enabled(), "the trainer's own mode is restored"
