@@ -1,6 +1,6 @@
-"""What `activation_checkpointing: true` saves and costs: peak memory and seconds of a training step with it and without.
+"""What `activation_checkpointing: true` saves and costs: peak memory and seconds of a step with it and without.
 
-    python benchmarks/recompute.py [STEPS] [SIDE] [BATCH] [ENCODER...]        3 512 2 b0 b5 101
+    python benchmarks/activation_checkpointing.py [STEPS] [SIDE] [BATCH] [ENCODER...]        3 512 2 b0 b5 101
 
 Steps of source only on noise, SIDE x SIDE, BATCH scenes: DAFormer's network with a Mix Transformer, DeepLab-v2 with a
 ResNet. Memory is of a process of its own for each way. For the seconds both ways take turns step by step in one

@@ -34,7 +34,6 @@ from segda.ground.hardware import environment, peak_memory
 from segda.methods import METHODS, daformer, ebda
 from segda.methods.method import Method
 from segda.networks import NETWORKS
-from segda.networks.decoders import daformer
 from segda.parts import photometric, teacher
 from segda.recipes.build import build
 from segda.recipes.recipe import load_recipe
@@ -72,8 +71,8 @@ REASONS = {
 """Each has one more choice of ours than the one before."""
 
 PARTS = (
-    "EMA", "source forward", "source backward", "feature_distance", "teacher", "pseudo-label, class mix", "jitter", "blur",
-    "mixed forward", "mixed backward", "balance", "entropy for the log", "optimiser",
+    "EMA", "source forward", "source backward", "feature_distance", "teacher", "pseudo-label, class mix", "jitter",
+    "blur", "mixed forward", "mixed backward", "balance", "entropy for the log", "optimiser",
 )  # fmt: skip
 
 

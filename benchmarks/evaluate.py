@@ -80,7 +80,9 @@ def waited(function: Callable[..., Iterator]) -> Callable[..., Iterator]:
     return wrapped
 
 
-def by_turns(coarse: Callable[[Tensor], Tensor], image: Tensor, precision: torch.dtype) -> Callable[..., Iterator[int]]:
+def by_turns(
+    low_res_logits: Callable[[Tensor], Tensor], image: Tensor, precision: torch.dtype
+) -> Callable[..., Iterator[int]]:
     """In place of a progress bar: the time that each image takes, and after each the network by itself."""
 
     def images(items, title, **how):

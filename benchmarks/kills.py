@@ -57,7 +57,8 @@ MORE = {
     "source_only": ("optim.warmup=2", "network.channels=8"),
     # The start, the teacher and the level, all of them in one.
     "ebda": ("optim.warmup=2", "network.channels=8", "method.level=auto", "method.level_statistic=mean",
-             "method.level_momentum=0.9", "method.feature_distance={weight: 0.005, classes: [car, pole], min_share: 0.5}"),
+             "method.level_momentum=0.9",
+             "method.feature_distance={weight: 0.005, classes: [car, pole], min_share: 0.5}"),
 }  # fmt: skip
 PATIENCE = 300.0
 

@@ -53,15 +53,15 @@ log_every: 1
 
 PHOTOMETRIC = {"jitter_prob": 0.8, "jitter_strength": 0.2, "blur_prob": 0.5, "blur_sigma": [0.15, 1.15]}
 SELF_TRAINING = {"decay": 0.9, "threshold": 0.2, "classes_of": "batch", "photometric": PHOTOMETRIC}
-ANCHOR = {"weight": 0.005, "classes": ["car", "pole"], "min_share": 0.5}
+FEATURE_DISTANCE = {"weight": 0.005, "classes": ["car", "pole"], "min_share": 0.5}
 METHOD_SETTINGS = {
     "source_only": {"photometric": PHOTOMETRIC},
     "minent": {"entropy_weight": {"main": 0.1}},
     "advent": {"adversarial_weight": {"main": 0.1}, "width": 4},
     "esl": {"adversarial_weight": {"main": 0.1}, "width": 4},
     "dacs": SELF_TRAINING,
-    "daformer": SELF_TRAINING | {"feature_distance": ANCHOR},
-    "ebda": SELF_TRAINING | {"feature_distance": ANCHOR, "balance_weight": 0.1, "level": 0.4},
+    "daformer": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE},
+    "ebda": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE, "balance_weight": 0.1, "level": 0.4},
 }
 """Settings to build each method with, for a network with one head."""
 

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import save_file
 
-from conftest import ANCHOR, small_recipe
+from conftest import FEATURE_DISTANCE, small_recipe
 from segda.commands.train import train
 from segda.distributed import group, sharding, sync
 from segda.errors import Interrupted
@@ -43,7 +43,7 @@ METHODS = {
     "ebda": {"level": "auto", "level_statistic": "mean", "level_momentum": 0.9},
     "ebda quantile": {
         "level": "auto", "level_statistic": "quantile", "level_quantile": 0.6, "level_momentum": 0.9,
-        "balance_as": "pixel_weight", "feature_distance": ANCHOR | {"classes": None, "min_share": None},
+        "balance_as": "pixel_weight", "feature_distance": FEATURE_DISTANCE | {"classes": None, "min_share": None},
     },
 }  # fmt: skip
 """Name, the method's first word -> its settings beside those of METHOD_SETTINGS."""

@@ -306,7 +306,7 @@ def test_a_style_that_cannot_be_told_is_refused_with_those_there_are(recipe, tmp
 
 
 def test_every_style_is_documented_and_nothing_else_is():
-    text = (Path(__file__).parents[1] / "docs" / "CHECKPOINTS.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "CHECKPOINTS.md").read_text(encoding="utf-8")
     rows = [row.split("|") for row in text.splitlines() if row.startswith("| ") and "whose" not in row]
     assert {style for row in rows for style in re.findall(r"`([\w-]+)`", row[3])} == set(LAYOUTS)
 

@@ -168,9 +168,9 @@ def test_a_recipe_that_cannot_run_leaves_no_folder_behind(camvid, tmp_path):
         with pytest.raises(error):
             train(recipe.override(*settings), tmp_path / "run", say=quiet)
         assert not (tmp_path / "run").exists()
-    anchor = {"weight": 0.1, "classes": ["car", "tram"], "min_share": 0.5}
+    distance = {"weight": 0.1, "classes": ["car", "tram"], "min_share": 0.5}
     with pytest.raises(RecipeError, match=r"method.feature_distance.classes: no class 'tram'"):
-        train(small_recipe(camvid, "daformer", feature_distance=anchor), tmp_path / "run", say=quiet)
+        train(small_recipe(camvid, "daformer", feature_distance=distance), tmp_path / "run", say=quiet)
     assert not (tmp_path / "run").exists()
 
 

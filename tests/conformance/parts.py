@@ -244,12 +244,12 @@ THINGS = ("traffic light", "traffic sign", "person", "rider", "car", "truck", "b
 @pytest.mark.parametrize(
     ("kind", "settings"), [("things", {"classes": THINGS, "min_share": 0.75}), ("all", {"classes": None})]
 )
-def test_the_anchor_of_things_and_of_everything_equals_the_authors(kind, settings):
+def test_the_feature_distance_of_things_and_of_everything_equals_the_authors(kind, settings):
     theirs = GOLDEN.npz("feature_distance.npz")
-    anchor = FeatureDistance(Start(), FeatureDistanceSettings(weight=0.005, **settings))
+    distance = FeatureDistance(Start(), FeatureDistanceSettings(weight=0.005, **settings))
     features = normal("fd/student", 2, 16, 4, 5).requires_grad_()
     source = Scene(torch.zeros(2, 3, 128, 160), torch.from_numpy(theirs["labels"]).long())
-    loss = anchor(Output({}, [features]), anchor.start(source))
+    loss = distance(Output({}, [features]), distance.at_start(source))
     loss.backward()
     close(loss, theirs[f"{kind}_loss"], 1e-6)
     close(features.grad, theirs[f"{kind}_grad"], 1e-8)

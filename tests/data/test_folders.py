@@ -69,7 +69,7 @@ def test_its_space_has_its_classes_in_their_order_and_colours(harbour):
 
 
 def test_the_file_in_the_documentation_is_read(harbour, tmp_path):
-    shown = (Path(__file__).parents[1] / "docs/DATA.md").read_text(encoding="utf-8")
+    shown = (Path(__file__).parents[2] / "docs/DATA.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(# harbour.yaml\n.*?)```", shown, re.DOTALL)
     (tmp_path / "my data/harbour.yaml").write_text(block)
     assert len(open_data(f"{harbour}:train")) == 2 and len(open_data(f"{harbour}:night")) == 1

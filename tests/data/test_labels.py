@@ -184,7 +184,7 @@ def test_terrain_is_flat_but_in_cityscapes_it_is_nature():
 
 def test_the_groups_in_the_documentation_are_those_of_the_space():
     space = SPACES["mapillary-7"]
-    shown = (Path(__file__).parents[1] / "docs" / "DATA.md").read_text(encoding="utf-8")
+    shown = (Path(__file__).parents[2] / "docs" / "DATA.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines() if line[:1] == "|"]
     groups = {group: re.split(", ", names) for group, _, names in rows if group in space.classes}
     assert list(groups) == list(space.classes)

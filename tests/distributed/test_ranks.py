@@ -22,7 +22,7 @@ from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
 from segda.methods import METHODS
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 RULE = {"name": "entropy-median", "floor": 0.1, "share": 0.5, "images": "all"}
 CASES = (*ranks.METHODS, *(f"{name} synchronised" for name in ranks.SYNCHRONISED))
 
@@ -38,7 +38,7 @@ def folder(tmp_path_factory) -> Path:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [*torchrun, str(HERE / "ranks.py"), str(data), str(labels), str(folder / "two")],
+        [*torchrun, str(TESTS / "ranks.py"), str(data), str(labels), str(folder / "two")],
         capture_output=True, text=True, env=environment, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

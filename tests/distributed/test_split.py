@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 CPU = torch.device("cpu")
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 """The last bit of a matrix product depends on the number of threads."""
 
@@ -44,7 +44,7 @@ def start(count: int, tree: Path) -> subprocess.CompletedProcess:
     """So many processes at work in a tree, under torchrun."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     return subprocess.run(
-        [sys.executable, *several, str(HERE / "sharing.py"), str(tree), *WORK[count]],
+        [sys.executable, *several, str(TESTS / "sharing.py"), str(tree), *WORK[count]],
         capture_output=True, text=True, timeout=600, env=ENVIRONMENT,
     )  # fmt: skip
 

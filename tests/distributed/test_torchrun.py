@@ -18,10 +18,10 @@ from resuming import log_of, same
 from segda import run as runs
 from under_torchrun import MISTAKES, NAN_OF
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": os.pathsep.join([str(HERE.parent / "src"), str(HERE), *sys.path]),
+    "PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS), *sys.path]),
 }
 STEPS = 10
 
@@ -68,7 +68,7 @@ def place(tmp_path_factory) -> Path:
 def ends(place) -> dict[str, list]:
     """Exit code and standard error of each process, for each mistake; the whole run is there after it, too."""
     done = subprocess.run(
-        torchrun(HERE / "under_torchrun.py", "mistakes"), cwd=place, env=ENVIRONMENT, capture_output=True, text=True,
+        torchrun(TESTS / "under_torchrun.py", "mistakes"), cwd=place, env=ENVIRONMENT, capture_output=True, text=True,
         timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -144,7 +144,7 @@ def test_killed_processes_are_started_again_and_end_as_if_nothing_had_happened(p
     shutil.copytree(place / "loss", out)
     arguments = ["die", json.dumps(PLAN), "train", "mine.yaml", "--out", "run", "--overwrite"]
     done = subprocess.run(
-        torchrun(HERE / "under_torchrun.py", *arguments, restarts=len(PLAN)), cwd=place, env=ENVIRONMENT,
+        torchrun(TESTS / "under_torchrun.py", *arguments, restarts=len(PLAN)), cwd=place, env=ENVIRONMENT,
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -14,10 +14,10 @@ import pytest
 from conftest import small_recipe, write_camvid
 from resuming import same
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": os.pathsep.join([str(HERE.parent / "src"), str(HERE), *sys.path]),
+    "PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS), *sys.path]),
 }
 STEPS = 12
 
@@ -25,7 +25,7 @@ STEPS = 12
 def apart(*arguments: object) -> subprocess.CompletedProcess:
     """two_hosts.py in namespaces of its own."""
     alone = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--mount-proc"]
-    command = [*alone, "--kill-child", sys.executable, HERE / "two_hosts.py", *arguments]
+    command = [*alone, "--kill-child", sys.executable, TESTS / "two_hosts.py", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=900)
 
 

@@ -156,7 +156,7 @@ def test_in_a_step_the_student_alone_computes_again(camvid, runs_of):
     trial = Trial(small_recipe(camvid, "ebda").override("activation_checkpointing=true"))
     trial.training.step([trial.noise(2)])
     own = {id(block) for block in trial.training.method.student.blocks()}
-    assert len(runs_of) == 2 * 4  # the source's pass and the mixed one's; the teacher's and the anchor's need nothing
+    assert len(runs_of) == 2 * 4  # the source's pass and the mixed one's; the teacher's and the start's need nothing
     assert set(map(id, runs_of)) == own
 
 

@@ -204,7 +204,7 @@ def test_what_upernet_sees_of_whole_images_is_not_rounded_to_bfloat16():
     ("deeplab_v3_plus_enlarged", "resnet50_v1c", 1),
 ])  # fmt: skip
 @torch.no_grad()
-def test_the_deepest_map_is_enlarged_for_some_decoders_and_for_the_anchor(decoder, encoder, times):
+def test_the_deepest_map_is_enlarged_for_some_decoders_and_for_the_feature_distance(decoder, encoder, times):
     ours = network(decoder, encoder=encoder, drop_path=0.1 if encoder == "tiny" else None).eval()
     image = torch.rand(1, 3, 64, 64)
     *_, deepest = ours.encoder((image - ours.mean) / ours.deviation)

@@ -120,15 +120,15 @@ def adaptation(recipe: Recipe) -> tuple[str, float | None, bool]:
         assert (data.rare_class.min_pixels, data.rare_class.crop_ratio, data.rare_class.retries) == (3000, 0.5, 10)
     rows = (data.target_augment.ignore_top, data.target_augment.ignore_bottom)
     assert rows in ((0, 0), (15, 120))
-    anchor = method.get("feature_distance")
+    distance = method.get("feature_distance")
     if method["name"] == "dacs":
         name = "dacs"
-    elif anchor["classes"] is None:
+    elif distance["classes"] is None:
         name = "dacs_fd"
     else:
-        assert sorted(anchor["classes"]) == sorted(THINGS) and anchor["min_share"] == 0.75
+        assert sorted(distance["classes"]) == sorted(THINGS) and distance["min_share"] == 0.75
         name = "dacs_fdthings"
-    assert anchor is None or anchor["weight"] == 0.005
+    assert distance is None or distance["weight"] == 0.005
     if method["decay"] == 0.999:
         return name.replace("dacs", "dacs_a999"), temperature, rows == (15, 120)
     assert method["decay"] == 0.99

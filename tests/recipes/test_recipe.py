@@ -258,18 +258,18 @@ WITHOUT_CLASSES = (
         (["method.feature_distance.classes=null"], WITHOUT_CLASSES),
         (
             ["method.feature_distance.min_share=null"],
-            "method.feature_distance: classes need min_share, the share of a cell",
+            "method.feature_distance: classes need min_share, the",
         ),
         (["method.feature_distance.classes=[]"], "method.feature_distance: classes: Tuple should have at least 1 item"),
         (["method.feature_distance={weight: 0.005}"], "method.feature_distance: classes: missing"),
     ],
 )
-def test_an_anchor_that_cannot_be_is_explained(changes, message):
+def test_a_feature_distance_that_cannot_be_is_explained(changes, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe("daformer_gta5_cityscapes").override(*changes)
 
 
-def test_an_anchor_may_hold_everything():
+def test_a_feature_distance_may_hold_everything():
     recipe = load_recipe("daformer_gta5_cityscapes").override(
         "method.feature_distance.classes=null", "method.feature_distance.min_share=null"
     )

@@ -95,7 +95,7 @@ def test_settings_reach_the_recipe_in_their_order():
 
 
 def test_the_file_in_the_readme_makes_the_runs_that_it_says():
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     Path("sweep.yaml").write_text(text)
     planned = plan("sweep.yaml")

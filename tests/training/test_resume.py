@@ -25,7 +25,7 @@ from segda.recipes.recipe import Recipe
 from segda.training import assembly, checkpoint
 from small_run import write_run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_resume_begins_where_there_is_nothing_yet_and_destroys_nothing(plain, tm
 # What a checkpoint is
 
 
-def test_a_checkpoint_holds_no_anchor_but_its_hash_which_must_be_that_of_the_start(camvid, tmp_path):
+def test_a_checkpoint_holds_no_constant_but_its_hash_which_must_be_that_of_the_start(camvid, tmp_path):
     recipe = small_recipe(camvid, "ebda").override("save_every=1", "evaluate.data=[]", "steps=2")
     train(recipe, tmp_path / "run", say=quiet)
     state = runs.load_checkpoint(tmp_path / "run")
@@ -135,7 +135,7 @@ def test_a_checkpoint_holds_no_anchor_but_its_hash_which_must_be_that_of_the_sta
     checkpoint.restore(training, state, tmp_path)
     assert checkpoint.digest(training.method.feature_distance.network) == start
 
-    state["anchors"] = {name: "0" * 64 for name in state["anchors"]}
+    state["constants"] = {name: "0" * 64 for name in state["constants"]}
     torch.save(state, tmp_path / "run" / "last.pt")
     with pytest.raises(WeightsError, match="network.weights .scratch. now gives other weights than then"):
         train(recipe, tmp_path / "run", resume=True, say=quiet)
@@ -243,8 +243,8 @@ def test_keys_that_have_no_part_in_what_is_learnt_may_change(plain, camvid, tmp_
     changes = {
         "data.root": str(tmp_path / "moved"), "data.workers": 1, "log_every": 2, "save_every": 3, "keep_every": 2,
         "keep": 1, "evaluate.every": 3, "evaluate.data": "[]", "evaluate.report_images": 0, "paper": "{title: A}",
-        "expect": "{data: camvid, miou: 1, note: none}", "data.on_bad_image": "skip", "activation_checkpointing": "true",
-        "compare_every": 7, "patience": 60,
+        "expect": "{data: camvid, miou: 1, note: none}", "data.on_bad_image": "skip",
+        "activation_checkpointing": "true", "compare_every": 7, "patience": 60,
     }  # fmt: skip
     assert changes.keys() == set(FREE)
     changed = plain.override(*(f"{key}={value}" for key, value in changes.items()))

@@ -24,7 +24,7 @@ from segda.recipes.recipe import Recipe
 from segda.training import assembly, loop
 from segda.training.stopping import Stopping
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ leftImg8bit_foggy/SPLIT/drawnburg/..._leftImg8bit_foggy_beta_0.01.png
 leftImg8bit_rain/SPLIT/drawnburg/..._leftImg8bit_rain_alpha_0.02_beta_0.01_dropsize_0.005_pattern_1.png
 gtFine/SPLIT/drawnburg/..._gtFine_labelIds.png, ..._gtFine_labelTrainIds.png
 depth/SPLIT/drawnburg/..._depth_cm.png            16 bit, centimetres, 65535 for all that is farther than 655 m
-disparity/SPLIT/drawnburg/..._disparity.png       the same as Cityscapes has it (data/weather/stereo.py), the sky at infinity
+disparity/SPLIT/drawnburg/..._disparity.png       as Cityscapes has it (data/weather/stereo.py), the sky at infinity
 camera/SPLIT/drawnburg/..._camera.json
 """
 

@@ -3,9 +3,9 @@
 DIR/leftImg8bit/SPLIT/CITY/KEY_leftImg8bit.png, DIR/disparity/..., DIR/camera/... (see data/weather/stereo.py)
 OUT/leftImg8bit_foggy/SPLIT/CITY/KEY_leftImg8bit_foggy_beta_0.01.png
 
-Disparity, holes filled (more simply than the authors: data/weather/stereo.py) -> distance of each pixel -> transmittance,
-refined by the guided filter -> fog with the light of the air that the clear image has.  Sakaridis, Dai, Van Gool,
-Semantic Foggy Scene Understanding with Synthetic Data, IJCV 2018, sec. 3.
+Disparity, holes filled (more simply than the authors: data/weather/stereo.py) -> distance of each pixel ->
+transmittance, refined by the guided filter -> fog with the light of the air that the clear image has.  Sakaridis, Dai,
+Van Gool, Semantic Foggy Scene Understanding with Synthetic Data, IJCV 2018, sec. 3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`segda make-rain`: clear images with disparities become rainy ones, by the model of Rain Cityscapes (data/weather/rain.py).
+"""`segda make-rain`: clear images with disparities become rainy ones, by Rain Cityscapes' model (data/weather/rain.py).
 
 OUT/leftImg8bit_rain/SPLIT/CITY/KEY_leftImg8bit_rain_alpha_0.01_beta_0.005_dropsize_0.01_pattern_1.png
 

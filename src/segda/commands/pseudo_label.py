@@ -95,7 +95,7 @@ def pseudo_label(
 
 def shipped_rules() -> dict[str, dict[str, Any]]:
     """The settings of each rule in rules.yaml, by its name."""
-    return yaml.safe_load((files("segda") / "rules.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((files("segda.pseudo_labelling") / "rules.yaml").read_text(encoding="utf-8"))
 
 
 def rule_spec(rule: str | Mapping[str, Any], changes: Sequence[str] = ()) -> dict[str, Any]:

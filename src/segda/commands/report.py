@@ -115,7 +115,7 @@ def level_of(recipe: Recipe) -> float | None:
 
 def _template():
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string((files("segda.commands") / "report.html").read_text(encoding="utf-8"))
+    return environment.from_string((files("segda.reporting") / "report.html").read_text(encoding="utf-8"))
 
 
 def _environment(run: Path) -> dict[str, Any]:

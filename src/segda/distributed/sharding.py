@@ -2,7 +2,7 @@
 
 PyTorch's FSDP2. A block's weights are gathered when it runs, forward and backward, and its gradients are averaged where
 they are reduced; so a process holds one whole block at a time. For encoders that fit no device with student, teacher,
-anchor and the optimiser's moments.
+constants and the optimiser's moments.
 """
 
 from __future__ import annotations

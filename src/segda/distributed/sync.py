@@ -1,6 +1,6 @@
 """What keeps the processes of a training alike: their gradients, the statistics of their batch norms, and a check.
 
-Each process computes a share of a step (segda/distributed/shares.py) on its own copy of everything. When the last backward pass
+Each process computes a share of a step (shares.py) on its own copy of everything. When the last backward pass
 of a step is over, the gradients are averaged, once, however many backward passes the method has, and methods know
 nothing of it.
 """

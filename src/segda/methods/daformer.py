@@ -1,8 +1,8 @@
-"""DAFormer: DACS on a transformer, anchored to its ImageNet features (Hoyer et al., CVPR 2022, sec. 3).
+"""DAFormer: DACS on a transformer, held near its ImageNet features (Hoyer et al., CVPR 2022, sec. 3).
 
 Rare-class sampling and the warm-up of the learning rate, the paper's other two parts, are settings of the recipe.
 As in the authors' code (lhoyer/DAFormer `dacs.py`), the loss is averaged over all pixels, ignored ones included.
-`anchor: null` leaves the feature distance out, for a network that does not start from pretrained weights.
+`feature_distance: null` leaves the feature distance out, for a network that does not start from pretrained weights.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class DAFormer(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         self.teacher.follow(self.student, t)
-        start = None if self.feature_distance is None else self.feature_distance.start(batch.source)
+        start = None if self.feature_distance is None else self.feature_distance.at_start(batch.source)
         output = self.student(batch.source.image)
         terms = {"source": supervised(output, batch.source, over="all")}
         if start is not None:

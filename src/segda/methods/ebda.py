@@ -60,7 +60,7 @@ class EBDA(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         self.teacher.follow(self.student, t)
-        start = None if self.feature_distance is None else self.feature_distance.start(batch.source)
+        start = None if self.feature_distance is None else self.feature_distance.at_start(batch.source)
         output = self.student(batch.source.image)
         terms = {"source": supervised(output, batch.source, over="all")}
         if start is not None:

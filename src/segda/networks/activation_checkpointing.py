@@ -28,8 +28,8 @@ def checkpoint_activations(network: nn.Module) -> None:
     blocks = network.blocks() if hasattr(network, "blocks") else []
     if not blocks:
         raise RecipeError(
-            f"activation_checkpointing: true: network {type(network).__name__} does not say what its blocks are; remove it, or give "
-            "the network a function blocks(), see docs/ADDING.md"
+            f"activation_checkpointing: true: network {type(network).__name__} does not say what its blocks are; "
+            "remove it, or give the network a function blocks(), see docs/ADDING.md"
         )
     for block in blocks:
         # In place of the block's `forward`, not around its call: hooks, as those of sharding, run once.

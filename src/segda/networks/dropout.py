@@ -1,4 +1,4 @@
-"""Dropout that is drawn for a whole step, though its scenes are in shares (`segda.distributed.shares`): each has its part.
+"""Dropout that is drawn for a whole step, though its scenes are in shares (distributed/shares.py): each has its part.
 
 With one share, the numbers are those that torch draws.
 """

@@ -1,11 +1,11 @@
 """The contract between networks and everything else: six functions and six facts.
 
-    forward(image) -> Output        what is supervised in training
-    infer(image) -> logits          what is used afterwards, at the image's size
-    low_res_logits(image) -> logits         the same before its last upsampling; evaluation brings them to a label's size
-    features(image) -> levels       the encoder's maps, finest first; a decoder may have the last one enlarged
-    decode(features) -> logits      of the encoder's maps, at their own resolution
-    groups() -> parameters          by name: "head" for what is no encoder, any other names for parts of the encoder
+    forward(image) -> Output          what is supervised in training
+    infer(image) -> logits            what is used afterwards, at the image's size
+    low_res_logits(image) -> logits   the same before its last upsampling; evaluation brings them to a label's size
+    features(image) -> levels         the encoder's maps, finest first; a decoder may have the last one enlarged
+    decode(features) -> logits        of the encoder's maps, at their own resolution
+    groups() -> parameters            by name: "head" for what is no encoder, any other names for parts of the encoder
 
 and, if it likes, blocks() -> modules of the encoder, whose maps may be computed again to save memory (recompute.py).
 

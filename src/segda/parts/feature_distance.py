@@ -1,6 +1,4 @@
-"""The anchor: features stay near the student's own start, all or those of chosen classes (DAFormer's feature distance,
-sec. 3.3).
-"""
+"""Feature distance: features stay near the student's own start, all or those of chosen classes (DAFormer, sec. 3.3)."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ class FeatureDistanceSettings(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class AtStart:
     """features (B, D, h, w) as they were; held (B, h, w) bool: the cells that must stay so; cells: how many those are,
     or the mean number where the step's scenes are in shares."""
 
@@ -71,14 +69,14 @@ class FeatureDistance(nn.Module):
         return self
 
     @torch.no_grad()
-    def start(self, source: Scene) -> Start:
+    def at_start(self, source: Scene) -> AtStart:
         """What the network as it started says of the source images. Asked before the student's forward pass, see
         segda/shares.py."""
         features = self.network.features(source.image)[-1]
         held = self._held(source, features)
-        return Start(features, held, shares.mean(held.sum()))
+        return AtStart(features, held, shares.mean(held.sum()))
 
-    def forward(self, output: Output, start: Start) -> Tensor:
+    def forward(self, output: Output, start: AtStart) -> Tensor:
         """weight * feature_distance between the student's coarsest features of the source images and the start's."""
         return self.settings.weight * feature_distance(output.features[-1], start.features, start.held, start.cells)
 

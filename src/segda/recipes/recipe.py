@@ -192,7 +192,7 @@ class Recipe(Block):
 
 def shipped() -> dict[str, Path]:
     """The recipes that come with segda, by name."""
-    folder = Path(str(files("segda") / "recipes"))
+    folder = Path(str(files("segda.recipes")))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

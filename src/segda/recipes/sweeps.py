@@ -75,7 +75,7 @@ class Matrix:
 
 def shipped_sweeps() -> dict[str, Path]:
     """The sweep files that come with segda, by name."""
-    folder = Path(str(files("segda") / "sweeps"))
+    folder = Path(str(files("segda.recipes") / "sweeps"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

@@ -84,9 +84,9 @@ class Training:
     skips: Skips = field(default_factory=Skips)
 
     @cached_property
-    def anchors(self) -> dict[str, str]:
+    def constants(self) -> dict[str, str]:
         """A hash of each part of the method that never changes."""
-        return {name: checkpoint.digest(anchor) for name, anchor in checkpoint.anchors(self.method).items()}
+        return {name: checkpoint.digest(part) for name, part in checkpoint.constants(self.method).items()}
 
     @property
     def sharded(self) -> bool:

@@ -3,12 +3,12 @@
 student, teacher, discriminators, running levels     the method's state
 optimisers, gradient scaler                          theirs
 means                                                the log line that is not complete yet
-anchors                                              a hash of each anchor's weights
+constants                                            a hash of each constant's weights
 recipe, made_by                                      what it is a state of, and the code and machine that computed it
 
-No random state: what a step draws is a function of seed and step (data/stream/stream.py, `Training.step`). No anchor either:
-it is the network as the run began, which the recipe's seed or `network.weights` give again; the hash tells whether
-they did. A frozen copy of the student in every file would say nothing new.
+No random state: what a step draws is a function of seed and step (data/stream/stream.py, `Training.step`). No constant
+either: it is the network as the run began, which the recipe's seed or `network.weights` give again; the hash tells
+whether they did. A frozen copy of the student in every file would say nothing new.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 def state_of(training: Training) -> dict[str, Any]:
     """Everything that `restore` needs. Of several processes all must ask where weights are sharded; see `whole`."""
-    still = tuple(f"{name}." for name in anchors(training.method))
+    still = tuple(f"{name}." for name in constants(training.method))
     state = {
         "format": CHECKPOINT_FORMAT,
         "t": training.t,
         "recipe": training.recipe.model_dump(mode="json"),
         "made_by": maker(training.device, training.precision),
         "method": {name: value for name, value in training.method.state_dict().items() if not name.startswith(still)},
-        "anchors": training.anchors,
+        "constants": training.constants,
         "optimisers": {name: optimiser.state_dict() for name, optimiser in training.optimisers.items()},
         "scaler": training.scaler.state_dict(),
         "means": training.means.state(),
@@ -51,9 +51,9 @@ def state_of(training: Training) -> dict[str, Any]:
 
 def restore(training: Training, state: dict[str, Any], where: Path) -> None:
     """Puts a state, read from `where`, into a training that was built anew. WeightsError where it does not fit."""
-    anchored = tuple(f"{name}." for name in training.anchors)
+    constant = tuple(f"{name}." for name in training.constants)
     own = training.method.state_dict()
-    still = {name: value for name, value in own.items() if name.startswith(anchored)}
+    still = {name: value for name, value in own.items() if name.startswith(constant)}
     try:
         training.method.load_state_dict(sharding.place(state["method"], own) | still)
         for name, optimiser in training.optimisers.items():
@@ -65,7 +65,7 @@ def restore(training: Training, state: dict[str, Any], where: Path) -> None:
         training.scaler.load_state_dict(state["scaler"])
         training.means.restore(state["means"], training.device)
         training.t = training.saved = int(state["t"])
-        other = [name for name, own in training.anchors.items() if state["anchors"].get(name, own) != own]
+        other = [name for name, own in training.constants.items() if state["constants"].get(name, own) != own]
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{where} does not fit this recipe: {reason}; train anew with --overwrite") from error
@@ -79,7 +79,7 @@ def restore(training: Training, state: dict[str, Any], where: Path) -> None:
         raise RunError(f"{where} is of step {training.t}, but the recipe ends at {training.recipe.steps}; set steps")
 
 
-def anchors(method: nn.Module) -> dict[str, FeatureDistance]:
+def constants(method: nn.Module) -> dict[str, FeatureDistance]:
     """The parts of a method that never change after it is built, by their name in it."""
     return {name: module for name, module in method.named_modules() if isinstance(module, FeatureDistance)}
 

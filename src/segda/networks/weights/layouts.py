@@ -220,7 +220,8 @@ TRAINING: dict[str, str] = {
     "teacher": r"(module\.)?ema_model\.",
     "others": r"(module\.)?(ema_model|imnet_model|mic\.teacher)\.",
 }
-"""A checkpoint of a training holds the student, its teacher, and the network as it started (of the anchor); MIC's may
+"""A checkpoint of a training holds the student, its teacher, and the network as it started (for the feature distance);
+MIC's may
 hold a second teacher, of the masked images."""
 
 UNUSED = ("decode_head.conv_seg.",)
