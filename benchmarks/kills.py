@@ -46,9 +46,9 @@ ALL = tuple(
     f"{method}:{precision}" for method in ("source_only", "advent", "esl", "ebda") for precision in ("32", "bf16")
 )
 SHRUNK = (
-    "steps=8", "log_every=3", "save_every=2", "keep=1", "keep_every=4", "device=cpu", "data.source=camvid:train:day",
-    "data.target=camvid:train:dusk", "data.batch=2", "data.workers=0", "data.source_augment.resize=null",
-    "data.source_augment.crop=[64, 64]", "data.target_augment.resize=null", "data.target_augment.crop=[64, 64]",
+    "steps=8", "log_every=3", "save_every=2", "keep=1", "keep_every=4", "device=cpu",
+    "data.source.set=camvid:train:day", "data.target.set=camvid:train:dusk", "data.batch=2", "data.workers=0", "data.source.augment.resize=null",
+    "data.source.augment.crop=[64, 64]", "data.target.augment.resize=null", "data.target.augment.crop=[64, 64]",
     "evaluate.data=[]", "evaluate.resize=null", "evaluate.report_images=0",
 )  # fmt: skip
 MORE = {
@@ -147,7 +147,7 @@ def case_of(name: str, kills: int, place: Path, rng: random.Random) -> Outcome:
     method, _, precision = name.partition(":")
     recipe, outcome = small(method, precision or "32", place / "data"), Outcome(name)
     if METHODS[method].learns_target_labels:
-        recipe = recipe.override(f"data.target_labels={place / 'labels'}")
+        recipe = recipe.override(f"data.target.labels={place / 'labels'}")
     # What is imported when it is first needed is imported here; nothing is computed, since threads survive no fork.
     assembly.assemble(recipe, place / "data", None, quietly, lambda line: None)
     whole = place / f"{method}-{precision}"
@@ -177,7 +177,7 @@ def write_labels(place: Path) -> None:
         recipe = small("advent", "32", place / "data")
         train(recipe, place / "teacher", say=lambda line: None)
         rule = {"name": "entropy-median", "floor": 0.1, "share": 0.5, "images": "all"}
-        pseudo_label([place / "teacher"], recipe.data.target, rule, place / "labels", root=place / "data",
+        pseudo_label([place / "teacher"], recipe.data.target.set, rule, place / "labels", root=place / "data",
                      say=lambda line: None)  # fmt: skip
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0, "no pseudo-labels"

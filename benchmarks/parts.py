@@ -72,8 +72,9 @@ def loading(recipe: Recipe, count: int = 4) -> list[float]:
         data = recipe.data
         source, target = (open_data(name, root, SPACE) for name in ("gta5:train", "cityscapes:train"))
         pairs = Pairs(
-            source, target, 0, Augment(**dict(data.source_augment)), Augment(**dict(data.target_augment)),
-            data.rare_class, None if data.rare_class is None else class_statistics(source, None, workers=0),
+            source, target, 0, Augment(**dict(data.source.augment)), Augment(**dict(data.target.augment)),
+            data.source.rare_class,
+            None if data.source.rare_class is None else class_statistics(source, None, workers=0),
         )  # fmt: skip
         seconds = []
         for index in range(2 * count):

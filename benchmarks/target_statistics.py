@@ -50,7 +50,7 @@ def main(runs: list[Path]) -> None:
         network = load_network(run)
         known = {"weights": "student", "step": None, "recipe": recipe.name, "precision": "auto"}
         before = evaluate_network(network, tested, recipe.evaluate, device, casting, known).miou
-        take_statistics(network, open_data(recipe.data.target, root, space), recipe)
+        take_statistics(network, open_data(recipe.data.target.set, root, space), recipe)
         after = evaluate_network(network, tested, recipe.evaluate, device, casting, known).miou
         print(f"| {run.name} | {tested.spec} | {100 * before:.1f} | {100 * after:.1f} |", flush=True)
 

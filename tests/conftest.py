@@ -34,11 +34,13 @@ RECIPE = """
 seed: 3
 steps: 4
 data:
-  source: camvid:train:day
-  target: camvid:train:dusk
   batch: 2
-  source_augment: {resize: null, crop: [32, 32], max_class_share: 0.75, flip: 0.5}
-  target_augment: {resize: null, crop: [32, 32], max_class_share: null, flip: 0.5}
+  source:
+    set: camvid:train:day
+    augment: {resize: null, crop: [32, 32], max_class_share: 0.75, flip: 0.5}
+  target:
+    set: camvid:train:dusk
+    augment: {resize: null, crop: [32, 32], max_class_share: null, flip: 0.5}
 network:
   {name: mit_daformer, encoder: tiny, weights: scratch, channels: 8, dilations: [1, 3], dropout: 0.1, drop_path: 0.1}
 method: {name: source_only, photometric: null}

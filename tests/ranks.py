@@ -65,7 +65,7 @@ def recipes(data: Path, labels: Path) -> dict[str, Recipe]:
     for name, settings in METHODS.items():
         recipe = small_recipe(data, name.split()[0], **settings).override(*shared)
         if name == "esl":
-            recipe = recipe.override(f"data.target_labels={labels}")
+            recipe = recipe.override(f"data.target.labels={labels}")
         made[name] = recipe.override(WITHOUT_BATCH_NORM)
         if name in SYNCHRONISED:
             made[f"{name} synchronised"] = recipe.override("sync_batchnorm=true")

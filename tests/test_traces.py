@@ -37,13 +37,13 @@ def trace(name: str) -> dict[str, list[float]]:
     """Every logged term over the first steps of a recipe, scaled down to two small crops a step."""
     torch.set_num_threads(1)
     recipe = load_recipe(name).override(
-        "data.batch=2", "data.source_augment.crop=[64, 64]", "data.target_augment.crop=[64, 64]", "evaluate.data=[]",
+        "data.batch=2", "data.source.augment.crop=[64, 64]", "data.target.augment.crop=[64, 64]", "evaluate.data=[]",
         "device=cpu", "precision='32'",
     )  # fmt: skip
     if recipe.optim.warmup:
         recipe = recipe.override("optim.warmup=5")
     if METHODS[recipe.method["name"]].learns_target_labels:
-        recipe = recipe.override("data.target_labels=stripes")
+        recipe = recipe.override("data.target.labels=stripes")
     with patch.object(PseudoLabels, "open", lambda *_: Striped()):
         training = assembly.assemble(recipe, Path(), None, quietly, lambda line: None)
     logs: dict[str, list[float]] = {}

@@ -365,7 +365,7 @@ def step_of(run: Path, which: Which = "student") -> int | None:
 
 def space_of(recipe: Recipe) -> Space:
     """The label space a recipe's network learns."""
-    return space_named(recipe.data.space) if recipe.data.space else own_space(recipe.data.source)
+    return space_named(recipe.data.space) if recipe.data.space else own_space(recipe.data.source.set)
 
 
 def data_root(recipe: Recipe | None, given: Path | None) -> Path:

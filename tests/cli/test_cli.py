@@ -147,7 +147,7 @@ MISTAKES = [
         "no setting 'treshold'; did you mean 'threshold'?",
     ),
     (
-        ["train", "ebda_streets", "--set", "data.source=street:train"],
+        ["train", "ebda_streets", "--set", "data.source.set=street:train"],
         "unknown data set 'street'; did you mean 'streets'?",
     ),
     (["train", "ebda_streets", "--set", "method.name=ebad"], "unknown 'ebad'; did you mean 'ebda'?"),

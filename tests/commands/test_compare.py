@@ -210,7 +210,7 @@ def test_the_same_recipe_and_seed_twice_would_count_twice(tmp_path):
 
 def test_labels_of_a_runs_own_stages_are_no_other_recipe(tmp_path):
     def run(name, seed, labels):
-        return seeded(tmp_path / name, seed, report_of(50), data__target_labels=labels)
+        return seeded(tmp_path / name, seed, report_of(50), data__target__labels=labels)
 
     own = [run(f"esl-seed{seed}", seed, f"/somewhere/esl-seed{seed}-labels") for seed in (0, 1)]
     others = [run(f"esl-bdl{seed}", seed, f"/labels{seed}") for seed in (2, 3)]

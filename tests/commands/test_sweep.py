@@ -115,7 +115,7 @@ def test_a_run_that_fails_stops_no_other(here, in_this_process, capsys):
     Path("sweep.yaml").write_text("""
     recipe: mine.yaml
     set: {steps: 1, evaluate.report_images: 0}
-    axes: {data.target: {dusk: "camvid:train:dusk", noon: "camvid:train:noon", day: "camvid:train:day"}}
+    axes: {data.target.set: {dusk: "camvid:train:dusk", noon: "camvid:train:noon", day: "camvid:train:day"}}
     """)
     assert main(["sweep", "sweep.yaml"]) == 1
     out, err = capsys.readouterr()

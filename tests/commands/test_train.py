@@ -71,8 +71,8 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, t
     recipe = small_recipe(camvid, name).override("save_every=2", "evaluate.data=[]")
     if METHODS[name].learns_target_labels:
         labels = tmp_path / "labels"
-        pseudo_label([write_run(tmp_path / "run")], recipe.data.target, "entropy-median", labels, root=camvid)
-        recipe = recipe.override(f"data.target_labels={labels}")
+        pseudo_label([write_run(tmp_path / "run")], recipe.data.target.set, "entropy-median", labels, root=camvid)
+        recipe = recipe.override(f"data.target.labels={labels}")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(recipe, whole, say=quiet)
 
@@ -161,7 +161,7 @@ def test_a_recipe_that_cannot_run_leaves_no_folder_behind(camvid, tmp_path):
     recipe = small_recipe(camvid)
     for settings, error in (
         (["data.root=/no/such/folder"], DataError),
-        (["data.source=camvid:train:noon"], RecipeError),
+        (["data.source.set=camvid:train:noon"], RecipeError),
         (["data.space=camvid-12"], RecipeError),
         (["network.weights=/no/such/file.pth"], WeightsError),
     ):
@@ -193,8 +193,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(c
 
 
 def test_crops_that_cannot_be_mixed_are_a_mistake_in_the_recipe(camvid, tmp_path):
-    recipe = small_recipe(camvid, "dacs").override("data.target_augment.crop=[32, 48]")
-    with pytest.raises(RecipeError, match=r"source_augment gives 32x32, data.target_augment 48x32, .* same crop"):
+    recipe = small_recipe(camvid, "dacs").override("data.target.augment.crop=[32, 48]")
+    with pytest.raises(RecipeError, match=r"source.augment gives 32x32, data.target.augment 48x32, .* same crop"):
         train(recipe, tmp_path / "run", say=quiet, check=True)
 
 
@@ -241,7 +241,9 @@ def test_weights_of_another_architecture_or_class_count_are_refused(finished, ca
         with pytest.raises(WeightsError, match=r"does not fit this network: .*another architecture"):
             runs.load_network(other)
         assert what
-    cityscapes = small_recipe(camvid).override("data.source=streets:train:day", "data.target=streets:train:night")
+    cityscapes = small_recipe(camvid).override(
+        "data.source.set=streets:train:day", "data.target.set=streets:train:night"
+    )
     runs.begin(tmp_path / "classes", cityscapes)
     shutil.copy(finished / "network.safetensors", tmp_path / "classes")
     with pytest.raises(WeightsError, match=r"is \(11, .*not \(19, .*another number of classes"):
@@ -266,7 +268,7 @@ def test_a_damaged_log_is_noticed_and_a_cut_last_line_is_not(finished):
 
 
 def test_rare_classes_are_counted_once_and_kept_beside_the_runs(camvid, tmp_path):
-    rare = "data.rare_class={temperature: 0.01, min_pixels: 10, crop_ratio: 0.5, retries: 2}"
+    rare = "data.source.rare_class={temperature: 0.01, min_pixels: 10, crop_ratio: 0.5, retries: 2}"
     recipe = small_recipe(camvid).override(rare, "steps=1", "evaluate.data=[]")
     train(recipe, tmp_path / "runs" / "one", say=quiet)
     (kept,) = (tmp_path / "runs" / ".segda").iterdir()

@@ -169,7 +169,8 @@ def test_a_network_is_trained_on_it_and_measured(harbour, tmp_path):
         )
         save(path, large)
     settings = [
-        f"data.source={harbour}:train", f"data.target={harbour}:night", f"evaluate.data=['{harbour}:val']", "steps=1",
+        f"data.source.set={harbour}:train", f"data.target.set={harbour}:night", f"evaluate.data=['{harbour}:val']",
+        "steps=1",
     ]  # fmt: skip
     train(small_recipe(tmp_path).override(*settings), tmp_path / "run")
     (path,) = (tmp_path / "run/reports").iterdir()

@@ -136,7 +136,7 @@ def test_target_labels_have_no_say_in_the_stream(camvid):
 
 def test_a_class_limit_on_the_target_is_refused(camvid):
     data = open_data("camvid:train", camvid)
-    with pytest.raises(RecipeError, match=r"^data.target_augment.max_class_share: target labels are never read"):
+    with pytest.raises(RecipeError, match=r"^data.target.augment.max_class_share: target labels are never read"):
         Pairs(data, data, 0, LIMITED, LIMITED)
 
 
@@ -168,7 +168,7 @@ def test_images_of_several_sizes_need_a_crop(camvid):
     path = camvid / "camvid" / "train" / "0001TP_001.png"
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(path)
     source, target = open_data("camvid:train:day", camvid), open_data("camvid:train:dusk", camvid)
-    message = r"^target images of one batch differ in size \(30x20, 64x48\); give data.target_augment.crop$"
+    message = r"^target images of one batch differ in size \(30x20, 64x48\); give data.target.augment.crop$"
     with pytest.raises(DataError, match=message):
         list(batches_of(Pairs(source, target, 0, CROP, WHOLE), 3, 0, 1, 0, seed=0))
     assert len(list(batches_of(Pairs(source, target, 0, CROP, CROP), 3, 0, 1, 0, seed=0))) == 1

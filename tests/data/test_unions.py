@@ -192,7 +192,7 @@ def test_a_weight_that_is_none_is_refused(camvid, spec, message):
 def test_weights_are_for_training_alone(camvid, tmp_path):
     with pytest.raises(RecipeError, match=r"weights say how often images are drawn in training; leave them out here"):
         open_labelled(WEIGHTED, camvid, SPACES["camvid-11"])
-    train(small_recipe(camvid).override(f"data.source={WEIGHTED}", "steps=1", "evaluate.data=[]"), tmp_path / "run")
+    train(small_recipe(camvid).override(f"data.source.set={WEIGHTED}", "steps=1", "evaluate.data=[]"), tmp_path / "run")
     with pytest.raises(RecipeError, match=r"weights say how often images are drawn in training; leave them out here"):
         pseudo_label([tmp_path / "run"], WEIGHTED, {"name": "fixed", "level": 0.1}, tmp_path / "out", root=camvid)
     assert data_sets(WEIGHTED) == {"camvid"} and own_space(WEIGHTED).name == "camvid-11"
@@ -217,8 +217,8 @@ def test_a_union_is_checked_part_by_part(camvid, tmp_path, monkeypatch):
 
 def test_a_network_is_trained_on_unions_scored_on_them_and_labels_them(camvid, tmp_path):
     target = "camvid:train:dusk+camvid:test:dusk"
-    settings = [f"data.source={DAYS}", f"data.target={target}", f"evaluate.data=[{target}]", "steps=2"]
-    rare = "data.rare_class={temperature: 0.1, min_pixels: 10, crop_ratio: 0.5, retries: 2}"
+    settings = [f"data.source.set={DAYS}", f"data.target.set={target}", f"evaluate.data=[{target}]", "steps=2"]
+    rare = "data.source.rare_class={temperature: 0.1, min_pixels: 10, crop_ratio: 0.5, retries: 2}"
     train(small_recipe(camvid, "dacs").override(*settings, rare), tmp_path / "run")
     reports = [json.loads(path.read_text()) for path in (tmp_path / "run/reports").glob("*.json")]
     assert {report["protocol"]["data"] for entry in reports for report in entry} == {target}

@@ -14,10 +14,10 @@ PUBLISHED = [name for name in shipped() if load_recipe(name).network.get("weight
 SMALL = [
     "steps=1", "device=cpu", "precision='32'", "data.workers=0",
     "network.weights=scratch", "network.encoder=tiny", "network.channels=8",
-    "data.source_augment.resize=[96, 64]", "data.source_augment.crop=[64, 64]",
-    "data.target_augment.resize=[96, 64]", "data.target_augment.crop=[64, 64]",
-    "data.target_augment.ignore_top=2", "data.target_augment.ignore_bottom=15",
-    "data.rare_class.min_pixels=1",
+    "data.source.augment.resize=[96, 64]", "data.source.augment.crop=[64, 64]",
+    "data.target.augment.resize=[96, 64]", "data.target.augment.crop=[64, 64]",
+    "data.target.augment.ignore_top=2", "data.target.augment.ignore_bottom=15",
+    "data.source.rare_class.min_pixels=1",
 ]  # fmt: skip
 """What makes a step take a moment; everything else is as published."""
 
@@ -55,7 +55,7 @@ def test_a_published_recipe_takes_a_step_on_its_data_sets_and_never_opens_a_targ
     monkeypatch.setattr(DataSet, "label_ids", seen)
     recipe, said = load_recipe(name).override(*SMALL), []
     train(recipe, tmp_path / "run", root, check=True, say=said.append)
-    assert set(opened) == {recipe.data.source}
+    assert set(opened) == {recipe.data.source.set}
     terms = next(line for line in said if line.startswith("source ")).split()[::2]
     assert set(terms) == TERMS[recipe.method["name"]]
     assert not (tmp_path / "run").exists()
@@ -66,4 +66,4 @@ def test_the_published_recipes_are_the_four_methods_on_the_five_benchmarks():
     for name in PUBLISHED:
         recipe = load_recipe(name)
         assert (recipe.steps, recipe.data.batch, recipe.network["encoder"]) == (40000, 2, "b5")
-        assert recipe.data.target_augment.ignore_top == 15 and recipe.data.target_augment.ignore_bottom == 120
+        assert recipe.data.target.augment.ignore_top == 15 and recipe.data.target.augment.ignore_bottom == 120

@@ -111,14 +111,18 @@ def adaptation(recipe: Recipe) -> tuple[str, float | None, bool]:
     """The authors' name of it, T, whether rows are ignored."""
     method, data = recipe.method, recipe.data
     if method["name"] == "source_only":
-        assert method["photometric"] is None and data.rare_class is None
+        assert method["photometric"] is None and data.source.rare_class is None
         return ("source-only" if data.source.startswith("gta5") else "target-only"), None, False
     assert method["threshold"] == 0.968 and method["classes_of"] == "batch"
     temperature = None
-    if data.rare_class is not None:
-        temperature = data.rare_class.temperature
-        assert (data.rare_class.min_pixels, data.rare_class.crop_ratio, data.rare_class.retries) == (3000, 0.5, 10)
-    rows = (data.target_augment.ignore_top, data.target_augment.ignore_bottom)
+    if data.source.rare_class is not None:
+        temperature = data.source.rare_class.temperature
+        assert (
+            data.source.rare_class.min_pixels,
+            data.source.rare_class.crop_ratio,
+            data.source.rare_class.retries,
+        ) == (3000, 0.5, 10)
+    rows = (data.target.augment.ignore_top, data.target.augment.ignore_bottom)
     assert rows in ((0, 0), (15, 120))
     distance = method.get("feature_distance")
     if method["name"] == "dacs":
@@ -155,7 +159,7 @@ def in_their_words(recipe: Recipe) -> tuple:
     assert network["weights"] == start
     assert network.get("dropout") == (None if decoder == "deeplab_v2_reduced" else 0.1)
     assert network.get("drop_path") == (0.1 if encoder.startswith("b") else None)
-    task = TASKS[recipe.data.source, recipe.data.target]
+    task = TASKS[recipe.data.source.set, recipe.data.target.set]
     return (task, (DECODERS[decoder], ENCODERS[encoder], *adaptation(recipe)), schedule(recipe), recipe.seed)
 
 
@@ -174,12 +178,12 @@ def test_all_runs_of_the_experiments_read_and_measure_images_alike(name):
         data = recipe.data
         (source, target), (_, _, uda, *_), *_ = in_their_words(recipe)
         assert (recipe.steps, data.batch, data.workers) == (40000, 2, 4)
-        given = data.source_augment
+        given = data.source.augment
         assert given.resize == (BOXES["cityscapes"] if uda == "target-only" else BOXES[source])
         assert (given.crop, given.max_class_share, given.flip) == ((512, 512), 0.75, 0.5)
         assert given.distort == (authors if uda in WITHOUT_TEACHER else None)
         assert (given.ignore_top, given.ignore_bottom) == (0, 0)
-        given = data.target_augment
+        given = data.target.augment
         assert (given.resize, given.crop, given.flip, given.distort) == (BOXES[target], (512, 512), 0.5, None)
         if uda not in WITHOUT_TEACHER:
             assert recipe.method["photometric"] == {
@@ -222,7 +226,7 @@ def test_every_kind_of_run_takes_a_step(kind, root, tmp_path):
     every = (recipe for name in EXPERIMENTS for recipe in planned(name))
     recipe = next(recipe for recipe in every if (*adaptation(recipe), schedule(recipe)) == kind)
     said = []
-    rare = ["data.rare_class.min_pixels=1"] if recipe.data.rare_class else []
+    rare = ["data.source.rare_class.min_pixels=1"] if recipe.data.source.rare_class else []
     train(recipe.override(*SMALL, *rare), tmp_path / "run", root, check=True, say=said.append)
     terms = {"dacs": {"source", "mix"}, "daformer": {"source", "feature_distance", "mix"}, "source_only": {"source"}}
     line = next(line for line in said if line.startswith("source "))
@@ -239,7 +243,7 @@ def test_the_benchmarks_of_the_balance_are_those_of_daformer_and_one_more():
                 for key, value in tree["method"].items()
                 if key not in ("name", "balance_weight", "level", "second_pass")
             }
-            trees[recipe.data.source, recipe.data.target, recipe.seed] = tree
+            trees[recipe.data.source.set, recipe.data.target.set, recipe.seed] = tree
         return trees
 
     ebda, daformer = changed("ebda_benchmarks"), changed("daformer_benchmarks")

@@ -60,7 +60,7 @@ WRONG = [
     ("photometric: null", "photometrik: null", r"has no setting 'photometrik'; did you mean 'photometric'\?"),
     (", photometric: null", "", r"method source_only needs photometric; add it"),
     ("photometric: null", "photometric: {jitter_prob: 2}", r"method\.photometric"),
-    ("crop: [32, 32], max_class_share: 0.75", "crop: [32], max_class_share: 0.75", r"source_augment\.crop"),
+    ("crop: [32, 32], max_class_share: 0.75", "crop: [32], max_class_share: 0.75", r"source\.augment\.crop"),
     ("seed: 3", "seed: 3\nseed: 4", r"key 'seed' is written twice"),
     ("seed: 3", "seed: [3", r"not valid YAML"),
     ("seed: 3", "seed: !!python/object/apply:os.system ['true']", r"not valid YAML"),
@@ -193,8 +193,8 @@ def test_the_recipes_of_a_pair_and_a_network_differ_in_their_method_alone(of):
     trees = list(family(*of).values())
     for tree in trees:
         if tree["method"]["name"] == "source_only":  # with the authors' numbers come the colours of their yardstick
-            assert ("distort" in tree["data"]["source_augment"]) == (of[0] in TARGETS)
-            tree["data"]["source_augment"].pop("distort", None)
+            assert ("distort" in tree["data"]["source"]["augment"]) == (of[0] in TARGETS)
+            tree["data"]["source"]["augment"].pop("distort", None)
         for key in ("method", "paper", "expect", "players", "pseudo_labels"):
             tree.pop(key, None)
     assert all(keys(tree) == keys(trees[0]) for tree in trees)
@@ -213,9 +213,9 @@ TARGETS = {
 def test_the_published_benchmarks_differ_in_their_data_alone():
     trees = {pair: family(pair, "mit_daformer")["ebda"] for pair in TARGETS}
     for pair, tree in trees.items():
-        boxes = [tree["data"][domain].pop("resize") for domain in ("source_augment", "target_augment")]
+        boxes = [tree["data"][domain]["augment"].pop("resize") for domain in ("source", "target")]
         assert tuple(boxes) == TARGETS[pair] and tree["evaluate"].pop("resize") == boxes[1]
-        for place in ("data.source", "data.target", "data.space", "evaluate.data", "expect"):
+        for place in ("data.source.set", "data.target.set", "data.space", "evaluate.data", "expect"):
             block, _, key = place.rpartition(".")
             (tree[block] if block else tree).pop(key, None)
     assert all(keys(tree) == keys(trees["gta5_cityscapes"]) for tree in trees.values())
@@ -240,9 +240,9 @@ def test_ebda_differs_from_daformer_by_its_balance(pair):
 @pytest.mark.parametrize("pair", [pair for pair in TARGETS if f"source_only_{pair}" in shipped()])
 def test_the_published_yardsticks_change_colours_as_the_authors_do_and_in_no_other_way(pair):
     recipe = load_recipe(f"source_only_{pair}")
-    assert recipe.method["photometric"] is None and recipe.data.target_augment.distort is None
+    assert recipe.method["photometric"] is None and recipe.data.target.augment.distort is None
     # mmsegmentation 0.16: the arguments that PhotoMetricDistortion has when nothing is said.
-    assert recipe.data.source_augment.distort == Distortion(
+    assert recipe.data.source.augment.distort == Distortion(
         brightness=32, contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=18, probability=0.5
     )
 

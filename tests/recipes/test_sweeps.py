@@ -64,7 +64,7 @@ def test_values_are_named_by_their_key_their_words_or_their_author():
     recipe: mine.yaml
     axes:
       optim.lr: {slow: 1e-5, fast: 1e-3}
-      data.target: ["camvid:train:dusk", "camvid:val"]
+      data.target.set: ["camvid:train:dusk", "camvid:val"]
       evaluate.flip: [true]
       paper: [null]
     """

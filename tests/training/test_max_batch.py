@@ -161,7 +161,7 @@ def test_a_step_sees_what_the_recipe_says(recipe, monkeypatch):
     seen = []
     monkeypatch.setattr(Training, "step", lambda self, batches: seen.append(batches))
     changed = recipe.override(
-        "accumulate=3", "data.source_augment.crop=[32, 64]", "data.target_augment={resize: [96, 64], crop: null, "
+        "accumulate=3", "data.source.augment.crop=[32, 64]", "data.target.augment={resize: [96, 64], crop: null, "
         "max_class_share: null, flip: 0.5, ignore_top: 1}",
     )  # fmt: skip
     Trial(changed)(5)
@@ -248,8 +248,8 @@ def test_a_mistake_in_the_recipe_comes_back_as_itself(recipe):
 
 
 def test_without_a_crop_there_is_no_size(recipe):
-    with pytest.raises(RecipeError, match="data.target_augment: without crop and resize"):
-        probe(recipe.override("data.target_augment.crop=null"), quiet)
+    with pytest.raises(RecipeError, match="data.target.augment: without crop and resize"):
+        probe(recipe.override("data.target.augment.crop=null"), quiet)
     keep = Augment(resize=(64, 32), crop=None, max_class_share=None, flip=0)
     assert module.size(keep, "source") == (32, 64)
 

@@ -76,7 +76,7 @@ def test_a_process_that_dies_in_a_run_changes_nothing(camvid, tmp_path, monkeypa
 
 def test_a_label_that_cannot_be_counted_for_rare_classes_is_left_out_and_said(camvid, tmp_path, caplog):
     rare = "{temperature: 0.1, min_pixels: 1, crop_ratio: 0, retries: 0}"
-    recipe = small_recipe(camvid).override("evaluate.data=[]", f"data.rare_class={rare}")
+    recipe = small_recipe(camvid).override("evaluate.data=[]", f"data.source.rare_class={rare}")
     pairs = pairs_of(camvid)
     labels = [pairs.source.label_path(i) for i in range(len(pairs.source))]
     cut_off(labels[2])

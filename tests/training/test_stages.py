@@ -35,8 +35,8 @@ def test_three_stages_leave_what_three_commands_leave(staged, tmp_path):
 
     teacher, labels, run = (tmp_path / "three" / name for name in ("teacher", "labels", "esl"))
     train(runs.load_recipe(staged.pseudo_labels.recipe).override("seed=5"), teacher, say=lines.append)
-    pseudo_label([teacher], staged.data.target, RULE, labels, root=staged.data.root, precision="32")
-    train(staged.override(f"data.target_labels={labels}"), run, say=lines.append)
+    pseudo_label([teacher], staged.data.target.set, RULE, labels, root=staged.data.root, precision="32")
+    train(staged.override(f"data.target.labels={labels}"), run, say=lines.append)
 
     for one, other in (("esl-teacher", teacher), ("esl", run)):
         file = runs.FILES["student"]
@@ -107,21 +107,21 @@ def test_stages_need_a_recipe_that_has_them(recipe, staged, tmp_path):
         train(recipe, tmp_path / "run", stages=True)
     with pytest.raises(RecipeError, match="--check looks at one run"):
         train(staged, tmp_path / "run", stages=True, check=True)
-    with pytest.raises(RecipeError, match="remove data.target_labels"):
-        train(staged.override("data.target_labels=labels"), tmp_path / "run", stages=True)
+    with pytest.raises(RecipeError, match="remove data.target.labels"):
+        train(staged.override("data.target.labels=labels"), tmp_path / "run", stages=True)
     assert not list(tmp_path.glob("run*"))
 
 
 def test_pseudo_labels_and_methods_must_go_together(camvid, staged, tmp_path):
-    with pytest.raises(RecipeError, match=r"data.target_labels: method esl learns from pseudo-labels; .*--stages"):
+    with pytest.raises(RecipeError, match=r"data.target.labels: method esl learns from pseudo-labels; .*--stages"):
         train(staged, tmp_path / "run")
-    with pytest.raises(RecipeError, match="data.target_labels: has no effect with method advent"):
-        train(small_recipe(camvid, "advent").override("data.target_labels=labels"), tmp_path / "run")
+    with pytest.raises(RecipeError, match="data.target.labels: has no effect with method advent"):
+        train(small_recipe(camvid, "advent").override("data.target.labels=labels"), tmp_path / "run")
     with pytest.raises(DataError, match="labels"):
-        train(staged.override(f"data.target_labels={tmp_path / 'labels'}"), tmp_path / "run")
+        train(staged.override(f"data.target.labels={tmp_path / 'labels'}"), tmp_path / "run")
     truth = camvid / "camvid" / "trainannot"
     with pytest.raises(DataError, match=r"pseudo_labels.json"):
-        train(staged.override(f"data.target_labels={truth}"), tmp_path / "run")
+        train(staged.override(f"data.target.labels={truth}"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

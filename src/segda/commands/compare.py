@@ -219,10 +219,10 @@ def _but_seed(name: str, recipe: Recipe) -> str:
     tree = recipe.model_dump(mode="json")
     tree.pop("seed")
     tree["data"].pop("root")
-    labels = recipe.data.target_labels
+    labels = recipe.data.target.labels
     # What `segda train --stages` made for this very run: each has its own.
     if labels is not None and labels.name == f"{Path(name).name}-labels":
-        tree["data"]["target_labels"] = "of its stages"
+        tree["data"]["target"]["labels"] = "of its stages"
     return json.dumps(tree, sort_keys=True)
 
 

@@ -67,8 +67,8 @@ def _recipes() -> list[tuple[str, ...]]:
         rows.append(
             (
                 name,
-                recipe.data.source,
-                recipe.data.target,
+                recipe.data.source.set,
+                recipe.data.target.set,
                 f"{recipe.network['name']} {recipe.network.get('encoder', '')}",
                 f"{recipe.steps:,}",
             )

@@ -170,10 +170,10 @@ def _recipe(one: Combination, folder: Path, changes: Sequence[str], file: str) -
         recipe = recipe.override(*changes) if changes else recipe
     except RecipeError as error:
         raise RecipeError(f"{file}: run {one.name}: {error}") from error
-    stages = recipe.pseudo_labels is not None and recipe.data.target_labels is None
+    stages = recipe.pseudo_labels is not None and recipe.data.target.labels is None
     if stages:
         labels = (folder / f"{one.name}-labels").absolute()
-        recipe = recipe.override(setting("data.target_labels", str(labels)))
+        recipe = recipe.override(setting("data.target.labels", str(labels)))
     return recipe, stages
 
 
@@ -191,7 +191,7 @@ def _check_all_differ(planned: Sequence[Planned], file: str) -> None:
             places.add(name.casefold())
         tree = without_root(run.recipe)
         if run.stages:
-            tree["data"].pop("target_labels")
+            tree["data"]["target"].pop("labels")
         other = recipes.setdefault(json.dumps(tree, sort_keys=True), run)
         if other is not run:
             raise RecipeError(

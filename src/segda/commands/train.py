@@ -238,16 +238,16 @@ def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say
     how = recipe.pseudo_labels
     say(f"stage 1 of 3: {how.recipe} -> {teacher}")
     one_run(labeller, teacher, root, overwrite, say, track)
-    say(f"stage 2 of 3: labels of {recipe.data.target} -> {labels}")
+    say(f"stage 2 of 3: labels of {recipe.data.target.set} -> {labels}")
     if not overwrite and group.from_rank_zero(lambda: _labelled(recipe, labels)):
         say(f"{labels} is there; skipped")
     else:
         pseudo_label(
-            [teacher], recipe.data.target, how.rule, labels, root=root, device=recipe.device,
+            [teacher], recipe.data.target.set, how.rule, labels, root=root, device=recipe.device,
             precision=recipe.precision, overwrite=overwrite, say=say, track=track,
         )  # fmt: skip
     say(f"stage 3 of 3: {out}")
-    one_run(recipe.override(f"data.target_labels={labels.absolute()}"), out, root, overwrite, say, track)
+    one_run(recipe.override(f"data.target.labels={labels.absolute()}"), out, root, overwrite, say, track)
 
 
 def _labeller(recipe: Recipe) -> Recipe:
@@ -255,8 +255,8 @@ def _labeller(recipe: Recipe) -> Recipe:
     how = recipe.pseudo_labels
     if how is None:
         raise RecipeError("--stages: the recipe has no pseudo_labels block, so it is one stage; leave out --stages")
-    if recipe.data.target_labels is not None:
-        raise RecipeError("--stages makes the pseudo-labels; remove data.target_labels, or train without --stages")
+    if recipe.data.target.labels is not None:
+        raise RecipeError("--stages makes the pseudo-labels; remove data.target.labels, or train without --stages")
     same = [
         f"{key}={getattr(recipe, key)}" for key in ("seed", "device", "activation_checkpointing", "shard", "patience")
     ]
@@ -267,7 +267,7 @@ def _labelled(recipe: Recipe, labels: Path) -> bool:
     """Whether the second stage's labels are there. RunError where another rule made them."""
     if not (labels / SUMMARY).is_file():
         return False
-    made_by = read_summary(labels, recipe.data.target).get("rule")
+    made_by = read_summary(labels, recipe.data.target.set).get("rule")
     if made_by != rule_spec(recipe.pseudo_labels.rule):
         raise RunError(f"{labels} was made by another rule ({made_by}); use a new --out, or --overwrite to begin anew")
     return True

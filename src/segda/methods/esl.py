@@ -4,7 +4,7 @@ Three stages; `segda train RECIPE --stages` runs them all:
 
     segda train advent_X --out runs/advent
     segda pseudo-label runs/advent --rule entropy-median --data TARGET --out labels
-    segda train esl_X --set data.target_labels=labels
+    segda train esl_X --set data.target.labels=labels
 
 The last one is AdvEnt's step with one term more, the target's cross entropy with its pseudo-labels, weighted like the
 source's. It starts from the encoder's pretrained weights again, not from the network that made the labels. The authors'

@@ -27,7 +27,7 @@ class Method(nn.Module):
     student: Network
     players: ClassVar[tuple[str, ...]] = ("student",)
     learns_target_labels: ClassVar[bool] = False
-    """Whether the target scenes must have pseudo-labels (`data.target_labels`)."""
+    """Whether the target scenes must have pseudo-labels (`data.target.labels`)."""
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         raise NotImplementedError

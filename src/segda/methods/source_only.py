@@ -2,7 +2,7 @@
 
 `photometric` gives it the colour jitter and blur that the mixing methods apply to their mixed images, so that a gain
 over it is not merely augmentation's. DAFormer's own source-only runs change colours as images are read instead, by
-`distort` of `data.source_augment`.
+`distort` of `data.source.augment`.
 """
 
 from __future__ import annotations

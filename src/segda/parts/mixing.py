@@ -55,7 +55,7 @@ def class_mix(source: Scene, pseudo: Scene, rng: np.random.Generator, *, classes
     if source.label.shape != pseudo.label.shape:
         one, other = (f"{scene.label.shape[2]}x{scene.label.shape[1]}" for scene in (source, pseudo))
         raise RecipeError(
-            f"data.source_augment gives {one}, data.target_augment {other}, but classes are pasted from one into the "
+            f"data.source.augment gives {one}, data.target.augment {other}, but classes are pasted from one into the "
             "other; give both the same crop (height, width)"
         )
     mask = paste_mask(source, rng, classes_of)

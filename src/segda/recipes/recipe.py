@@ -50,19 +50,35 @@ class Expect(Block):
     note: str
 
 
+class Source(Block):
+    """The labelled domain."""
+
+    set: str
+    """`name:split[:condition]`."""
+    augment: Augment
+    rare_class: RareClass | None = None
+    """Rare-class sampling; None: every image once an epoch."""
+
+
+class Target(Block):
+    """The unlabelled domain."""
+
+    set: str
+    """`name:split[:condition]`; its labels are never opened."""
+    augment: Augment
+    labels: Path | None = None
+    """Folder of pseudo-labels, written by `segda pseudo-label`; for methods that learn from them."""
+
+
 class Data(Block):
-    """The two domains and how their images are drawn."""
+    """The domains and how their images are sampled."""
 
     root: Path | None = None
     """Folder of the data sets; None: $SEGDA_DATA, then data/."""
     space: str | None = None
     """Label space that the network learns; None: the source's own."""
-    source: str
-    """Labelled domain, `name:split[:condition]`."""
-    target: str
-    """Unlabelled domain; its labels are never opened."""
-    target_labels: Path | None = None
-    """Folder of pseudo-labels of the target, written by `segda pseudo-label`; for methods that learn from them."""
+    source: Source
+    target: Target
     batch: int = Field(ge=1)
     """Scenes of each domain in a step; with `accumulate` in each of its passes, with torchrun in each process."""
     workers: int = Field(0, ge=0)
@@ -71,10 +87,6 @@ class Data(Block):
     """At an image or label whose file is missing or damaged, or that kills each process that reads it: stop the run, or
     skip it: another draw takes its place, log and report say which. What is of a wrong kind stops the run always.
     """
-    source_augment: Augment
-    target_augment: Augment
-    rare_class: RareClass | None = None
-    """Rare-class sampling of the source; None: every image once an epoch."""
 
 
 class Evaluate(Block):
@@ -116,7 +128,7 @@ class Evaluate(Block):
 
 
 class PseudoLabels(Block):
-    """Where `segda train --stages` takes data.target_labels from."""
+    """Where `segda train --stages` takes data.target.labels from."""
 
     recipe: str
     """Of the run that labels the target: a shipped name or a path."""
@@ -176,7 +188,7 @@ class Recipe(Block):
     @property
     def name(self) -> str:
         """Method and domains in a few words, for titles."""
-        return f"{self.method.get('name')} {self.data.source} -> {self.data.target}"
+        return f"{self.method.get('name')} {self.data.source.set} -> {self.data.target.set}"
 
     def override(self, *settings: str) -> Recipe:
         """A new recipe with "dotted.key=value" applied; the value is YAML. RecipeError for an unknown key."""
@@ -232,6 +244,7 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
     from segda.methods import METHODS
     from segda.networks import NETWORKS
 
+    refuse_old_keys(tree, where)
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
@@ -249,10 +262,37 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
             "(name: adam, ...)"
         )
     recipe = recipe.model_copy(update={"network": network, "method": method})
-    odd = next((key for key in not_finite(recipe.model_dump()) if key != "data.rare_class.temperature"), None)
+    odd = next((key for key in not_finite(recipe.model_dump()) if key != "data.source.rare_class.temperature"), None)
     if odd is not None:
         raise RecipeError(f"{where}: {odd}: must be a finite number; write another")
     return recipe
+
+
+OLD_KEYS: dict[str, str] = {
+    "recompute": "activation_checkpointing",
+    "data.source_augment": "data.source.augment",
+    "data.target_augment": "data.target.augment",
+    "data.rare_class": "data.source.rare_class",
+    "data.target_labels": "data.target.labels",
+    "method.anchor": "method.feature_distance",
+}
+"""What keys of earlier versions are called now."""
+
+
+def refuse_old_keys(tree: Mapping[str, Any], where: str) -> None:
+    """RecipeError for a key of an earlier version, with the line to write in its place."""
+    for old, new in OLD_KEYS.items():
+        block, _, key = old.rpartition(".")
+        holder = tree.get(block) if block else tree
+        if isinstance(holder, Mapping) and key in holder:
+            raise RecipeError(f"{where}: {old}: is called {new} now; rename it")
+    data = tree.get("data")
+    for domain in ("source", "target"):
+        if isinstance(data, Mapping) and isinstance(data.get(domain), str):
+            raise RecipeError(
+                f"{where}: data.{domain}: is a block now; write {domain}: {{set: {data[domain]!r:.80}, "
+                "augment: {...}}"
+            )
 
 
 def not_finite(tree: Any, where: str = "") -> Iterator[str]:

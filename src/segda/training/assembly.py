@@ -163,14 +163,14 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: 
         sharding.shard(parts.method, device)
     parts.method.to(device)
     statistics = None
-    if recipe.data.rare_class is not None:
+    if recipe.data.source.rare_class is not None:
         skip = recipe.data.on_bad_image == "skip"
         statistics = class_statistics(parts.source, cache, track, leave_out=skip)
 
     def ready() -> Training:
         pairs = Pairs(
-            parts.source, parts.target, recipe.seed, recipe.data.source_augment, recipe.data.target_augment,
-            recipe.data.rare_class, statistics, parts.method.student.fill, parts.pseudo_labels,
+            parts.source, parts.target, recipe.seed, recipe.data.source.augment, recipe.data.target.augment,
+            recipe.data.source.rare_class, statistics, parts.method.student.fill, parts.pseudo_labels,
         )  # fmt: skip
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(parts.method, settings_of(recipe))
@@ -182,7 +182,7 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: 
 def build_parts(recipe: Recipe, root: Path, say: Say) -> Parts:
     """Opens the data sets and builds the method."""
     space = runs.space_of(recipe)
-    source, target = (open_data(spec, root, space) for spec in (recipe.data.source, recipe.data.target))
+    source, target = (open_data(spec, root, space) for spec in (recipe.data.source.set, recipe.data.target.set))
     scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
     pseudo_labels = target_labels(recipe, target, space)
     return Parts(source, target, scored, pseudo_labels, build_method(recipe, space, say))
@@ -206,17 +206,17 @@ def build_method(recipe: Recipe, space: Space, say: Say) -> Method:
 
 def target_labels(recipe: Recipe, target: DataSet, space: Space) -> PseudoLabels | None:
     """The pseudo-labels that the recipe names, for a method that learns from them; RecipeError for one alone."""
-    folder, name = recipe.data.target_labels, recipe.method["name"]
+    folder, name = recipe.data.target.labels, recipe.method["name"]
     learns = class_named(METHODS, recipe.method, "method").learns_target_labels
     if learns and folder is None:
         raise RecipeError(
-            f"data.target_labels: method {name} learns from pseudo-labels; give the folder that `segda pseudo-label` "
-            f"wrote for {recipe.data.target}, or train with --stages"
+            f"data.target.labels: method {name} learns from pseudo-labels; give the folder that `segda pseudo-label` "
+            f"wrote for {recipe.data.target.set}, or train with --stages"
         )
     if folder is None:
         return None
     if not learns:
-        raise RecipeError(f"data.target_labels: has no effect with method {name}; remove it")
+        raise RecipeError(f"data.target.labels: has no effect with method {name}; remove it")
     return PseudoLabels.open(folder, target, space)
 
 

@@ -89,7 +89,7 @@ def probe(recipe: Recipe, say: Say = print) -> Found:
         )
     device = pick_device(recipe.device)
     for domain in ("source", "target"):
-        size(getattr(recipe.data, f"{domain}_augment"), domain)
+        size(getattr(recipe.data, domain).augment, domain)
     if device.type == "cuda":
         found = by_trying(recipe, device, say)
     elif device.type == "cpu":
@@ -220,7 +220,7 @@ class Trial:
             return Scene(image, label, weight, ("noise",) * batch)
 
         learns = self.training.method.learns_target_labels
-        return Batch(scene(data.source_augment, "source", True), scene(data.target_augment, "target", learns))
+        return Batch(scene(data.source.augment, "source", True), scene(data.target.augment, "target", learns))
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -236,7 +236,7 @@ def size(settings: Augment, domain: str) -> tuple[int, int]:
     if settings.resize is not None:
         return settings.resize[1], settings.resize[0]
     raise RecipeError(
-        f"data.{domain}_augment: without crop and resize, scenes are as large as the images, which --max-batch does "
+        f"data.{domain}.augment: without crop and resize, scenes are as large as the images, which --max-batch does "
         "not open; set one of them"
     )
 
@@ -343,9 +343,9 @@ def answer() -> None:
 
 def too_large(recipe: Recipe, least: int, limit: int) -> RunFailure:
     """What is said where not even the smallest step fits."""
-    height, width = size(recipe.data.source_augment, "source")
+    height, width = size(recipe.data.source.augment, "source")
     ways = [] if recipe.activation_checkpointing else ["activation_checkpointing: true"]
-    ways += ["a smaller data.source_augment.crop and data.target_augment.crop", "precision: bf16"]
+    ways += ["a smaller data.source.augment.crop and data.target.augment.crop", "precision: bf16"]
     return RunFailure(
         f"--max-batch: a step with {least} of each domain's scenes ({height} x {width}) does not fit in {gib(limit)}; "
         f"set {', '.join(ways)} or a smaller network.encoder"

@@ -163,7 +163,7 @@ def refuse_sizes(domain: str, sizes: Iterable[Sequence[int]], of: str) -> None:
     found = {f"{width}x{height}" for height, width in sizes}
     if len(found) > 1:
         raise DataError(
-            f"{domain} images of one {of} differ in size ({', '.join(sorted(found))}); give data.{domain}_augment.crop"
+            f"{domain} images of one {of} differ in size ({', '.join(sorted(found))}); give data.{domain}.augment.crop"
         )
 
 

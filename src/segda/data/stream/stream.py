@@ -109,7 +109,7 @@ class Pairs(Dataset):
         target_labels: PseudoLabels | None = None,
     ):
         if target_augment.max_class_share is not None:
-            raise RecipeError("data.target_augment.max_class_share: target labels are never read; set it to null there")
+            raise RecipeError("data.target.augment.max_class_share: target labels are never read; set it to null there")
         source.check_pairs()
         self.source, self.target, self.seed, self.fill = source, target, seed, fill
         self.source_augment, self.target_augment, self.rare = source_augment, target_augment, rare
@@ -128,7 +128,7 @@ class Pairs(Dataset):
             least = f"{rare.min_pixels}" if rare.min_share is None else f"{rare.min_share:.2%} of its"
             raise DataError(
                 f"{self.source.spec}: no image has more than {least} pixels of any class; lower "
-                "data.rare_class.min_pixels or min_share"
+                "data.source.rare_class.min_pixels or min_share"
             )
         self.weights = None if self.source.shares is None else self.source.image_weights()
         totals = statistics[:, :-1].sum(0) if self.weights is None else self.weights @ statistics[:, :-1]
