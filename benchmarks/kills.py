@@ -47,7 +47,8 @@ ALL = tuple(
 )
 SHRUNK = (
     "steps=8", "log_every=3", "save_every=2", "keep=1", "keep_every=4", "device=cpu",
-    "data.source.set=camvid:train:day", "data.target.set=camvid:train:dusk", "data.batch=2", "data.workers=0", "data.source.augment.resize=null",
+    "data.source.set=camvid:train:day", "data.target.set=camvid:train:dusk", "data.batch=2", "data.workers=0",
+    "data.source.augment.resize=null",
     "data.source.augment.crop=[64, 64]", "data.target.augment.resize=null", "data.target.augment.crop=[64, 64]",
     "evaluate.data=[]", "evaluate.resize=null", "evaluate.report_images=0",
 )  # fmt: skip

@@ -119,7 +119,7 @@ class EncoderDecoder(Network):
         self.to(memory_format=self.layout)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Four maps, the last one enlarged where the decoder's row says so; so does the authors' feature distance see it."""
+        """Four maps, the last one enlarged where the decoder's row says so, as the feature distance sees it too."""
         refuse_smaller(image, self.smallest, f"encoder_decoder with encoder {self.encoder.name}")
         if self.training and self.pools and len(image) == 1:
             raise RecipeError(
