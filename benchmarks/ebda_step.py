@@ -143,7 +143,7 @@ class Iteration:
             for part, names in {
                 "pseudo-label, class mix": ("confident_fraction", "class_mix"),
                 "balance": ("entropy", "balance"),
-                "entropy for the log": ("census",),
+                "entropy for the log": ("entropy_summary",),
             }.items():
                 for name in names:
                     if hasattr(module, name):

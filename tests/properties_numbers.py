@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from drawn import REFUSED, attempt, named
 from segda.data.labels.spaces import SPACES, UNKNOWN, Space
 from segda.evaluation.metrics import Confusion
-from segda.parts.entropy import Level, balance, census, entropy, mean_entropy, self_information
+from segda.parts.entropy import Level, balance, entropy, entropy_summary, mean_entropy, self_information
 from segda.pseudo_labelling.order_statistics import order_statistics
 from segda.pseudo_labelling.rules import RULES, labels_kept
 from segda.recipes.build import build
@@ -64,7 +64,7 @@ def entropy_is_finite_and_what_float64_says(values: np.ndarray) -> None:
     assert -1e-5 <= float(mean_entropy(logits).detach()) <= 1 + 1e-5
     (balance(ours, 0.4) + self_information(logits).sum()).backward()
     assert logits.grad.isfinite().all()
-    known = census("target", logits)
+    known = entropy_summary("target", logits)
     histogram = known.pop("histogram/target")
     assert all(value.isfinite() for value in known.values()) and abs(float(histogram.sum()) - 1) < 1e-5
     assert (histogram >= 0).all()

@@ -107,7 +107,7 @@ def whole_runs(data: Path, out: Path) -> None:
     recipe = sharded_run(data)
     train(recipe, out / "sharded", say=_silent)
     train(recipe.override("shard=false"), out / "plain", say=_silent)
-    fit = loop.fit
+    run_steps = loop.run_steps
 
     def stop_after_three(training: assembly.Training, run: Path, *arguments) -> None:
         stopping = arguments[-1]
@@ -119,9 +119,9 @@ def whole_runs(data: Path, out: Path) -> None:
             return step(drawn)
 
         training.step = last
-        fit(training, run, *arguments)
+        run_steps(training, run, *arguments)
 
-    with patch.object(loop, "fit", stop_after_three):
+    with patch.object(loop, "run_steps", stop_after_three):
         try:
             train(recipe, out / "stopped", say=_silent)
         except Interrupted as stop:

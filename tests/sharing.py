@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from test_submission import write_image, write_nineteen
 
 from conftest import FRAMES, write_camvid
+from evaluation.test_submission import write_image, write_nineteen
 from segda import run as runs
 from segda.cli.main import main
 from segda.commands import predict as command

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from test_resnet_weights import prefixed, usual, without_counters
-from test_weights import Executes, official
 from torch import Tensor
 
 from conftest import small_recipe, write_camvid
+from networks.test_resnet_weights import prefixed, usual, without_counters
+from networks.test_weights import Executes, official
 from segda.cli.main import main
 from segda.commands.convert import convert
 from segda.commands.evaluate import evaluate

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_convert import CLASSES, equal, refused
 from transformers.models.segformer.configuration_segformer import SegformerConfig
 from transformers.models.segformer.modeling_segformer import (
     SegformerForImageClassification,
@@ -16,6 +15,7 @@ from transformers.models.segformer.modeling_segformer import (
     SegformerModel,
 )
 
+from commands.test_convert import CLASSES, equal, refused
 from conftest import small_recipe
 from segda.cli.main import main
 from segda.commands.convert import convert

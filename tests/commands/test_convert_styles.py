@@ -15,12 +15,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from test_convert import CLASSES, authors, daformers, deeplab, equal, refused, saved
-from test_resnet_weights import prefixed, usual
-from test_weights import encoder, official, published, random_biases
 from torch import Tensor
 
+from commands.test_convert import CLASSES, authors, daformers, deeplab, equal, refused, saved
 from conftest import small_recipe
+from networks.test_resnet_weights import prefixed, usual
+from networks.test_weights import encoder, official, published, random_biases
 from segda.cli.main import main
 from segda.commands.convert import convert
 from segda.errors import SegdaError

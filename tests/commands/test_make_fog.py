@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from test_fog import air_of, guided
 
+from data.test_fog import air_of, guided
 from segda.cli.main import main
 from segda.commands.check_data import check_data
 from segda.commands.draw import draw_files

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_submission import LABEL_IDS, write_nineteen
 
+from evaluation.test_submission import LABEL_IDS, write_nineteen
 from segda.commands.predict import images_of, plan, predict
 from segda.data.labels.spaces import space_named
 from segda.data.sets import datasets

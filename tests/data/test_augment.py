@@ -15,8 +15,8 @@ from segda.data.stream.augment import (
     Augment,
     augment,
     draw_box,
-    fit,
     fit_to_pad,
+    fitted_size,
     padded_size,
     resize,
     resize_label,
@@ -72,12 +72,12 @@ class Unflipped(Scripted):
     ],
 )
 def test_an_image_is_fitted_into_a_box_in_its_own_shape(size, box, fitted):
-    assert fit(size, box) == fitted
+    assert fitted_size(size, box) == fitted
 
 
 @given(st.tuples(*[st.integers(1, 4000)] * 2), st.tuples(*[st.integers(1, 2000)] * 2))
 def test_a_fitted_image_is_in_its_box_touches_it_and_has_no_side_of_nothing(size, box):
-    short, long = sorted(fit(size, box))
+    short, long = sorted(fitted_size(size, box))
     assert 1 <= short <= min(box) and 1 <= long <= max(box)
     assert short == min(box) or long == max(box)
 
@@ -91,7 +91,7 @@ def test_a_very_thin_image_can_be_resized():
 def test_images_are_resized_bilinearly_without_antialiasing_and_labels_to_the_nearest(size, box):
     scene = scene_of(*size)
     ours = resize(scene, box)
-    height, width = fit(size, box)
+    height, width = fitted_size(size, box)
     pixels, label = scene.image.numpy().astype(np.float64), scene.label.numpy()
     for v in range(height):
         for u in range(width):

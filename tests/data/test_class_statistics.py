@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from test_stream import corner, write_source
 
+from data.test_stream import corner, write_source
 from layouts import save
 from segda.data import streets as drawing
 from segda.data.labels.spaces import SPACES
@@ -190,7 +190,7 @@ def one_of_several(monkeypatch):
         for name, value in (("RANK", rank), ("WORLD_SIZE", world), ("LOCAL_WORLD_SIZE", world)):
             monkeypatch.setenv(name, str(value))
         monkeypatch.setattr(group, "dist", SimpleNamespace(is_initialized=lambda: True))
-        monkeypatch.setattr(group, "total", lambda counts: counts)
+        monkeypatch.setattr(group, "all_reduce_sum", lambda counts: counts)
 
     return become
 

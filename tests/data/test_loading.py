@@ -241,9 +241,7 @@ def test_a_domain_of_which_nothing_can_be_read_stops_the_stream(pairs, workers):
     with pytest.raises(DataError) as caught:
         list(stream(pairs, workers=workers, on_bad_image="skip"))
     message = str(caught.value)
-    assert (
-        message.startswith(f"data.target.set: {TRIES + 1} images drawn in a row cannot be read") and "\n" not in message
-    )
+    assert message.startswith(f"data.target: {TRIES + 1} images drawn in a row cannot be read") and "\n" not in message
     assert "too many are bad for data.on_bad_image: skip" in message and no_process_is_left()
 
 

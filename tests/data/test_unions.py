@@ -206,7 +206,7 @@ def test_the_marks_of_a_union_tell_its_parts_apart(camvid):
 def test_a_union_is_checked_part_by_part(camvid, tmp_path, monkeypatch):
     report = check_data(DAYS, camvid, out=tmp_path / "sheet")
     assert report.verdict == "usable" and (report.images, report.labels) == (6, 6) and report.sheet.is_file()
-    whole = [check_data(part, camvid).census for part in DAYS.split("+")]
+    whole = [check_data(part, camvid).class_counts for part in DAYS.split("+")]
     assert (report.class_counts == sum(whole)).all()
     assert report.where == f"{camvid / 'camvid'}, {camvid / 'camvid'}"
     monkeypatch.setattr(datasets, "STREETS_SIZE", (16, 32))

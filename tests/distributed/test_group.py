@@ -18,7 +18,7 @@ def second_of_two(monkeypatch):
 
 
 def others_add(monkeypatch, counts):
-    monkeypatch.setattr(group, "total", lambda own: own + np.array(counts))
+    monkeypatch.setattr(group, "all_reduce_sum", lambda own: own + np.array(counts))
 
 
 def test_alone_there_is_nothing_to_share(monkeypatch):

@@ -162,7 +162,7 @@ def test_the_counts_of_all_processes_add_up_to_those_of_one(tmp_path, monkeypatc
 
     whole = counts([])
     monkeypatch.setenv("WORLD_SIZE", str(count))
-    monkeypatch.setattr(group, "total", lambda own: own)
+    monkeypatch.setattr(group, "all_reduce_sum", lambda own: own)
     parts, shown = [], []
     for rank in range(count):
         monkeypatch.setenv("RANK", str(rank))

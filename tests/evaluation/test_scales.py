@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image
-from test_inference import CPU, Coarse, Wide, bilinear, picture, settings_of, softmax
 
 from conftest import write_camvid
+from evaluation.test_inference import CPU, Coarse, Wide, bilinear, picture, settings_of, softmax
 from segda.commands.evaluate import evaluate
 from segda.commands.predict import predict
 from segda.commands.pseudo_label import pseudo_label

@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from test_network_table import CLASSES, SMALL, images
 from torch import nn
 
 from conftest import small_recipe
+from networks.test_network_table import CLASSES, SMALL, images
 from resuming import at, quiet, same
 from segda.commands.train import train
 from segda.errors import RecipeError

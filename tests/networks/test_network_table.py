@@ -17,7 +17,7 @@ from segda.networks import CHOICES, NETWORKS
 from segda.networks.encoder_decoder import DECODERS
 from segda.networks.network import Network
 from segda.recipes.build import build
-from segda.run import fit, read_tensors, save_network
+from segda.run import fill, read_tensors, save_network
 
 CLASSES = ("road", "sky", "car")
 
@@ -143,7 +143,7 @@ def test_saved_and_loaded_it_says_the_same(network, tmp_path):
     other = copy.deepcopy(network)
     for parameter in other.parameters():
         parameter.fill_(0.5)
-    fit(other, read_tensors(tmp_path / "network.safetensors"), tmp_path)
+    fill(other, read_tensors(tmp_path / "network.safetensors"), tmp_path)
     image = images(1, 3, 32, 48)
     assert torch.equal(network.infer(image), other.infer(image))
 

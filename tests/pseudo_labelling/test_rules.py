@@ -94,7 +94,7 @@ def test_every_rule_has_shipped_settings_that_build_it():
 
 
 def test_every_shipped_number_says_where_it_comes_from():
-    for number, line in enumerate((files("segda") / "rules.yaml").read_text().splitlines(), 1):
+    for number, line in enumerate((files("segda.pseudo_labelling") / "rules.yaml").read_text().splitlines(), 1):
         code, _, comment = line.partition("#")
         if re.search(r":\s*\S", code):
             assert re.search(r"\bours\b|\[code", comment), f"rules.yaml line {number}: {line}"

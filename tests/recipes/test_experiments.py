@@ -112,7 +112,7 @@ def adaptation(recipe: Recipe) -> tuple[str, float | None, bool]:
     method, data = recipe.method, recipe.data
     if method["name"] == "source_only":
         assert method["photometric"] is None and data.source.rare_class is None
-        return ("source-only" if data.source.startswith("gta5") else "target-only"), None, False
+        return ("source-only" if data.source.set.startswith("gta5") else "target-only"), None, False
     assert method["threshold"] == 0.968 and method["classes_of"] == "batch"
     temperature = None
     if data.source.rare_class is not None:
@@ -192,7 +192,7 @@ def test_all_runs_of_the_experiments_read_and_measure_images_alike(name):
         measured = recipe.evaluate
         assert (measured.every, measured.resize, measured.how, measured.flip) == (4000, BOXES[target], "whole", False)
         (on,) = measured.data
-        assert on == data.target.replace(":train", ":val").removesuffix(":night")
+        assert on == data.target.set.replace(":train", ":val").removesuffix(":night")
 
 
 def test_every_kind_of_training_that_the_authors_try_to_begin_is_in_a_sweep():
@@ -203,7 +203,7 @@ def test_every_kind_of_training_that_the_authors_try_to_begin_is_in_a_sweep():
 TINY = "{name: encoder_decoder, encoder: tiny, weights: scratch, decoder: conv1, dropout: 0.1, drop_path: 0.1}"
 SMALL = [f"network={TINY}", "steps=1", "device=cpu", "precision='32'", "data.workers=0"]
 SMALL += [
-    f"data.{domain}_augment.{key}"
+    f"data.{domain}.augment.{key}"
     for domain in ("source", "target")
     for key in ("resize=[96, 64]", "crop=[64, 64]", "ignore_top=0", "ignore_bottom=0")
 ]

@@ -126,9 +126,9 @@ def test_a_class_of_ones_own_is_named_by_its_module():
 def test_a_shipped_recipe_loads_and_is_named_after_its_method_and_domains(name):
     recipe = load_recipe(name)
     assert name.startswith(recipe.method["name"] + "_")
-    source = recipe.data.source.split(":")[0]
+    source = recipe.data.source.set.split(":")[0]
     # Of cityscapes-foggy:train+cityscapes-rain:train, as a target of cityscapes, foggy_rain is left.
-    target = "_".join(part.split(":")[0].removeprefix(f"{source}-") for part in recipe.data.target.split("+"))
+    target = "_".join(part.split(":")[0].removeprefix(f"{source}-") for part in recipe.data.target.set.split("+"))
     assert name.endswith(source if source == target else f"_{source}_{target}")
     assert (recipe.paper is None) == (recipe.method["name"] == "source_only")
 

@@ -11,10 +11,10 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from test_tables import batch_of, method_named
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import METHOD_SETTINGS
+from reporting.test_tables import batch_of, method_named
 from segda.methods import METHODS
 from segda.parts.mixing import paste_mask
 from segda.scene import IGNORE, Scene

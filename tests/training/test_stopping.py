@@ -256,7 +256,7 @@ def test_a_signal_that_comes_while_processes_ask_each_other_is_seen_the_next_tim
 
     with Stopping() as stopping, pytest.raises(KeyboardInterrupt), stopping.later():
         with monkeypatch.context() as patch:
-            patch.setattr(group, "total", slow)
+            patch.setattr(group, "all_reduce_sum", slow)
             assert not loop.asked(stopping)
         assert loop.asked(stopping) and stopping.asked == signal.SIGTERM
 

@@ -124,7 +124,7 @@ def _names(spec: str) -> tuple[str, list[str]]:
     if "+" in spec:
         raise RecipeError(f"{spec}: prepare takes one data set at a time")
     name, splits = (spec, DATASETS[spec].splits) if spec in DATASETS else (parse(spec)[0], ())
-    if row_of(name).drawn:
+    if row_of(name).rendered:
         raise RecipeError(f"{spec}: {name} is drawn and has no files; `segda draw` writes some, with train ids")
     if row_of(name).shared_labels:
         raise RecipeError(f"{spec}: {name} has the labels of another data set; prepare cityscapes")
@@ -251,5 +251,5 @@ def train_ids(data: DataSet, i: int) -> np.ndarray:
     label = cv2.LUT(ids, table)
     if (label == UNKNOWN).any():
         data.class_counts(i)  # names the ids in its error
-        raise AssertionError("a census refuses unknown ids")
+        raise AssertionError("class_counts refuses unknown ids")
     return label

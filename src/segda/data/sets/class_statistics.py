@@ -104,8 +104,8 @@ def _count(
     saved = time.monotonic()
     jobs = Jobs(_Counts(data, images, leave_out), len(images), workers)
     try:
-        for i, census in zip(images, shown(jobs, f"classes of {data.spec}"), strict=True):
-            counts[i] = census
+        for i, pixels in zip(images, shown(jobs, f"classes of {data.spec}"), strict=True):
+            counts[i] = pixels
             if time.monotonic() - saved > SAVE_SECONDS:
                 kept.write(counts)
                 saved = time.monotonic()
@@ -116,7 +116,7 @@ def _count(
 
 @dataclass(frozen=True)
 class _Counts:
-    """The census of the n-th label that is still to be counted."""
+    """The class counts of the n-th label that is still to be counted."""
 
     data: DataSet
     todo: np.ndarray
