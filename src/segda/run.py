@@ -33,7 +33,7 @@ from segda.ground.safe_yaml import json_values, read_json
 from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.networks.weights.load import refuse_odd
-from segda.recipes.build import build
+from segda.recipes.build import build, from_scratch
 from segda.recipes.diff import admit, refuse_another
 from segda.recipes.recipe import Recipe, load_recipe
 
@@ -316,7 +316,7 @@ def load_network(
             f"{run} has no {which} ({path.name}); it has: {', '.join(has) or 'none yet: train it first'}"
         )
     # The weights come from the file: whatever the recipe started from need not be there any more.
-    spec = {**recipe.network, **({"weights": "scratch"} if "weights" in recipe.network else {})}
+    spec = from_scratch(NETWORKS, recipe.network, "network")
     network = build(NETWORKS, spec, "network", class_names=space_of(recipe).classes)
     fill(network, read_tensors(path), path)
     return network.to(device).eval()

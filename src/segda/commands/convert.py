@@ -35,7 +35,7 @@ from segda.networks.network import Network
 from segda.networks.weights.layouts import LAYOUTS, Layout, from_theirs, styles_of
 from segda.networks.weights.load import COUNTER, HUB_NAME, ON_HUB, check, few, from_hub, read
 from segda.networks.weights.names import FAMILIES
-from segda.recipes.build import build
+from segda.recipes.build import build, from_scratch
 from segda.recipes.recipe import Recipe, load_recipe
 
 ALONE: dict[type[nn.Module], tuple[Mapping[str, object], Callable[[str], nn.Module]]] = {
@@ -166,7 +166,7 @@ def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
     else:
         _refuse_taken_run(asked.out, recipe, asked.overwrite)
     found, left_out = _translated(held, asked)
-    spec = {**recipe.network, "weights": "scratch"}
+    spec = from_scratch(NETWORKS, recipe.network, "network")
     # What the file may lack is a function of the recipe alone.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -246,8 +246,10 @@ def fill(
     WeightsError when anything is missing, unless that is allowed, or anything does not fit.
     """
     own = network.state_dict()
-    encoder = {key.removeprefix("encoder."): value for key, value in found.items() if key.startswith("encoder.")}
-    check(network.encoder, encoder, FAMILIES[type(network.encoder)], file, allow_missing=allow_missing)
+    for place, module in network.named_modules():
+        if type(module) in FAMILIES:
+            held = {key.removeprefix(f"{place}."): value for key, value in found.items() if key.startswith(f"{place}.")}
+            check(module, held, FAMILIES[type(module)], file, allow_missing=allow_missing)
     added = tuple(key for key in own if key not in found and (key in CONSTANTS or key.endswith(COUNTER)))
     missing = tuple(key for key in own if key not in found and key not in added)
     theirs = {key: layout.theirs(key)[0] for key in own}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -69,11 +70,17 @@ def _recipes() -> list[tuple[str, ...]]:
                 name,
                 recipe.data.source.set,
                 recipe.data.target.set,
-                f"{recipe.network['name']} {recipe.network.get('encoder', '')}",
+                _in_words(recipe.network),
                 f"{recipe.steps:,}",
             )
         )
     return rows
+
+
+def _in_words(spec: Mapping[str, Any]) -> str:
+    """A network and its encoder, or the networks that it wraps: `hrda (mit_daformer b5)`."""
+    inside = [f"({_in_words(value)})" for value in spec.values() if isinstance(value, Mapping) and "name" in value]
+    return " ".join([spec["name"], *([str(spec["encoder"])] if "encoder" in spec else []), *inside])
 
 
 def _sweeps() -> list[tuple[str, ...]]:

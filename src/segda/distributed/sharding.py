@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from segda.distributed import group
 from segda.errors import RecipeError
-from segda.networks.network import Network
+from segda.networks.network import outermost
 
 ASKED = ("features", "decode", "infer", "low_res_logits")
 """What is called of a network, besides `forward`."""
@@ -35,7 +35,7 @@ def shard(module: nn.Module, device: torch.device) -> None:
     # It warns of views among what a network returns, which are safe as long as nobody writes to them, and nobody does.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
     mesh = init_device_mesh(device.type, (group.world(),))
-    for network in [one for one in module.modules() if isinstance(one, Network)]:
+    for network in outermost(module):
         if not network.blocks():
             raise RecipeError(
                 f"shard: true: network {type(network).__name__} does not say what its blocks are; remove it, or give "
@@ -57,9 +57,8 @@ def rest(module: nn.Module) -> None:
     """Puts away what networks have gathered: after a forward pass without a backward pass, as the teacher's, some is
     still there, and weights of two networks can be added up only if both are in shards.
     """
-    for one in module.modules():
-        if isinstance(one, Network):
-            one.reshard()
+    for network in outermost(module):
+        network.reshard()
 
 
 def gather_full(tree: Any) -> Any:

@@ -118,10 +118,14 @@ class EncoderDecoder(Network):
         self.layout = torch.channels_last if encoder in RESIDUALS else torch.contiguous_format
         self.to(memory_format=self.layout)
 
+    @property
+    def least_images(self) -> int:
+        return 2 if self.pools else 1
+
     def features(self, image: Tensor) -> list[Tensor]:
         """Four maps, the last one enlarged where the decoder's row says so, as the feature distance sees it too."""
         refuse_smaller(image, self.smallest, f"encoder_decoder with encoder {self.encoder.name}")
-        if self.training and self.pools and len(image) == 1:
+        if self.training and len(image) < self.least_images:
             raise RecipeError(
                 "data.batch: 1 is too few: this network has batch norm after pooling to one cell, which has nothing to "
                 "compare in one image; set at least 2, or another network.decoder or network.encoder"

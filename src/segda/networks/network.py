@@ -7,12 +7,14 @@
     decode(features) -> logits        of the encoder's maps, at their own resolution
     groups() -> parameters            by name: "head" for what is no encoder, any other names for parts of the encoder
 
-and, if it likes, blocks() -> modules of the encoder, whose maps may be computed again to save memory (recompute.py).
+and, if it likes, blocks() -> modules of the encoder, whose maps may be computed again to save memory
+(activation_checkpointing.py), and whose weights are gathered one block at a time (distributed/sharding.py).
 
     class_names, stride, fill, origin, heads, align_corners
 
 Images are `(B, 3, H, W)` RGB in [0, 1]; the network owns its normalisation (buffers) and its upsampling.
-Concrete networks are not subclassed: to vary one, wrap it.
+Concrete networks are not subclassed: to vary one, wrap it. A wrapper is a network with an argument that is one,
+`over: Network`; in a recipe that argument is a block of its own.
 """
 
 from __future__ import annotations
@@ -91,9 +93,25 @@ class Network(nn.Module, ABC):
 
     def blocks(self) -> list[nn.Module]:
         """Modules that hold most of the encoder's maps, none inside another; what each says depends on its inputs,
-        its weights and torch's random draws alone.
+        its weights and torch's random draws alone. A wrapper's are those of the networks that it wraps.
         """
-        return []
+        return [block for network in self.wrapped() for block in network.blocks()]
+
+    @property
+    def least_images(self) -> int:
+        """How many images a step of training must have; two where batch norm sees one cell of each."""
+        return max((network.least_images for network in self.wrapped()), default=1)
+
+    def wrapped(self) -> list[Network]:
+        """The networks inside, but for those inside them."""
+        return list(dict.fromkeys(network for child in self.children() for network in outermost(child)))
+
+
+def outermost(module: nn.Module) -> list[Network]:
+    """The networks of a module, itself perhaps, that are inside no other network."""
+    if isinstance(module, Network):
+        return [module]
+    return list(dict.fromkeys(network for child in module.children() for network in outermost(child)))
 
 
 def refuse_smaller(image: Tensor, side: int, network: str) -> None:

@@ -47,4 +47,4 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> logits (B, C, H, W), without gradient."""
-        return self.network(image).logits
+        return self.network.infer(image)

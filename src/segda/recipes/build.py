@@ -2,36 +2,91 @@
 
 `build` makes the class that a block names, `check` only looks whether it could; both say in one line, with the nearest
 name, what an unknown, missing or wrongly typed setting is, and so does `explain` of pydantic's complaints.
+
+Networks are trees: where the signature of a network's class says `over: Network`, the recipe has a block of its own
+there, and the class gets the network that this block describes. With a method such an argument is a trained network of
+another run, which the recipe's `given` names.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch import nn
 
-from segda.errors import RecipeError, nearest
+from segda.errors import RecipeError, SegdaError, nearest
 from segda.ground.safe_yaml import one_line
+from segda.networks.network import Network
 from segda.training.optim import OPTIMISERS
 
 
 def build(table: Mapping[str, type], spec: Mapping[str, Any], where: str, **given: Any) -> Any:
     """The class that `spec` names, made with its settings and with `given` (what no recipe can know)."""
     cls = class_named(table, spec, where)
-    settings = _arguments(cls, spec, where, tuple(given))
-    return cls(**given, **settings)
+    settings = _arguments(table, cls, spec, where, tuple(given))
+    for key in networks_asked(cls) & settings.keys():
+        if settings[key] is not None:
+            settings[key] = build(table, settings[key], f"{where}.{key}", **given)
+    try:
+        return cls(**given, **settings)
+    except SegdaError as error:
+        error.args = (_placed(str(error), where, inspect.signature(cls).parameters),)
+        raise
 
 
 def check(table: Mapping[str, type], spec: Mapping[str, Any], where: str, given: tuple[str, ...]) -> dict[str, Any]:
     """The spec with values in their final plain types; RecipeError for an unknown, missing or wrongly typed setting."""
-    settings = _arguments(class_named(table, spec, where), spec, where, given)
+    settings = _arguments(table, class_named(table, spec, where), spec, where, given)
     plain = {key: TypeAdapter(Any).dump_python(value, mode="json") for key, value in settings.items()}
     return {"name": spec["name"], **plain}
+
+
+def from_scratch(table: Mapping[str, type], spec: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The spec of a network with `weights: scratch` wherever it has weights, at any depth: to build it, no file that
+    it once started from is needed.
+    """
+    nested = networks_asked(class_named(table, spec, where))
+    found = {
+        key: from_scratch(table, value, f"{where}.{key}") if key in nested and isinstance(value, Mapping) else value
+        for key, value in spec.items()
+    }
+    return found | ({"weights": "scratch"} if "weights" in spec else {})
+
+
+def starts_of(spec: Mapping[str, Any], where: str = "network") -> dict[str, Any]:
+    """Dotted key -> value of all `weights` in the spec of a network."""
+    found = {f"{where}.weights": spec["weights"]} if "weights" in spec else {}
+    for key, value in spec.items():
+        if isinstance(value, Mapping):
+            found |= starts_of(value, f"{where}.{key}")
+    return found
+
+
+def networks_asked(cls: type) -> set[str]:
+    """The arguments of a class that are networks, by their annotations: `over: Network`, `over: Network | None`."""
+    hints = typing.get_type_hints(cls.__init__)
+    return {key for key in inspect.signature(cls).parameters if _network_in(hints.get(key)) is not None}
+
+
+def _network_in(hint: Any) -> type[Network] | None:
+    """The class of networks that an annotation allows, if it does."""
+    if isinstance(hint, type):
+        return hint if issubclass(hint, Network) else None
+    found = (_network_in(part) for part in typing.get_args(hint))
+    return next((one for one in found if one is not None), None)
+
+
+def _placed(message: str, where: str, settings: Iterable[str]) -> str:
+    """What a class says of its settings as `network.KEY`, for one whose block is elsewhere: `network.over.KEY`."""
+    root = where.partition(".")[0]
+    keys = "|".join(map(re.escape, settings))
+    return re.sub(rf"\b{root}(?=\.(?:{keys})\b)|^{root}(?=: )", where, message)
 
 
 def class_named(table: Mapping[str, type], spec: Mapping[str, Any], where: str) -> type:
@@ -57,8 +112,12 @@ def class_named(table: Mapping[str, type], spec: Mapping[str, Any], where: str) 
     return found
 
 
-def _arguments(cls: type, spec: Mapping[str, Any], where: str, given: tuple[str, ...]) -> dict[str, Any]:
+def _arguments(
+    table: Mapping[str, type], cls: type, spec: Mapping[str, Any], where: str, given: tuple[str, ...]
+) -> dict[str, Any]:
+    """The settings of a spec in their types; those that are networks stay specs."""
     parameters = dict(inspect.signature(cls).parameters)
+    nested = networks_asked(cls)
     hints = typing.get_type_hints(cls.__init__)
     label = f"{where} {spec['name']}"
     for key in given:
@@ -76,11 +135,28 @@ def _arguments(cls: type, spec: Mapping[str, Any], where: str, given: tuple[str,
     for key, value in spec.items():
         if key == "name":
             continue
+        if key in nested:
+            settings[key] = _nested(table, hints[key], value, f"{where}.{key}", given)
+            continue
         try:
             settings[key] = TypeAdapter(hints.get(key, Any)).validate_python(value)
         except ValidationError as error:
             raise RecipeError(f"{where}.{key}: {explain(error, hints[key])}") from error
     return settings
+
+
+def _nested(table: Mapping[str, type], hint: Any, spec: Any, where: str, given: tuple[str, ...]) -> Any:
+    """The spec of a network inside another, checked; None where the annotation allows none."""
+    if spec is None and type(None) in typing.get_args(hint):
+        return None
+    wanted = _network_in(hint)
+    assert wanted is not None
+    if not isinstance(spec, Mapping):
+        raise RecipeError(f"{where}: is a network of its own; write a block, {{name: ..., ...}} (got {spec!r:.80})")
+    found = check(table, spec, where, given)
+    if not issubclass(class_named(table, spec, where), wanted):
+        raise RecipeError(f"{where}.name: {spec['name']!r} is no {wanted.__name__}; name another network")
+    return found
 
 
 def explain(error: ValidationError, model: Any) -> str:

@@ -26,6 +26,7 @@ from segda.distributed import sharding
 from segda.errors import RunError, WeightsError
 from segda.ground.hardware import environment
 from segda.parts.feature_distance import FeatureDistance
+from segda.recipes.build import starts_of
 from segda.run import CHECKPOINT_FORMAT
 
 if TYPE_CHECKING:
@@ -70,10 +71,10 @@ def restore(training: Training, state: dict[str, Any], where: Path) -> None:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{where} does not fit this recipe: {reason}; train anew with --overwrite") from error
     if other:
+        starts = ", ".join(f"{key} ({value})" for key, value in starts_of(training.recipe.network).items())
         raise WeightsError(
-            f"{where}: {other[0]} is the network as the run began, but network.weights "
-            f"({training.recipe.network.get('weights')}) now gives other weights than then; put those back, or train "
-            "anew with --overwrite"
+            f"{where}: {other[0]} is the network as the run began, but {starts or 'the seed'} now gives other weights "
+            "than then; put those back, or train anew with --overwrite"
         )
     if training.t > training.recipe.steps:
         raise RunError(f"{where} is of step {training.t}, but the recipe ends at {training.recipe.steps}; set steps")

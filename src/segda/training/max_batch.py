@@ -33,6 +33,7 @@ from segda.distributed import group
 from segda.errors import RecipeError, RunFailure, SegdaError
 from segda.ground.hardware import free_memory, leave_cores, peak_memory, pick_device, pick_precision
 from segda.networks import NETWORKS
+from segda.recipes.build import from_scratch
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.scene import Batch, Scene
 from segda.training import assembly
@@ -169,14 +170,13 @@ class Trial:
         device = pick_device(recipe.device)
         precision = pick_precision(recipe.precision, device)
         leave_cores(recipe.data.workers)
-        if recipe.network["name"] in NETWORKS:
-            recipe = recipe.override("network.weights=scratch")
+        recipe = recipe.model_copy(update={"network": from_scratch(NETWORKS, recipe.network, "network")})
         method = assembly.build_method(recipe, runs.space_of(recipe), lambda line: None).to(device)
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(method, assembly.settings_of(recipe))
         self.training = assembly.Training(recipe, method, players, scaler, None, [], device, precision)
         # Batch norm after pooling to one cell compares the scenes of a batch, see encoder_decoder.py.
-        self.least = 2 if getattr(method.student, "pools", False) else 1
+        self.least = method.student.least_images
 
     def __call__(self, batch: int) -> Measured:
         """Steps with so many scenes of each domain."""
