@@ -16,6 +16,7 @@ from segda.errors import DataError, RecipeError
 from segda.networks import CHOICES, NETWORKS
 from segda.networks.encoder_decoder import DECODERS
 from segda.networks.network import Network
+from segda.parts.teacher import Teacher
 from segda.recipes.build import build
 from segda.run import fill, read_tensors, save_network
 
@@ -90,6 +91,22 @@ def test_what_is_used_is_the_main_head_and_its_coarse_logits_upsampled(network, 
     torch.testing.assert_close(network(image).logits, logits)
     theirs = F.interpolate(network.low_res_logits(image), size, mode="bilinear", align_corners=network.align_corners)
     torch.testing.assert_close(logits, theirs)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@torch.no_grad()
+def test_a_teachers_answer_is_the_training_views_main_head_to_the_bit(network, precision):
+    """Its dropout is off and its batch norm sees the batch, as in every self-training method."""
+    asked, viewed = Teacher(network, 0.9).train(), Teacher(network, 0.9).train()
+    for size in ((48, 64), (65, 43)):
+        image = images(2, 3, *size)
+        with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
+            ours, theirs = asked(image), viewed.network(image).logits
+        assert torch.equal(ours, theirs) and ours.dtype == torch.float32
+        assert ours.stride() == theirs.stride()
+    # What batch norm counts as well.
+    theirs = viewed.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in asked.state_dict().items())
 
 
 @at_every_size
