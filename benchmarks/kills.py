@@ -35,7 +35,6 @@ from killing import EVENTS, Outcome, measure
 from segda import run as runs
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
-from segda.ground.progress import quietly
 from segda.methods import METHODS
 from segda.recipes.recipe import Recipe, load_recipe
 from segda.training import assembly
@@ -126,7 +125,7 @@ def in_child(recipe: Recipe, out: Path, kill: Kill | None, told: int) -> None:
 
         sys.addaudithook(listen)
     try:
-        train(recipe, out, resume=True, say=lambda line: None)
+        train(recipe, out, resume=True)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -150,7 +149,7 @@ def case_of(name: str, kills: int, place: Path, rng: random.Random) -> Outcome:
     if METHODS[method].learns_target_labels:
         recipe = recipe.override(f"data.target.labels={place / 'labels'}")
     # What is imported when it is first needed is imported here; nothing is computed, since threads survive no fork.
-    assembly.assemble(recipe, place / "data", None, quietly, lambda line: None)
+    assembly.assemble(recipe, place / "data", None)
     whole = place / f"{method}-{precision}"
     begin = time.monotonic()
     attempt(recipe, whole, None)
@@ -176,10 +175,9 @@ def write_labels(place: Path) -> None:
     child = os.fork()
     if child == 0:
         recipe = small("advent", "32", place / "data")
-        train(recipe, place / "teacher", say=lambda line: None)
+        train(recipe, place / "teacher")
         rule = {"name": "entropy-median", "floor": 0.1, "share": 0.5, "images": "all"}
-        pseudo_label([place / "teacher"], recipe.data.target.set, rule, place / "labels", root=place / "data",
-                     say=lambda line: None)  # fmt: skip
+        pseudo_label([place / "teacher"], recipe.data.target.set, rule, place / "labels", root=place / "data")
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0, "no pseudo-labels"
 

@@ -23,7 +23,6 @@ from statistics import median
 from segda import run as runs
 from segda.distributed import group
 from segda.ground.hardware import environment
-from segda.ground.progress import quietly
 from segda.recipes.recipe import load_recipe
 from segda.training import assembly
 
@@ -43,8 +42,8 @@ def seconds(recipe_name: str, settings: list[str], steps: int) -> tuple[list[flo
     """Of each step, in this process; scenes are drawn beforehand."""
     recipe = load_recipe(recipe_name).override("evaluate.data=[]", f"steps={steps + WARM}", *settings)
     recipe = recipe.override(f"data.batch={SCENES // (group.world() * recipe.accumulate)}")
-    training = assembly.assemble(recipe, runs.data_root(recipe, None), None, quietly, lambda line: None)
-    drawn = list(training.batches(recipe.steps, 0, lambda line: None))
+    training = assembly.assemble(recipe, runs.data_root(recipe, None), None)
+    drawn = list(training.batches(recipe.steps, 0))
     times = []
     for batches in drawn:
         group.barrier()

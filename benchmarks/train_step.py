@@ -14,7 +14,6 @@ from statistics import median
 
 from segda import run as runs
 from segda.ground.hardware import environment
-from segda.ground.progress import quietly
 from segda.recipes.recipe import load_recipe
 from segda.training import assembly
 
@@ -30,9 +29,9 @@ def main(pair: str, steps: int) -> None:
     trainings, seconds = {}, {name: [] for name in variants}
     for name, (method, settings) in variants.items():
         recipe = load_recipe(f"{method}_{pair}").override("evaluate.data=[]", *settings)
-        trainings[name] = assembly.assemble(recipe, runs.data_root(recipe, None), None, quietly, lambda line: None)
+        trainings[name] = assembly.assemble(recipe, runs.data_root(recipe, None), None)
     first = next(iter(trainings.values()))
-    for drawn in first.batches(steps + 1, 0, print):
+    for drawn in first.batches(steps + 1, 0):
         for name, training in trainings.items():
             begin = time.perf_counter()
             training.step(drawn)

@@ -1,7 +1,10 @@
-"""What many tests need: a small CamVid on disk, a small recipe, threads held down."""
+"""What many tests need: a small CamVid on disk, a small recipe, what is said, threads held down."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +89,39 @@ def write_camvid(root: Path, frames: dict[str, tuple[str, ...]] = FRAMES) -> Pat
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
     return root
+
+
+class Hearer(logging.Handler):
+    """Hands each message on. What it is handed to may raise."""
+
+    def __init__(self, hear: Callable[[str], object]):
+        super().__init__()
+        self.hear = hear
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.hear(record.getMessage())
+
+
+@contextmanager
+def hearing(hear: Callable[[str], object]) -> Iterator[None]:
+    """A block in which somebody hears what segda says, as it is said."""
+    log, hearer = logging.getLogger("segda"), Hearer(hear)
+    level = log.level
+    log.addHandler(hearer)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(hearer)
+        log.setLevel(level)
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What segda says in the test."""
+    lines: list[str] = []
+    with hearing(lines.append):
+        yield lines
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from conftest import FEATURE_DISTANCE, small_recipe
 from segda.commands.train import train
 from segda.distributed import group, sharding, sync
 from segda.errors import Interrupted
-from segda.ground.progress import quietly
 from segda.recipes.recipe import Recipe
 from segda.training import assembly, loop
 
@@ -77,8 +76,8 @@ def learnt(recipe: Recipe, passes: int) -> dict[str, torch.Tensor]:
     """All that a training has learnt after its steps, in so many passes a step, and its last terms."""
     scenes = SCENES // (group.world() * passes)
     recipe = recipe.override(f"data.batch={scenes}", f"accumulate={passes}")
-    training = assembly.assemble(recipe, recipe.data.root, None, quietly, lambda line: None)
-    for drawn in training.batches(STEPS, 0, lambda line: None):
+    training = assembly.assemble(recipe, recipe.data.root, None)
+    for drawn in training.batches(STEPS, 0):
         terms = training.step(drawn)
     sync.compare(training.method, training.t)
     # A quantile of all scenes is no mean of the shares' quantiles.
@@ -105,8 +104,8 @@ def sharded_run(data: Path) -> Recipe:
 def whole_runs(data: Path, out: Path) -> None:
     """OUT/sharded in one go, OUT/stopped with a stop after its third step, OUT/plain without shards."""
     recipe = sharded_run(data)
-    train(recipe, out / "sharded", say=_silent)
-    train(recipe.override("shard=false"), out / "plain", say=_silent)
+    train(recipe, out / "sharded")
+    train(recipe.override("shard=false"), out / "plain")
     run_steps = loop.run_steps
 
     def stop_after_three(training: assembly.Training, run: Path, *arguments) -> None:
@@ -123,14 +122,10 @@ def whole_runs(data: Path, out: Path) -> None:
 
     with patch.object(loop, "run_steps", stop_after_three):
         try:
-            train(recipe, out / "stopped", say=_silent)
+            train(recipe, out / "stopped")
         except Interrupted as stop:
             assert "saved after step 3" in str(stop), stop
-    train(recipe, out / "stopped", resume=True, say=_silent)
-
-
-def _silent(_: str) -> None:
-    """Takes what a command says."""
+    train(recipe, out / "stopped", resume=True)
 
 
 def main() -> None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from conftest import hearing
 from segda import run as runs
 
 
-def quiet(line: str) -> None:
-    """Takes what a command says."""
-
-
 def at(step: int, action):
-    """Does something when the run says that it has done a step."""
-    return lambda line: action() if line.startswith(f"step {step} ") else None
+    """A block that does something when a run says that it has done a step."""
+    return hearing(lambda line: action() if line.startswith(f"step {step} ") else None)
 
 
 def log_of(run: Path) -> list[dict]:

@@ -68,7 +68,7 @@ def small_servers() -> dict[str, Server]:
 def everything() -> dict[str, Any]:
     """Does all that is shared; returns what each process is given."""
     root = Path("data")
-    both, machine = [Path("run"), Path("other")], ("cpu", "32", lambda items, title, *, lines=True: items)
+    both, machine = [Path("run"), Path("other")], ("cpu", "32")
     which = ("student", "teacher")
     alike = {"device": "cpu", "precision": "32"}
     given = {}

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from segda.data.labels.pseudo_labels import PseudoLabels
-from segda.ground.progress import quietly
 from segda.methods import METHODS
 from segda.recipes.recipe import load_recipe, shipped
 from segda.training import assembly
@@ -45,9 +44,9 @@ def trace(name: str) -> dict[str, list[float]]:
     if METHODS[recipe.method["name"]].learns_target_labels:
         recipe = recipe.override("data.target.labels=stripes")
     with patch.object(PseudoLabels, "open", lambda *_: Striped()):
-        training = assembly.assemble(recipe, Path(), None, quietly, lambda line: None)
+        training = assembly.assemble(recipe, Path(), None)
     logs: dict[str, list[float]] = {}
-    for drawn in training.batches(STEPS, 0, lambda line: None):
+    for drawn in training.batches(STEPS, 0):
         log = training.step(drawn)
         for term, value in log.items():
             if term.startswith(("H/", "histogram/")):  # no part of training

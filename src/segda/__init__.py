@@ -7,6 +7,8 @@
     network = segda.load_network("runs/ebda")       # a plain nn.Module
     logits = network.infer(image)                   # (B, 3, H, W) in [0, 1] -> (B, C, H, W)
 
+Nothing is printed. To see what a training says: `import logging; logging.basicConfig(level="INFO")`.
+
 Names are imported when they are first used, so that `import segda` is quick.
 """
 

@@ -30,7 +30,7 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "after"), [("views", 3), ("write_label", 2), ("order_statistics", 0), ("views", 0)])
-def test_an_interrupted_call_goes_on_where_it_stopped(place, tmp_path, monkeypatch, name, after):
+def test_an_interrupted_call_goes_on_where_it_stopped(place, tmp_path, monkeypatch, said, name, after):
     label(place, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stopping(patch, labelling, name, after)
@@ -40,9 +40,9 @@ def test_an_interrupted_call_goes_on_where_it_stopped(place, tmp_path, monkeypat
     assert not list((tmp_path / "out").rglob("*.partial"))
     with pytest.raises(DataError, match="not yet all of them"):
         PseudoLabels.open(tmp_path / "out", open_data(ALL, place / "data"), SPACE)
-    said = []
+    said.clear()
     calls = stopping(monkeypatch, labelling, "views", 7)
-    label(place, tmp_path / "out", say=said.append)
+    label(place, tmp_path / "out")
     assert len(calls) == (7 - after if name == "views" else 0)
     assert content(tmp_path / "out") == content(tmp_path / "whole")
     assert f"going on: {7 - len(calls)} of 7" in said[1]
@@ -123,13 +123,12 @@ def test_a_folder_of_something_else_is_not_touched(place, tmp_path):
     assert content(tmp_path) == {"photos/a.png": b"mine", "file": b"mine"}
 
 
-def test_a_disk_without_room_is_said_before_the_start(place, tmp_path, monkeypatch):
+def test_a_disk_without_room_is_said_before_the_start(place, tmp_path, monkeypatch, said):
     usage = namedtuple("usage", ["total", "used", "free"])
     pixels = 7 * 36 * 48
     monkeypatch.setattr(command.shutil, "disk_usage", lambda folder: usage(0, 0, 6 * pixels - 1))
-    said = []
     with pytest.raises(RunError, match="no room"):
-        label(place, tmp_path / "out", say=said.append)
+        label(place, tmp_path / "out")
     assert "7 images of camvid:train: scratch files of 0 MB" in said[0] and not (tmp_path / "out").exists()
     monkeypatch.setattr(command.shutil, "disk_usage", lambda folder: usage(0, 0, 6 * pixels))
     label(place, tmp_path / "out")

@@ -57,7 +57,7 @@ def in_this_process(monkeypatch) -> list[list[str]]:
 # What becomes of the runs
 
 
-def test_runs_are_trained_compared_and_afterwards_skipped(here, in_this_process, capsys):
+def test_runs_are_trained_compared_and_afterwards_skipped(here, in_this_process, capsys, said):
     write_camvid(here / "data")
     Path("sweep.yaml").write_text(SEEDS)
     assert main(["sweep", "sweep.yaml"]) == 0
@@ -68,9 +68,10 @@ def test_runs_are_trained_compared_and_afterwards_skipped(here, in_this_process,
 
     Path("sweep.yaml").write_text(SEEDS.replace("[0, 1]", "[1, 2]"))
     in_this_process.clear()
-    outcome = sweep("sweep.yaml", say=print)
+    said.clear()
+    outcome = sweep("sweep.yaml")
     assert [words[3] for words in in_this_process] == ["all/seed2"]
-    assert "run 1 of 2: all/seed1 is there; skipped" in capsys.readouterr().out
+    assert "run 1 of 2: all/seed1 is there; skipped" in said
     assert outcome.finished == [Path("all/seed1"), Path("all/seed2")] and not outcome.failed
     assert list(script(plan("sweep.yaml"))) == ["# all/seed1 is there", "# all/seed2 is there"]
 
@@ -78,7 +79,7 @@ def test_runs_are_trained_compared_and_afterwards_skipped(here, in_this_process,
 def test_what_was_interrupted_goes_on_to_the_same_end(here, in_this_process, monkeypatch):
     write_camvid(here / "data")
     Path("sweep.yaml").write_text(SEEDS.replace("steps: 1,", "steps: 3, save_every: 1, evaluate.data: [],"))
-    sweep("sweep.yaml", out=Path("whole"), say=str)
+    sweep("sweep.yaml", out=Path("whole"))
 
     last = {"seed0": 2, "seed1": 3}
     save = runs.save_checkpoint
@@ -91,17 +92,17 @@ def test_what_was_interrupted_goes_on_to_the_same_end(here, in_this_process, mon
     with monkeypatch.context() as patch:
         patch.setattr(runs, "save_checkpoint", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            sweep("sweep.yaml", say=str)
+            sweep("sweep.yaml")
         assert [run.standing() for run in plan("sweep.yaml")] == ["begun", "new"]
         # The next time the first run comes to its end, and the second is interrupted before it has saved anything.
         last |= {"seed0": 3, "seed1": 0}
         in_this_process.clear()
         with pytest.raises(KeyboardInterrupt):
-            sweep("sweep.yaml", say=str)
+            sweep("sweep.yaml")
         assert in_this_process[0][-1] == "--resume"
     assert [run.standing() for run in plan("sweep.yaml")] == ["finished", "unsaved"]
     in_this_process.clear()
-    sweep("sweep.yaml", say=str)
+    sweep("sweep.yaml")
     assert [words[-1] for words in in_this_process] == ["--overwrite"]
     for seed in (0, 1):
         ours, theirs = (
@@ -139,10 +140,10 @@ def test_a_run_that_was_terminated_is_not_taken_for_finished(here, in_this_proce
 
     with monkeypatch.context() as patch:
         patch.setattr(assembly.Training, "step", asked)
-        outcome = sweep("sweep.yaml", say=str)
+        outcome = sweep("sweep.yaml")
     assert outcome.failed == {Path("all/seed0"): "stopped before its end; call the sweep again"}
     assert outcome.finished == [Path("all/seed1")]
-    assert sweep("sweep.yaml", say=str).finished == [Path("all/seed0"), Path("all/seed1")]
+    assert sweep("sweep.yaml").finished == [Path("all/seed0"), Path("all/seed1")]
 
 
 def test_nothing_is_compared_where_nothing_was_measured(here, in_this_process, capsys):
@@ -163,7 +164,7 @@ def test_stages_are_trained_skipped_and_compared_over_their_seeds(here, in_this_
     }
     Path("mine.yaml").write_text(Recipe.model_validate(esl).to_yaml())
     Path("sweep.yaml").write_text(SEEDS)
-    outcome = sweep("sweep.yaml", say=str)
+    outcome = sweep("sweep.yaml")
     assert not outcome.failed and all(words[-1] == "--stages" for words in in_this_process)
     assert [run.standing() for run in plan("sweep.yaml")] == ["finished", "finished"]
     (column,) = outcome.comparison().columns

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from conftest import small_recipe
+from resuming import at
 from segda import run as runs
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
@@ -17,10 +18,6 @@ from segda.errors import DataError, RecipeError, RunError, RunFailure, WeightsEr
 from segda.ground.hardware import leave_cores
 from segda.methods import METHODS
 from small_run import write_run
-
-
-def quiet(line: str) -> None:
-    """Takes what a command says."""
 
 
 def weights_of(run) -> dict[str, torch.Tensor]:
@@ -33,7 +30,7 @@ def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool
 
 def test_a_run_folder_holds_all_that_is_promised(camvid, tmp_path):
     run = tmp_path / "run"
-    train(small_recipe(camvid, "ebda").override("evaluate.every=2"), run, say=quiet)
+    train(small_recipe(camvid, "ebda").override("evaluate.every=2"), run)
     assert {path.name for path in run.iterdir()} == {
         "recipe.yaml", "environment.json", "log.jsonl", "last.pt", "network.safetensors", "teacher.safetensors",
         "report.html", "reports",
@@ -58,8 +55,8 @@ def test_a_run_folder_holds_all_that_is_promised(camvid, tmp_path):
 
 def test_log_lines_are_means_of_their_steps_also_across_an_evaluation(camvid, tmp_path):
     recipe = small_recipe(camvid).override("evaluate.every=3")
-    train(recipe, tmp_path / "each", say=quiet)
-    train(recipe.override("log_every=2"), tmp_path / "pairs", say=quiet)
+    train(recipe, tmp_path / "each")
+    train(recipe.override("log_every=2"), tmp_path / "pairs")
     each, pairs = (
         [line["source"] for line in runs.read_log(tmp_path / run) if "source" in line] for run in ("each", "pairs")
     )
@@ -74,14 +71,14 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, t
         pseudo_label([write_run(tmp_path / "run")], recipe.data.target.set, "entropy-median", labels, root=camvid)
         recipe = recipe.override(f"data.target.labels={labels}")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train(recipe, whole, say=quiet)
+    train(recipe, whole)
 
     # A log line after the checkpoint: the run died between two saves.
-    with pytest.raises(ZeroDivisionError):
-        train(recipe, stopped, say=lambda line: 1 / 0 if line.startswith("step 3") else None)
+    with pytest.raises(ZeroDivisionError), at(3, lambda: 1 / 0):
+        train(recipe, stopped)
     assert [line["step"] for line in runs.read_log(stopped)] == [1, 2, 3]
     assert runs.load_checkpoint(stopped)["t"] == 2
-    train(recipe, stopped, resume=True, say=quiet)
+    train(recipe, stopped, resume=True)
     assert same(weights_of(stopped), weights_of(whole))
     ours, theirs = (
         [{key: value for key, value in line.items() if key not in runs.PACE} for line in runs.read_log(run)]
@@ -92,20 +89,20 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, t
 
 def test_training_gives_the_same_numbers_when_the_target_has_no_labels(camvid, tmp_path):
     recipe = small_recipe(camvid, "ebda").override("evaluate.data=[]")
-    train(recipe, tmp_path / "with", say=quiet)
+    train(recipe, tmp_path / "with")
     deleted = 0
     for label in (camvid / "camvid" / "trainannot").glob("0001TP*"):
         label.unlink()
         deleted += 1
     assert deleted == 3
-    train(recipe, tmp_path / "without", say=quiet)
+    train(recipe, tmp_path / "without")
     assert same(weights_of(tmp_path / "with"), weights_of(tmp_path / "without"))
 
 
 def test_the_numbers_do_not_depend_on_the_workers(camvid, tmp_path):
     recipe = small_recipe(camvid, "daformer").override("evaluate.data=[]", "steps=2")
-    train(recipe, tmp_path / "none", say=quiet)
-    train(recipe.override("data.workers=1"), tmp_path / "one", say=quiet)
+    train(recipe, tmp_path / "none")
+    train(recipe.override("data.workers=1"), tmp_path / "one")
     assert same(weights_of(tmp_path / "none"), weights_of(tmp_path / "one"))
 
 
@@ -125,9 +122,8 @@ def test_loader_processes_get_cores_of_their_own(monkeypatch):
         torch.set_num_threads(before)
 
 
-def test_check_writes_nothing_and_says_what_a_run_will_take(camvid, tmp_path):
-    said: list[str] = []
-    train(small_recipe(camvid), tmp_path / "run", check=True, say=said.append)
+def test_check_writes_nothing_and_says_what_a_run_will_take(camvid, tmp_path, said):
+    train(small_recipe(camvid), tmp_path / "run", check=True)
     text = "\n".join(said)
     assert "parameters: student" in text and "peak memory" in text and "4 steps: about" in text
     assert "checkpoint: " in text and "the run folder: up to " in text
@@ -137,13 +133,13 @@ def test_check_writes_nothing_and_says_what_a_run_will_take(camvid, tmp_path):
 def test_a_folder_that_holds_a_run_needs_resume_or_overwrite(recipe, tmp_path):
     run = tmp_path / "run"
     recipe = recipe.override("steps=1", "evaluate.data=[]")
-    train(recipe, run, say=quiet)
+    train(recipe, run)
     with pytest.raises(RunError, match="already holds a run; use --resume to go on, --overwrite"):
-        train(recipe, run, say=quiet)
-    train(recipe.override("steps=2"), run, overwrite=True, say=quiet)
+        train(recipe, run)
+    train(recipe.override("steps=2"), run, overwrite=True)
     assert [line["step"] for line in runs.read_log(run)] == [1, 2]
     with pytest.raises(RunError, match="another recipe.*seed: 3 then, 9 now"):
-        train(recipe.override("steps=2", "seed=9"), run, resume=True, say=quiet)
+        train(recipe.override("steps=2", "seed=9"), run, resume=True)
 
 
 def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):
@@ -151,9 +147,9 @@ def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):
     (tmp_path / "letters" / "dear.txt").write_text("dear")
     for out in (tmp_path / "letters", tmp_path / "letters" / "dear.txt"):
         with pytest.raises(RunError, match="is not a run of segda"):
-            train(recipe, out, say=quiet)
+            train(recipe, out)
         with pytest.raises(RunError, match="is not a run of segda"):
-            train(recipe, out, resume=True, say=quiet)
+            train(recipe, out, resume=True)
     assert (tmp_path / "letters" / "dear.txt").read_text() == "dear"
 
 
@@ -166,18 +162,18 @@ def test_a_recipe_that_cannot_run_leaves_no_folder_behind(camvid, tmp_path):
         (["network.weights=/no/such/file.pth"], WeightsError),
     ):
         with pytest.raises(error):
-            train(recipe.override(*settings), tmp_path / "run", say=quiet)
+            train(recipe.override(*settings), tmp_path / "run")
         assert not (tmp_path / "run").exists()
     distance = {"weight": 0.1, "classes": ["car", "tram"], "min_share": 0.5}
     with pytest.raises(RecipeError, match=r"method.feature_distance.classes: no class 'tram'"):
-        train(small_recipe(camvid, "daformer", feature_distance=distance), tmp_path / "run", say=quiet)
+        train(small_recipe(camvid, "daformer", feature_distance=distance), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_line(recipe, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write .*choose another folder"):
-        train(recipe, tmp_path / "file" / "run", say=quiet)
+        train(recipe, tmp_path / "file" / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(camvid, tmp_path):
@@ -186,7 +182,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(c
         "save_every=1", "optim.lr=1e30", "optim.warmup=3", "optim.warmup_ratio=0", "steps=20"
     )
     with pytest.raises(RunFailure, match=r"step \d+: .*not finite.*the last checkpoint is kept"):
-        train(recipe, run, say=quiet)
+        train(recipe, run)
     kept = runs.load_checkpoint(run)
     assert kept["t"] >= 1
     assert all(value.isfinite().all() for value in kept["method"].values() if value.is_floating_point())
@@ -195,7 +191,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(c
 def test_crops_that_cannot_be_mixed_are_a_mistake_in_the_recipe(camvid, tmp_path):
     recipe = small_recipe(camvid, "dacs").override("data.target.augment.crop=[32, 48]")
     with pytest.raises(RecipeError, match=r"source.augment gives 32x32, data.target.augment 48x32, .* same crop"):
-        train(recipe, tmp_path / "run", say=quiet, check=True)
+        train(recipe, tmp_path / "run", check=True)
 
 
 # Checkpoints that cannot be trusted
@@ -209,7 +205,7 @@ class Harmful:
 @pytest.fixture
 def finished(recipe, tmp_path):
     run = tmp_path / "run"
-    train(recipe.override("steps=1", "evaluate.data=[]"), run, say=quiet)
+    train(recipe.override("steps=1", "evaluate.data=[]"), run)
     return run
 
 
@@ -217,7 +213,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(finished, recipe, t
     monkeypatch.chdir(tmp_path)
     torch.save({"t": Harmful()}, finished / "last.pt")
     with pytest.raises(WeightsError, match=r"last.pt is no whole checkpoint of segda and was not run"):
-        train(recipe.override("steps=1", "evaluate.data=[]"), finished, resume=True, say=quiet)
+        train(recipe.override("steps=1", "evaluate.data=[]"), finished, resume=True)
     assert not (tmp_path / "harm-was-done").exists()
 
 
@@ -226,7 +222,7 @@ def test_a_truncated_checkpoint_is_refused(finished, recipe, size):
     whole = (finished / "last.pt").read_bytes()
     (finished / "last.pt").write_bytes(whole[:size])
     with pytest.raises(WeightsError, match=r"no whole checkpoint"):
-        train(recipe.override("steps=1", "evaluate.data=[]"), finished, resume=True, say=quiet)
+        train(recipe.override("steps=1", "evaluate.data=[]"), finished, resume=True)
     weights = (finished / "network.safetensors").read_bytes()
     (finished / "network.safetensors").write_bytes(weights[:size])
     with pytest.raises(WeightsError, match=r"not a whole safetensors file"):
@@ -270,10 +266,10 @@ def test_a_damaged_log_is_noticed_and_a_cut_last_line_is_not(finished):
 def test_rare_classes_are_counted_once_and_kept_beside_the_runs(camvid, tmp_path):
     rare = "data.source.rare_class={temperature: 0.01, min_pixels: 10, crop_ratio: 0.5, retries: 2}"
     recipe = small_recipe(camvid).override(rare, "steps=1", "evaluate.data=[]")
-    train(recipe, tmp_path / "runs" / "one", say=quiet)
+    train(recipe, tmp_path / "runs" / "one")
     (kept,) = (tmp_path / "runs" / ".segda").iterdir()
     written = kept.stat().st_mtime_ns
-    train(recipe, tmp_path / "runs" / "two", say=quiet)
+    train(recipe, tmp_path / "runs" / "two")
     assert [path.stat().st_mtime_ns for path in (tmp_path / "runs" / ".segda").iterdir()] == [written]
-    train(recipe, tmp_path / "other" / "run", check=True, say=quiet)
+    train(recipe, tmp_path / "other" / "run", check=True)
     assert not (tmp_path / "other").exists()

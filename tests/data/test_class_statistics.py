@@ -23,6 +23,7 @@ from segda.data.sets.datasets import DataSet, open_data
 from segda.data.streets import streets
 from segda.distributed import group
 from segda.errors import DataError
+from segda.ground import progress
 from segda.ground.pool import Jobs
 
 # More processes than cores are slow, not wrong.
@@ -152,8 +153,9 @@ def test_an_interrupted_count_goes_on_where_it_was(tmp_path, monkeypatch, worker
                 raise end
             yield item
 
-    with pytest.raises(end):
-        class_statistics(source, tmp_path / "kept", interrupted, workers)
+    with monkeypatch.context() as patch, pytest.raises(end):
+        patch.setattr(counting, "track", interrupted)
+        class_statistics(source, tmp_path / "kept", workers)
     monkeypatch.setattr(counting, "SAVE_SECONDS", 30.0)
     opened = counted(monkeypatch)
     assert class_statistics(source, tmp_path / "kept").tolist() == theirs.tolist()
@@ -212,19 +214,22 @@ def test_the_first_of_several_processes_keeps_what_it_has_counted(tmp_path, monk
                 raise KeyboardInterrupt
             yield item
 
-    with pytest.raises(KeyboardInterrupt):
-        class_statistics(source, tmp_path / "kept", interrupted)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(counting, "track", interrupted)
+        class_statistics(source, tmp_path / "kept")
     monkeypatch.setenv("WORLD_SIZE", "1")
     opened = counted(monkeypatch)
     assert class_statistics(source, tmp_path / "kept", workers=0).tolist() == theirs.tolist()
     assert [path.stem for path in opened] == [f"i{i:02d}" for i in range(11) if i not in (0, 3)]
 
 
-def test_another_of_several_processes_keeps_no_file(tmp_path, one_of_several):
+def test_another_of_several_processes_keeps_no_file(tmp_path, monkeypatch, one_of_several):
     source = write_labels(tmp_path, 2)
     one_of_several(2, 3)
     shown = []
-    ours = class_statistics(source, tmp_path / "kept", lambda *given, **how: shown.append(given))
+    monkeypatch.setattr(progress, "_lines", lambda *given: shown.append(given))
+    with progress.shown():
+        ours = class_statistics(source, tmp_path / "kept")
     assert ours.shape == (2, 12) and not ours.any() and not shown
     assert not (tmp_path / "kept").exists()
 

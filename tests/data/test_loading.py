@@ -38,7 +38,6 @@ def deadly(tmp_path: Path, monkeypatch):
 
 
 def stream(pairs: Pairs, start: int = 0, stop: int = 6, workers: int = 0, **given) -> Iterator[Batch]:
-    given = {"say": lambda line: None} | given
     return chain.from_iterable(loader(pairs, 2, start, stop, workers, SEED, **given))
 
 
@@ -68,12 +67,12 @@ def no_process_is_left() -> bool:
 
 @pytest.mark.parametrize(("workers", "domain"), [(1, SOURCE), (2, SOURCE), (2, TARGET)])
 def test_a_process_that_is_killed_while_it_reads_changes_no_batch_and_the_image_is_named(
-    pairs, deadly, workers, domain
+    pairs, deadly, said, workers, domain
 ):
     path = path_of(pairs, 5, domain)
-    whole, said, skipped = list(stream(pairs)), [], []
+    whole, skipped = list(stream(pairs)), []
     deaths = deadly(path, times=1)
-    ours = list(stream(pairs, workers=workers, say=said.append, skipped=skipped.append))
+    ours = list(stream(pairs, workers=workers, skipped=skipped.append))
     assert same(ours, whole) and len(list(deaths.iterdir())) == 1 and skipped == []
     (line,) = said
     assert line.startswith(f"a process that reads images died (SIGKILL) while it read {path} for draw ")
@@ -83,14 +82,14 @@ def test_a_process_that_is_killed_while_it_reads_changes_no_batch_and_the_image_
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS])
 def test_an_image_that_kills_each_process_stops_the_stream_by_its_name_after_the_batches_before_it(
-    pairs, deadly, number
+    pairs, deadly, said, number
 ):
     path = path_of(pairs, 2)
     draws = [n for n in range(12) if path_of(pairs, n) == path]
-    whole, said, done = list(stream(pairs)), [], []
+    whole, done = list(stream(pairs)), []
     deaths = deadly(path, number=number)
     with pytest.raises(RunFailure) as caught:
-        for batch in stream(pairs, workers=1, say=said.append):
+        for batch in stream(pairs, workers=1):
             done.append(batch)
     message = str(caught.value)
     assert message.startswith(f"{path}: two processes died ({signal.Signals(number).name}) while it read {path}")
@@ -100,14 +99,14 @@ def test_an_image_that_kills_each_process_stops_the_stream_by_its_name_after_the
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_image_that_kills_each_process_is_left_out_as_one_that_cannot_be_read(pairs, deadly, workers):
+def test_an_image_that_kills_each_process_is_left_out_as_one_that_cannot_be_read(pairs, deadly, said, workers):
     path = path_of(pairs, 2)
     whole, expected = cut_off(path), []
     broken = list(stream(pairs, on_bad_image="skip", skipped=expected.append))
     path.write_bytes(whole)
-    said, skipped = [], []
+    skipped = []
     deadly(path)
-    ours = list(stream(pairs, workers=workers, on_bad_image="skip", say=said.append, skipped=skipped.append))
+    ours = list(stream(pairs, workers=workers, on_bad_image="skip", skipped=skipped.append))
     assert same(ours, broken)
     assert [(one.step, one.draw, one.path) for one in skipped] == [(one.step, one.draw, one.path) for one in expected]
     assert {one.reason for one in skipped} == {f"{path}: each process that read it died; look at it, or replace it"}
@@ -115,9 +114,9 @@ def test_an_image_that_kills_each_process_is_left_out_as_one_that_cannot_be_read
     assert 1 <= len(said) <= workers and all("died (SIGKILL) while it read" in line for line in said)
 
 
-def test_a_process_that_dies_between_two_images_changes_no_batch(pairs):
-    whole, said = list(stream(pairs, stop=20)), []
-    batches = stream(pairs, stop=20, workers=2, say=said.append)
+def test_a_process_that_dies_between_two_images_changes_no_batch(pairs, said):
+    whole = list(stream(pairs, stop=20))
+    batches = stream(pairs, stop=20, workers=2)
     ours = [next(batches)]
     for number in (signal.SIGKILL, signal.SIGTERM):  # whoever ends a job may send the second to all of it
         time.sleep(0.3)  # by now they have made what they were asked for

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import ranks
 from conftest import small_recipe, write_camvid
-from resuming import log_of, quiet
+from resuming import log_of
 from segda import run as runs
 from segda.commands.evaluate import evaluate
 from segda.commands.pseudo_label import pseudo_label
@@ -32,7 +32,7 @@ def folder(tmp_path_factory) -> Path:
     """With data, labels, and in two/ what two processes made of it; one start of torchrun for all tests here."""
     folder = tmp_path_factory.mktemp("ranks")
     data, labels, teacher = write_camvid(folder / "data"), folder / "labels", folder / "teacher"
-    train(small_recipe(data, "advent").override("evaluate.data=[]", "steps=1"), teacher, say=quiet)
+    train(small_recipe(data, "advent").override("evaluate.data=[]", "steps=1"), teacher)
     pseudo_label([teacher], "camvid:train:dusk", RULE, labels, root=data, precision="32")
     (folder / "two").mkdir()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]

@@ -20,6 +20,7 @@ from segda.data.sets.datasets import open_data
 from segda.distributed import group
 from segda.evaluation.look import evaluate_network
 from segda.evaluation.submission import SERVERS
+from segda.ground import progress
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from sharing import everything, small_servers, write_tree
@@ -153,20 +154,18 @@ def test_the_counts_of_all_processes_add_up_to_those_of_one(tmp_path, monkeypatc
     network = build(NETWORKS, recipe.network, "network", class_names=SPACE.classes)
     known = {"weights": "student", "step": None, "recipe": "r", "precision": "float32"}
 
-    def counts(shown: list) -> np.ndarray:
-        def track(items, title, *, lines=True):
-            shown.append(len(items))
-            return items
+    def counts() -> np.ndarray:
+        with progress.shown():
+            return evaluate_network(network, dataset, recipe.evaluate, CPU, nullcontext(), known).counts
 
-        return evaluate_network(network, dataset, recipe.evaluate, CPU, nullcontext(), known, track).counts
-
-    whole = counts([])
+    whole = counts()
     monkeypatch.setenv("WORLD_SIZE", str(count))
     monkeypatch.setattr(group, "all_reduce_sum", lambda own: own)
     parts, shown = [], []
+    monkeypatch.setattr(progress, "_lines", lambda items, title: shown.append(len(items)) or items)
     for rank in range(count):
         monkeypatch.setenv("RANK", str(rank))
-        parts.append(counts(shown))
+        parts.append(counts())
     assert np.array_equal(sum(parts), whole) and whole.sum() > 0
     assert [part.any() for part in parts] == [rank < 3 for rank in range(count)]
     assert shown == [2 if count == 2 else 1]  # by the first alone

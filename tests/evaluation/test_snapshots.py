@@ -57,9 +57,9 @@ def calls(monkeypatch):
     """The steps that are measured from now on."""
     steps, measure = [], command.evaluate_network
 
-    def measured(network, dataset, settings, device, autocast, protocol, track):
+    def measured(network, dataset, settings, device, autocast, protocol):
         steps.append(protocol["step"])
-        return measure(network, dataset, settings, device, autocast, protocol, track)
+        return measure(network, dataset, settings, device, autocast, protocol)
 
     monkeypatch.setattr(command, "evaluate_network", measured)
     return steps

@@ -116,10 +116,9 @@ def same_but_for_ties(ids, prob, table):
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_an_archive_holds_what_its_server_looks_for(run, root, tmp_path, small, name):
-    said = []
+def test_an_archive_holds_what_its_server_looks_for(run, root, tmp_path, small, said, name):
     out = tmp_path / "new" / f"{name}.zip"
-    written = predict(run, (), out, data=f"{name}:test", root=root, submission=name, precision="32", say=said.append)
+    written = predict(run, (), out, data=f"{name}:test", root=root, submission=name, precision="32")
     assert written == [out] and [path.name for path in out.parent.iterdir()] == [out.name]
     found, stems = pictures(out), [re.split(r"[/.]", path)[-2] for path in TREES[name]]
     names = {
@@ -172,12 +171,11 @@ def test_the_same_predictions_are_the_same_archive(run, tmp_path, small):
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
-def test_a_whole_test_set_is_not_remarked_upon(run, tmp_path, small, monkeypatch):
+def test_a_whole_test_set_is_not_remarked_upon(run, tmp_path, small, said, monkeypatch):
     monkeypatch.setitem(SERVERS, "acdc", replace(SERVERS["acdc"], images=2))
     for k in range(2):
         write_image(tmp_path / "in" / f"GOPR0475_frame_00000{k}_rgb_anon.png", (64, 48), k)
-    said = []
-    predict(run, [tmp_path / "in"], tmp_path / "a.zip", submission="acdc", say=said.append)
+    predict(run, [tmp_path / "in"], tmp_path / "a.zip", submission="acdc")
     assert said == [] and len(pictures(tmp_path / "a.zip")) == 2
 
 

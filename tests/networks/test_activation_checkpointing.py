@@ -10,7 +10,7 @@ from torch import nn
 
 from conftest import small_recipe
 from networks.test_network_table import CLASSES, SMALL, images
-from resuming import at, quiet, same
+from resuming import at, same
 from segda.commands.train import train
 from segda.errors import RecipeError
 from segda.networks import NETWORKS
@@ -193,8 +193,8 @@ def test_a_copy_computes_with_its_own_weights():
 @pytest.mark.parametrize("settings", [["precision='32'"], ["precision=bf16", "accumulate=2"]], ids=" ".join)
 def test_a_run_ends_with_the_same_weights(camvid, tmp_path, method, settings):
     recipe = small_recipe(camvid, method).override("evaluate.data=[]", "steps=3", *settings)
-    train(recipe, tmp_path / "keeping", say=quiet)
-    train(recipe.override("activation_checkpointing=true"), tmp_path / "again", say=quiet)
+    train(recipe, tmp_path / "keeping")
+    train(recipe.override("activation_checkpointing=true"), tmp_path / "again")
     assert same(tmp_path / "again", tmp_path / "keeping")
 
 
@@ -206,14 +206,14 @@ class Stopped(BaseException):
 def test_a_run_may_go_on_in_the_other_way(camvid, tmp_path, first):
     recipe = small_recipe(camvid, "daformer").override("evaluate.data=[]", "save_every=1", "steps=3")
     second = {"true": "false", "false": "true"}[first]
-    train(recipe, tmp_path / "whole", say=quiet)
+    train(recipe, tmp_path / "whole")
 
     def stop():
         raise Stopped
 
-    with pytest.raises(Stopped):
-        train(recipe.override(f"activation_checkpointing={first}"), tmp_path / "run", say=at(2, stop))
-    train(recipe.override(f"activation_checkpointing={second}"), tmp_path / "run", resume=True, say=quiet)
+    with pytest.raises(Stopped), at(2, stop):
+        train(recipe.override(f"activation_checkpointing={first}"), tmp_path / "run")
+    train(recipe.override(f"activation_checkpointing={second}"), tmp_path / "run", resume=True)
     assert same(tmp_path / "run", tmp_path / "whole")
 
 

@@ -44,7 +44,7 @@ def root(tmp_path_factory):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_recipe_takes_a_step_on_its_data_sets_and_never_opens_a_target_label(
-    name, root, tmp_path, monkeypatch
+    name, root, tmp_path, monkeypatch, said
 ):
     opened = []
 
@@ -53,8 +53,8 @@ def test_a_published_recipe_takes_a_step_on_its_data_sets_and_never_opens_a_targ
         return whole(self, i)
 
     monkeypatch.setattr(DataSet, "label_ids", seen)
-    recipe, said = load_recipe(name).override(*SMALL), []
-    train(recipe, tmp_path / "run", root, check=True, say=said.append)
+    recipe = load_recipe(name).override(*SMALL)
+    train(recipe, tmp_path / "run", root, check=True)
     assert set(opened) == {recipe.data.source.set}
     terms = next(line for line in said if line.startswith("source ")).split()[::2]
     assert set(terms) == TERMS[recipe.method["name"]]

@@ -222,12 +222,11 @@ def root(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_kind_of_run_takes_a_step(kind, root, tmp_path):
+def test_every_kind_of_run_takes_a_step(kind, root, tmp_path, said):
     every = (recipe for name in EXPERIMENTS for recipe in planned(name))
     recipe = next(recipe for recipe in every if (*adaptation(recipe), schedule(recipe)) == kind)
-    said = []
     rare = ["data.source.rare_class.min_pixels=1"] if recipe.data.source.rare_class else []
-    train(recipe.override(*SMALL, *rare), tmp_path / "run", root, check=True, say=said.append)
+    train(recipe.override(*SMALL, *rare), tmp_path / "run", root, check=True)
     terms = {"dacs": {"source", "mix"}, "daformer": {"source", "feature_distance", "mix"}, "source_only": {"source"}}
     line = next(line for line in said if line.startswith("source "))
     assert terms[recipe.method["name"]] <= set(line.split())

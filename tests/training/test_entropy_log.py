@@ -9,7 +9,6 @@ import torch
 from conftest import small_recipe
 from segda.data.stream.loading import loader
 from segda.errors import RecipeError
-from segda.ground.progress import quietly
 from segda.methods import ebda
 from segda.parts.entropy import BINS, QUANTILES, entropy_summary
 from segda.parts.losses import supervised
@@ -69,7 +68,7 @@ def test_the_census_has_no_gradient():
     ],
 )
 def test_every_method_logs_the_entropy_of_what_it_predicts(method, domains, camvid):
-    training = assembly.assemble(small_recipe(camvid, method), camvid, None, quietly, lambda line: None)
+    training = assembly.assemble(small_recipe(camvid, method), camvid, None)
     ((batch,),) = loader(training.pairs, 2, 0, 1, 0, 0)
     log = training.step([batch])
     assert {name.split("/")[1] for name in log if name.startswith("histogram/")} == domains
@@ -90,7 +89,7 @@ def test_as_pixel_weight_the_balance_weighs_the_cross_entropy_of_the_mixed_pixel
     monkeypatch.setattr(ebda, "class_mix", mixing)
     monkeypatch.setattr(ebda, "supervised", supervising)
     recipe = small_recipe(camvid, "ebda", balance_as="pixel_weight", balance_weight=0.05, level=2.0)
-    training = assembly.assemble(recipe, camvid, None, quietly, lambda line: None)
+    training = assembly.assemble(recipe, camvid, None)
     ((batch,),) = loader(training.pairs, 2, 0, 1, 0, 0)
     log = training.step([batch])
 
@@ -109,7 +108,7 @@ def test_as_pixel_weight_the_balance_weighs_the_cross_entropy_of_the_mixed_pixel
 def test_a_second_pass_for_a_pixel_weight_is_refused(camvid):
     recipe = small_recipe(camvid, "ebda", balance_as="pixel_weight", second_pass=True)
     with pytest.raises(RecipeError, match="second_pass has no effect with balance_as: pixel_weight"):
-        assembly.assemble(recipe, camvid, None, quietly, lambda line: None)
+        assembly.assemble(recipe, camvid, None)
 
 
 def lines(domain: str, count: int = 3) -> list[dict]:

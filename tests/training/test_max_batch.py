@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from conftest import small_recipe
-from resuming import quiet
 from segda.cli.main import main
 from segda.commands.train import train
 from segda.data.stream.augment import Augment
@@ -99,14 +98,14 @@ class Cuda:
         for name, does in played.items():
             monkeypatch.setattr(torch.cuda, name, does)
 
-    def probe(self, recipe: Recipe, say=quiet):
-        return module.by_trying(recipe, torch.device("cpu"), say)
+    def probe(self, recipe: Recipe):
+        return module.by_trying(recipe, torch.device("cpu"))
 
 
-def test_on_cuda_a_share_of_the_free_memory_is_the_limit_and_only_for_the_time(recipe, small_device, monkeypatch):
+def test_on_cuda_a_share_of_the_free_memory_is_the_limit_and_only_for_the_time(recipe, small_device, monkeypatch, said):
     small_device(3)
-    cuda, said = Cuda(monkeypatch), []
-    found = cuda.probe(recipe, said.append)
+    cuda = Cuda(monkeypatch)
+    found = cuda.probe(recipe)
     assert (found.batch, found.checked) == (3, True)
     assert found.limit == int(0.9 * 7 * GIB)
     assert cuda.shares == pytest.approx([0.9 * 7 / 8, 1])
@@ -188,14 +187,14 @@ def test_the_line_goes_through_the_last_two():
     assert estimate([Measured(1, GIB), Measured(2, None)], 3 * GIB) == 1
 
 
-def test_small_steps_in_another_process_give_an_estimate_that_a_step_confirms(recipe, monkeypatch):
+def test_small_steps_in_another_process_give_an_estimate_that_a_step_confirms(recipe, monkeypatch, said):
     monkeypatch.setattr(module, "free_memory", lambda: (1200 * 2**20, "a test"))
     found = {}
     for side, seconds in ((128, 0), (256, 600)):
         monkeypatch.setattr(module, "CHECK_SECONDS", seconds)
         changed = recipe.override(*(f"data.{domain}_augment.crop=[{side}, {side}]" for domain in ("source", "target")))
-        said: list[str] = []
-        found[side] = by_measuring(changed, said.append)
+        said.clear()
+        found[side] = by_measuring(changed)
         assert said[0] == "limit: 0.94 GiB, 80% of the 1.17 GiB that are free (a test)"
         assert found[side].limit == 960 * 2**20
         first, second, *_, last = (one.memory for one in found[side].measured)
@@ -222,7 +221,7 @@ def test_what_other_processes_say_decides(recipe, monkeypatch):
         asked.clear()
         monkeypatch.setattr(module, "elsewhere", elsewhere)
         monkeypatch.setattr(module, "free_memory", lambda: (10 * GIB, "a test"))
-        return by_measuring(recipe, quiet)
+        return by_measuring(recipe)
 
     assert (machine(1, 0.5).batch, asked) == (14, [None, 14])  # 1 + 14 / 2 = 8 of 10 GiB
     assert machine(1, 0.5).checked
@@ -249,7 +248,7 @@ def test_a_mistake_in_the_recipe_comes_back_as_itself(recipe):
 
 def test_without_a_crop_there_is_no_size(recipe):
     with pytest.raises(RecipeError, match="data.target.augment: without crop and resize"):
-        probe(recipe.override("data.target.augment.crop=null"), quiet)
+        probe(recipe.override("data.target.augment.crop=null"))
     keep = Augment(resize=(64, 32), crop=None, max_class_share=None, flip=0)
     assert module.size(keep, "source") == (32, 64)
 
@@ -257,19 +256,19 @@ def test_without_a_crop_there_is_no_size(recipe):
 @pytest.mark.parametrize("other", ["check", "stages", "resume", "overwrite"])
 def test_it_is_asked_alone(recipe, tmp_path, other):
     with pytest.raises(RecipeError, match="--max-batch trains nothing; leave out --check"):
-        train(recipe, tmp_path / "run", max_batch=True, say=quiet, **{other: True})
+        train(recipe, tmp_path / "run", max_batch=True, **{other: True})
 
 
 def test_one_process_is_measured(recipe, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RecipeError, match="--max-batch measures one process; leave out torchrun"):
-        probe(recipe, quiet)
+        probe(recipe)
 
 
 def test_a_device_that_cannot_be_asked_is_named(recipe, monkeypatch):
     monkeypatch.setattr(module, "pick_device", lambda name: torch.device("mps"))
     with pytest.raises(RecipeError, match="not mps; try batches with --check"):
-        probe(recipe, quiet)
+        probe(recipe)
 
 
 def test_the_command_says_what_to_set_and_writes_nothing(recipe, tmp_path, monkeypatch, capsys):

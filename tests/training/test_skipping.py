@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import small_recipe
-from resuming import quiet
+from resuming import at
 from resuming import same as same_run
 from segda import run as runs
 from segda.commands.train import train
@@ -26,9 +26,8 @@ def skipping(camvid: Path) -> Recipe:
     return small_recipe(camvid).override(*settings)
 
 
-def test_a_run_says_each_file_once_and_counts_what_it_left_out_in_log_and_report(camvid, skipping, tmp_path):
-    said: list[str] = []
-    train(skipping, tmp_path / "run", say=said.append)
+def test_a_run_says_each_file_once_and_counts_what_it_left_out_in_log_and_report(camvid, skipping, tmp_path, said):
+    train(skipping, tmp_path / "run")
     told = [line for line in runs.read_log(tmp_path / "run") if "skipped" in line]
     # Twenty draws of four images: once an epoch, and perhaps once more in its own place.
     assert len({line["draw"] for line in told}) == 5 and told[0]["draw"] == 0
@@ -42,34 +41,34 @@ def test_a_run_says_each_file_once_and_counts_what_it_left_out_in_log_and_report
 
     # Killed after a checkpoint and after a log line that it does not know; resumed by two processes.
     out = tmp_path / "resumed"
-    with pytest.raises(ZeroDivisionError):
-        train(skipping, out, say=lambda line: 1 / 0 if line.startswith("step 8 ") else None)
+    with pytest.raises(ZeroDivisionError), at(8, lambda: 1 / 0):
+        train(skipping, out)
     assert len([line for line in runs.read_log(out) if "skipped" in line]) > 2
-    train(skipping.override("data.workers=2"), out, resume=True, say=quiet)
+    train(skipping.override("data.workers=2"), out, resume=True)
     assert same_run(out, tmp_path / "run")
 
 
 def test_a_run_that_stopped_at_a_broken_image_goes_on_without_it(skipping, tmp_path):
-    train(skipping, tmp_path / "whole", say=quiet)
+    train(skipping, tmp_path / "whole")
     with pytest.raises(DataError, match="cut off after"):
-        train(skipping.override("data.on_bad_image=stop"), tmp_path / "run", say=quiet)
-    train(skipping, tmp_path / "run", resume=True, say=quiet)
+        train(skipping.override("data.on_bad_image=stop"), tmp_path / "run")
+    train(skipping, tmp_path / "run", resume=True)
     assert same_run(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_run_without_faults_is_the_same_whether_it_would_skip_or_stop(camvid, tmp_path):
     for way in ("stop", "skip"):
-        train(small_recipe(camvid).override(f"data.on_bad_image={way}", "evaluate.data=[]"), tmp_path / way, say=quiet)
+        train(small_recipe(camvid).override(f"data.on_bad_image={way}", "evaluate.data=[]"), tmp_path / way)
     assert same_run(tmp_path / "stop", tmp_path / "skip")
     assert not any("skipped" in line for line in runs.read_log(tmp_path / "skip"))
 
 
-def test_a_process_that_dies_in_a_run_changes_nothing(camvid, tmp_path, monkeypatch):
+def test_a_process_that_dies_in_a_run_changes_nothing(camvid, tmp_path, monkeypatch, said):
     recipe = small_recipe(camvid).override("evaluate.data=[]", "steps=6", "data.workers=2")
-    train(recipe, tmp_path / "whole", say=quiet)
-    path, said = path_of(pairs_of(camvid), 7), []
+    train(recipe, tmp_path / "whole")
+    path = path_of(pairs_of(camvid), 7)
     make_deadly(path, tmp_path / "deaths", monkeypatch, times=1)
-    train(recipe, tmp_path / "run", say=said.append)
+    train(recipe, tmp_path / "run")
     assert same_run(tmp_path / "run", tmp_path / "whole")
     assert len([line for line in said if f"died (SIGKILL) while it read {path}" in line]) == 1
 
@@ -83,16 +82,16 @@ def test_a_label_that_cannot_be_counted_for_rare_classes_is_left_out_and_said(ca
     skipping = recipe.override("data.on_bad_image=skip")
     for _ in range(2):  # counted, and from what is kept
         with caplog.at_level(logging.WARNING, "segda"):
-            train(skipping, tmp_path / "run", overwrite=True, say=quiet)
+            train(skipping, tmp_path / "run", overwrite=True)
         (said,) = (record.getMessage() for record in caplog.records if "labels cannot be read" in record.getMessage())
         assert said.startswith(f"camvid:train:day: 1 of 4 labels cannot be read, first {labels[2]}; rare classes are")
         caplog.clear()
     assert not any("skipped" in line for line in runs.read_log(tmp_path / "run")), "it was never drawn"
     with pytest.raises(ImageError, match="cut off after"):  # what was kept does not hide it
-        train(recipe, tmp_path / "other", say=quiet)
+        train(recipe, tmp_path / "other")
     cut_off(labels[0])
     with pytest.raises(DataError, match=r"2 of 4 labels cannot be read, first .*: too many are bad"):
-        train(skipping, tmp_path / "other", say=quiet)
+        train(skipping, tmp_path / "other")
 
 
 def test_the_pace_of_a_run_is_its_time_a_step_and_the_share_of_it_that_waits(monkeypatch):

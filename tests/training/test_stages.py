@@ -29,14 +29,13 @@ def staged(camvid: Path, tmp_path: Path) -> Recipe:
     return parse_recipe(tree | {"pseudo_labels": {"recipe": str(teacher), "rule": RULE}}, "small recipe")
 
 
-def test_three_stages_leave_what_three_commands_leave(staged, tmp_path):
-    lines: list[str] = []
-    train(staged, tmp_path / "one" / "esl", stages=True, say=lines.append)
+def test_three_stages_leave_what_three_commands_leave(staged, tmp_path, said):
+    train(staged, tmp_path / "one" / "esl", stages=True)
 
     teacher, labels, run = (tmp_path / "three" / name for name in ("teacher", "labels", "esl"))
-    train(runs.load_recipe(staged.pseudo_labels.recipe).override("seed=5"), teacher, say=lines.append)
+    train(runs.load_recipe(staged.pseudo_labels.recipe).override("seed=5"), teacher)
     pseudo_label([teacher], staged.data.target.set, RULE, labels, root=staged.data.root, precision="32")
-    train(staged.override(f"data.target.labels={labels}"), run, say=lines.append)
+    train(staged.override(f"data.target.labels={labels}"), run)
 
     for one, other in (("esl-teacher", teacher), ("esl", run)):
         file = runs.FILES["student"]
@@ -47,12 +46,12 @@ def test_three_stages_leave_what_three_commands_leave(staged, tmp_path):
         for folder in (tmp_path / "one" / "esl-labels", labels)
     )
     assert ours == theirs and len(ours) == 3
-    assert [line for line in lines if line.startswith("stage")][1].startswith(
+    assert [line for line in said if line.startswith("stage")][1].startswith(
         "stage 2 of 3: labels of camvid:train:dusk"
     )
 
 
-def test_what_is_there_is_skipped_and_what_stopped_goes_on(staged, tmp_path, monkeypatch):
+def test_what_is_there_is_skipped_and_what_stopped_goes_on(staged, tmp_path, monkeypatch, said):
     out = tmp_path / "esl"
 
     def interrupted(*args, **kwargs):
@@ -61,19 +60,19 @@ def test_what_is_there_is_skipped_and_what_stopped_goes_on(staged, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(command, "pseudo_label", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(staged, out, stages=True, say=lambda line: None)
+            train(staged, out, stages=True)
     kept = (tmp_path / "esl-teacher" / "last.pt").stat().st_mtime_ns
     assert not out.exists()
 
-    lines: list[str] = []
-    train(staged, out, stages=True, say=lines.append)
-    assert f"{tmp_path / 'esl-teacher'} is there; skipped" in lines
+    said.clear()
+    train(staged, out, stages=True)
+    assert f"{tmp_path / 'esl-teacher'} is there; skipped" in said
     assert (tmp_path / "esl-teacher" / "last.pt").stat().st_mtime_ns == kept
     assert runs.step_of(out) == 2
 
-    lines.clear()
-    train(staged, out, stages=True, say=lines.append)
-    assert [line.endswith("is there; skipped") for line in lines].count(True) == 3
+    said.clear()
+    train(staged, out, stages=True)
+    assert [line.endswith("is there; skipped") for line in said].count(True) == 3
 
 
 def test_a_stage_that_stopped_before_its_first_checkpoint_begins_anew(staged, tmp_path, monkeypatch):
@@ -83,23 +82,23 @@ def test_a_stage_that_stopped_before_its_first_checkpoint_begins_anew(staged, tm
     with monkeypatch.context() as patch:
         patch.setattr(command.loop, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(staged, tmp_path / "esl", stages=True, say=lambda line: None)
+            train(staged, tmp_path / "esl", stages=True)
     assert (tmp_path / "esl-teacher" / "recipe.yaml").is_file()
     assert not (tmp_path / "esl-teacher" / "last.pt").exists()
-    train(staged, tmp_path / "esl", stages=True, say=lambda line: None)
+    train(staged, tmp_path / "esl", stages=True)
     assert runs.step_of(tmp_path / "esl") == 2
 
 
 def test_a_finished_stage_of_another_recipe_is_no_stage_of_this_one(staged, tmp_path):
-    train(staged, tmp_path / "esl", stages=True, say=lambda line: None)
+    train(staged, tmp_path / "esl", stages=True)
     with pytest.raises(RunError, match=r"esl-teacher was begun with another recipe \(seed: 5 then, 6 now\)"):
-        train(staged.override("seed=6"), tmp_path / "esl", stages=True, say=lambda line: None)
+        train(staged.override("seed=6"), tmp_path / "esl", stages=True)
 
 
 def test_labels_by_another_rule_are_not_those_of_this_recipe(staged, tmp_path):
-    train(staged, tmp_path / "esl", stages=True, say=lambda line: None)
+    train(staged, tmp_path / "esl", stages=True)
     with pytest.raises(RunError, match=r"esl-labels was made by another rule .*0.1.*; use a new --out"):
-        train(staged.override("pseudo_labels.rule.floor=0.2"), tmp_path / "esl", stages=True, say=lambda line: None)
+        train(staged.override("pseudo_labels.rule.floor=0.2"), tmp_path / "esl", stages=True)
 
 
 def test_stages_need_a_recipe_that_has_them(recipe, staged, tmp_path):
@@ -135,7 +134,7 @@ def test_the_rule_of_the_stages_is_checked_with_the_recipe(staged):
 
 
 def test_esl_learns_from_the_labels_it_is_given(camvid, staged, tmp_path):
-    train(staged, tmp_path / "esl", stages=True, say=lambda line: None)
+    train(staged, tmp_path / "esl", stages=True)
     logged = [line for line in runs.read_log(tmp_path / "esl") if "pseudo" in line]
     assert [line["step"] for line in logged] == [1, 2] and all(line["pseudo"] > 0 for line in logged)
     facts = json.loads((tmp_path / "esl" / "environment.json").read_text())

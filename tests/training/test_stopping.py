@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import small_recipe, write_camvid
-from resuming import at, quiet, same
+from resuming import at, same
 from segda import run as runs
 from segda.cli.main import main
 from segda.commands.train import train
@@ -39,13 +39,16 @@ def plain(camvid: Path) -> Recipe:
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGTERM, 0, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
 def test_a_run_that_is_asked_to_stop_saves_the_step_it_is_in(camvid, tmp_path, number, code, name):
     recipe = small_recipe(camvid).override("save_every=100", "log_every=2", "evaluate.data=[]", "steps=6")
-    train(recipe, tmp_path / "whole", say=quiet)
+    train(recipe, tmp_path / "whole")
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(Interrupted, match=f"stopped by {name}; .*run is saved after step 4") as stopped:
-        train(recipe, tmp_path / "run", say=at(4, lambda: os.kill(os.getpid(), number)))
+    with (
+        pytest.raises(Interrupted, match=f"stopped by {name}; .*run is saved after step 4") as stopped,
+        at(4, lambda: os.kill(os.getpid(), number)),
+    ):
+        train(recipe, tmp_path / "run")
     assert stopped.value.exit_code == code and stopped.value.saved
     assert handlers == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    train(recipe, tmp_path / "run", resume=True, say=quiet)
+    train(recipe, tmp_path / "run", resume=True)
     assert same(tmp_path / "run", tmp_path / "whole")
 
 
@@ -62,7 +65,7 @@ def test_a_second_ctrl_c_does_not_wait_and_a_second_sigterm_does(plain, tmp_path
         monkeypatch.setattr(runs, "save_checkpoint", saved)
         out = tmp_path / f"run{step}"
         with pytest.raises(Interrupted) as stopped:
-            train(plain, out, say=quiet)
+            train(plain, out)
         assert stopped.value.saved == (step is not None)
         assert (out / "last.pt").exists() == (step is not None) and not list(out.glob(".*"))
     assert times == [1, 1]
@@ -72,7 +75,7 @@ def test_a_run_that_is_asked_to_stop_while_it_is_scored_does_not_end_the_scoring
     recipe = small_recipe(camvid).override("evaluate.every=2", "evaluate.report_images=0")
     monkeypatch.setattr(loop, "evaluate_network", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted, match="saved after step 2"):
-        train(recipe, tmp_path / "run", say=quiet)
+        train(recipe, tmp_path / "run")
     assert [line["step"] for line in runs.read_log(tmp_path / "run")] == [1, 2]
 
 
@@ -166,10 +169,10 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", place], check=True)
 
 
-def test_a_full_disk_stops_the_run_and_the_last_checkpoint_stays_valid(written, small_disk, capsys, monkeypatch):
+def test_a_full_disk_stops_the_run_and_the_last_checkpoint_stays_valid(written, small_disk, capsys):
     arguments = ["train", "mine.yaml", "--out", str(small_disk / "run")]
     recipe = runs.load_recipe("mine.yaml")
-    train(recipe, written / "whole", say=quiet)
+    train(recipe, written / "whole")
     size = (written / "whole" / "last.pt").stat().st_size
     for room in (0, size // 2):  # not a byte, half a checkpoint
 
@@ -177,34 +180,35 @@ def test_a_full_disk_stops_the_run_and_the_last_checkpoint_stays_valid(written, 
             free = shutil.disk_usage(small_disk).free
             (small_disk / "filler").write_bytes(bytes(free - room))
 
-        monkeypatch.setattr("segda.cli.main.say", at(2, fill))
-        line = one_line(capsys, *arguments, "--overwrite")
+        with at(2, fill):
+            line = one_line(capsys, *arguments, "--overwrite")
         assert "cannot write" in line and "No space left on device; free space" in line
         assert runs.load_checkpoint(small_disk / "run")["t"] in (1, 2)
         assert not list((small_disk / "run").glob(".*"))
         (small_disk / "filler").unlink()
-        monkeypatch.setattr("segda.cli.main.say", quiet)
         assert main([*arguments, "--resume"]) == 0
         assert same(small_disk / "run", written / "whole")
 
 
-def test_a_disk_that_can_be_read_alone_stops_the_run(written, small_disk, capsys, monkeypatch):
+def test_a_disk_that_can_be_read_alone_stops_the_run(written, small_disk, capsys):
     def protect():
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
 
-    monkeypatch.setattr("segda.cli.main.say", at(2, protect))
-    assert "Read-only file system" in one_line(capsys, "train", "mine.yaml", "--out", str(small_disk / "run"))
+    with at(2, protect):
+        line = one_line(capsys, "train", "mine.yaml", "--out", str(small_disk / "run"))
+    assert "Read-only file system" in line
     assert runs.load_checkpoint(small_disk / "run")["t"] == 1
 
 
-def test_a_folder_that_is_removed_stops_the_run_and_is_not_made_again(written, capsys, monkeypatch):
-    monkeypatch.setattr("segda.cli.main.say", at(2, lambda: shutil.rmtree("run")))
+def test_a_folder_that_is_removed_stops_the_run_and_is_not_made_again(written, capsys):
     for every, what in (
         (1, "run was removed while it was written to"),
         (9, "cannot write run/log.jsonl: No such file"),
     ):
         settings = ["--set", f"save_every={every}"]
-        assert what in one_line(capsys, "train", "mine.yaml", "--out", "run", *settings)
+        with at(2, lambda: shutil.rmtree("run")):
+            line = one_line(capsys, "train", "mine.yaml", "--out", "run", *settings)
+        assert what in line
         assert not Path("run").exists()
 
 
@@ -226,17 +230,20 @@ def unprivileged():
 
 def test_a_folder_that_may_not_be_written_to_any_more_stops_the_run(unprivileged):
     recipe = small_recipe(write_camvid(unprivileged / "data")).override("save_every=1", "evaluate.data=[]")
-    train(recipe, unprivileged / "whole", say=quiet)
+    train(recipe, unprivileged / "whole")
     run = unprivileged / "run"
-    with pytest.raises(RunFailure, match="cannot write .*: Permission denied; free space or choose another folder"):
-        train(recipe, run, say=at(2, lambda: run.chmod(0o500)))
+    with (
+        pytest.raises(RunFailure, match="cannot write .*: Permission denied; free space or choose another folder"),
+        at(2, lambda: run.chmod(0o500)),
+    ):
+        train(recipe, run)
     assert runs.load_checkpoint(run)["t"] == 1
     # Before a run has begun, the same is a mistake of whoever chose the folder.
     with pytest.raises(RunError) as refused:
-        train(recipe, run / "inner", say=quiet)
+        train(recipe, run / "inner")
     assert refused.value.exit_code == 2
     run.chmod(0o700)
-    train(recipe, run, resume=True, say=quiet)
+    train(recipe, run, resume=True)
     assert same(run, unprivileged / "whole")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segda.cli.options import RootOption, Weights, What, WorkersOption, say, show, track
+from segda.cli.options import RootOption, Weights, What, WorkersOption, echo, show
 
 app = typer.Typer()
 
@@ -50,7 +50,7 @@ def convert(
 
     loaded = load_recipe(recipe).override(*(settings or [])) if recipe else None
     done = translate(given, out, source, target, loaded, leave_out or (), str(weights), overwrite, allow_missing)
-    say("\n".join(done.lines()))
+    echo("\n".join(done.lines()))
 
 
 @app.command()
@@ -69,8 +69,8 @@ def draw(
     height, cross, width = size.partition("x")
     if not (cross and height.isdigit() and width.isdigit()):
         raise RecipeError(f"--size {size}: write HEIGHTxWIDTH in pixels, for example 512x1024")
-    written = draw_files(spec, count, out, (int(height), int(width)), track())
-    say(f"{len(written)} files in {out}")
+    written = draw_files(spec, count, out, (int(height), int(width)))
+    echo(f"{len(written)} files in {out}")
 
 
 @app.command("check-data")
@@ -87,7 +87,7 @@ def check_data(
     from segda.commands.check_data import render
     from segda.run import data_root
 
-    found = look(spec, data_root(None, root), out=out or Path("check-data"), track=track())
+    found = look(spec, data_root(None, root), out=out or Path("check-data"))
     show(render(found))
     if not found.usable:
         raise typer.Exit(1)
@@ -120,7 +120,7 @@ def prepare(
     """
     from segda.commands.prepare import prepare as write
 
-    say("\n".join(write(spec, root, out, cache, space, statistics_only, workers, track()).lines()))
+    echo("\n".join(write(spec, root, out, cache, space, statistics_only, workers).lines()))
 
 
 @app.command("make-fog")
@@ -136,7 +136,7 @@ def make_fog(
     """
     from segda.commands.make_fog import make_fog as make
 
-    say("\n".join(make(folder, beta, out, workers, track()).lines()))
+    echo("\n".join(make(folder, beta, out, workers).lines()))
 
 
 @app.command("make-rain")
@@ -155,4 +155,4 @@ def make_rain(
     """
     from segda.commands.make_rain import make_rain as make
 
-    say("\n".join(make(folder, alpha, pattern or [1], out, workers, track()).lines()))
+    echo("\n".join(make(folder, alpha, pattern or [1], out, workers).lines()))

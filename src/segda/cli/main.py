@@ -31,12 +31,13 @@ from segda.cli.options import (
     RunArgument,
     StagesOption,
     Weights,
-    say,
+    echo,
     show,
-    track,
 )
 from segda.errors import Interrupted, SegdaError, visible
+from segda.ground.progress import shown
 from segda.ground.safe_yaml import one_line
+from segda.ground.speaking import spoken
 
 if TYPE_CHECKING:
     from segda.recipes.recipe import Recipe
@@ -123,7 +124,7 @@ def train(
     try:
         run(
             loaded, out or Path("runs") / Path(recipe).stem, root, resume=resume, overwrite=overwrite, check=check,
-            stages=stages, say=say, track=track(), allow_changed=allow_changed or (), max_batch=max_batch,
+            stages=stages, allow_changed=allow_changed or (), max_batch=max_batch,
         )  # fmt: skip
     except Interrupted as stop:
         if os.environ.get("RANK", "0") != "0":
@@ -166,16 +167,16 @@ def evaluate(
     from segda.commands.evaluate import STUDENT_AND_TEACHER, run_command
     from segda.distributed.group import rank
 
-    shown, plain = run_command(
+    found, plain = run_command(
         runs, data, root, tuple(map(str, weights or ())) or STUDENT_AND_TEACHER, ensemble and str(ensemble), shares,
-        out, all_checkpoints, str(device), str(precision), track(),
+        out, all_checkpoints, str(device), str(precision),
     )  # fmt: skip
     if rank() != 0:
         return
     if json:
-        print(json_format.dumps(plain, indent=1))
+        echo(json_format.dumps(plain, indent=1))
     else:
-        for table in shown:
+        for table in found:
             show(table)
 
 
@@ -215,11 +216,11 @@ def predict(
     from segda.distributed.group import rank
 
     written = label(
-        run, images or (), out, str(weights), colour, overlay, entropy, str(device), str(precision), track(), data=data,
-        root=root, ids=ids and str(ids), opacity=opacity, submission=submission, say=say,
+        run, images or (), out, str(weights), colour, overlay, entropy, str(device), str(precision), data=data,
+        root=root, ids=ids and str(ids), opacity=opacity, submission=submission,
     )  # fmt: skip
     if rank() == 0:
-        say(f"{len(written)} files in {out}" if submission is None else str(out))
+        echo(f"{len(written)} files in {out}" if submission is None else str(out))
 
 
 @app.command("pseudo-label")
@@ -257,11 +258,11 @@ def pseudo_label(
 
     summary = label(
         runs, data, rule, out, settings or (), root, str(weights), str(device), str(precision), overwrite=overwrite,
-        score=score, say=say, track=track(),
+        score=score,
     )  # fmt: skip
     if rank() == 0:
         show(table(summary))
-        say(f"{summary['images']} labels in {out}")
+        echo(f"{summary['images']} labels in {out}")
 
 
 @app.command()
@@ -275,7 +276,7 @@ def compare(
 
     comparison = put_beside(runs, seeds)
     if markdown:
-        print(comparison.markdown())
+        echo(comparison.markdown())
     else:
         show(comparison.table())
 
@@ -300,7 +301,7 @@ def sweep(
     given = (file, out, settings or (), root, device and str(device), precision and str(precision))
     if dry_run:
         return print("\n".join(command.script(command.plan(*given))))
-    outcome = command.sweep(*given, say=say)
+    outcome = command.sweep(*given)
     if (comparison := outcome.comparison()) is not None:
         show(comparison.table())
     for run, reason in outcome.failed.items():
@@ -318,7 +319,7 @@ def report(
     """Make RUN/report.html: curves, IoU bars and pictures in one self-contained file."""
     from segda.commands.report import report as write
 
-    say(str(write(run, against, str(device), root, track())))
+    echo(str(write(run, against, str(device), root)))
 
 
 app.add_typer(files.app)
@@ -333,7 +334,8 @@ def main(arguments: list[str] | None = None) -> int:
     global _arguments
     _arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=arguments, standalone_mode=False)
+        with spoken(), shown():
+            code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()
     except SegdaError as error:
         return _failed(error, error.exit_code)

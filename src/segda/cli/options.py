@@ -95,13 +95,6 @@ def show(renderable) -> None:
     console.print(renderable)
 
 
-def say(line: str) -> None:
+def echo(text: str) -> None:
     """Prints a line, or several, at once."""
-    print("\n".join(map(visible, line.split("\n"))), flush=True)
-
-
-def track():
-    """What shows how far a command is."""
-    from segda.ground.progress import shown
-
-    return shown
+    print("\n".join(map(visible, text.split("\n"))), flush=True)

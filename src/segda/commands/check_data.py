@@ -24,7 +24,7 @@ from segda.data.labels.spaces import UNKNOWN, Space
 from segda.data.sets.datasets import DataSet, file_name, open_data
 from segda.errors import DataError
 from segda.ground.atomic import atomic_write
-from segda.ground.progress import Track, quietly
+from segda.ground.progress import track
 from segda.ground.safe_yaml import read_json
 
 LISTED = 20
@@ -72,7 +72,6 @@ def check_data(
     root: Path | None = None,
     space: Space | None = None,
     out: Path | None = None,
-    track: Track = quietly,
 ) -> DataReport:
     """Read every file of `name:split[:condition]` and report on it; with `out`, draw a contact sheet into that folder.
 

@@ -27,7 +27,7 @@ from segda.data.weather.stereo import Camera, stored_disparity
 from segda.errors import RecipeError, RunError
 from segda.evaluation.submission import label_ids
 from segda.ground.atomic import atomic_write, cannot_write, write_text
-from segda.ground.progress import Track, quietly
+from segda.ground.progress import track
 
 CITY = "drawnburg"
 SMALLEST = 32
@@ -37,9 +37,7 @@ RAIN_STRENGTH = "alpha_0.02_beta_0.01_dropsize_0.005"
 """The middle one of Rain Cityscapes' three strengths; the drawn rain's haze is of that order."""
 
 
-def draw_files(
-    spec: str, count: int, out: Path, size: tuple[int, int] = (512, 1024), track: Track = quietly
-) -> list[Path]:
+def draw_files(spec: str, count: int, out: Path, size: tuple[int, int] = (512, 1024)) -> list[Path]:
     """Write the first `count` scenes of streets:SPLIT[:CONDITION] below the folder `out`; returns the files, in order.
 
     size: (height, width). RecipeError for a spec, count or size that cannot be; RunError when `out` is not empty or

@@ -25,7 +25,6 @@ from segda.evaluation.metrics import Report, read_reports, write_list, write_rep
 from segda.evaluation.protocol import EnsembleProtocol, Member, Weights
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
 from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
-from segda.ground.progress import Track, quietly
 from segda.recipes.recipe import Recipe
 from segda.reporting.tables import names_of, snapshots_table, tables
 from segda.run import FILES, data_root, load_network, load_recipe_of, snapshots, space_of, step_of
@@ -41,7 +40,6 @@ def evaluate(
     which: Sequence[Weights] = STUDENT_AND_TEACHER,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
-    track: Track = quietly,
 ) -> list[Report]:
     """Measure a run on labelled data sets: IoU of each class, mIoU, accuracy.
 
@@ -66,9 +64,7 @@ def evaluate(
         reports = []
         for weights, network in networks.items():
             known = facts(run, weights, dtype)
-            reports.append(
-                evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known, track)
-            )
+            reports.append(evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known))
         group.on_rank_zero(write_reports, run, reports)
         done += reports
     return done
@@ -81,7 +77,6 @@ def evaluate_snapshots(
     root: Path | None = None,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
-    track: Track = quietly,
 ) -> list[Snapshots]:
     """Measure every snapshot that a run kept of its student (recipe key keep_every), and its last checkpoint.
 
@@ -119,9 +114,7 @@ def evaluate_snapshots(
             if step in measured:
                 continue
             network = group.all_succeed(lambda at=step: load_network(run, "student", where, None if at == last else at))
-            report = evaluate_network(
-                network, dataset, recipe.evaluate, where, autocast(where, dtype), known[step], track
-            )
+            report = evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known[step])
             measured[step] = Snapshot(marks[step], report)
             # Each time: an interrupted call goes on where it stopped.
             group.on_rank_zero(write_snapshots, run, Snapshots(dataset.spec, measured, last))
@@ -150,7 +143,6 @@ def evaluate_ensemble(
     out: Path | None = None,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
-    track: Track = quietly,
 ) -> list[Report]:
     """Measure several runs as one: the mean of their networks' logits or probabilities at the images' size.
 
@@ -172,7 +164,7 @@ def evaluate_ensemble(
         ]
         for dataset in opened:
             title = f"{dataset.spec} {weights}s"
-            counts = count(eyes, mean, dataset, where, autocast(where, dtype), track, title)
+            counts = count(eyes, mean, dataset, where, autocast(where, dtype), title)
             protocols = [
                 protocol_of(dataset, recipe.evaluate, **facts(run, weights, dtype))
                 for run, recipe in zip(runs, recipes, strict=True)
@@ -235,13 +227,12 @@ def run_command(
     all_checkpoints: bool,
     device: DeviceName,
     precision: PrecisionName,
-    track: Track,
 ) -> tuple[list[Table], list[dict[str, Any]]]:
     """What `segda evaluate RUN...` shows, as tables and as plain values; RecipeError if options exclude each other.
 
     Several runs are measured one after the other, each into its own folder, or with `ensemble` as one.
     """
-    machine = (device, precision, track)
+    machine = (device, precision)
     given = group.all_succeed(lambda: _check(runs, data, root, which, ensemble, shares, out, all_checkpoints))
     if ensemble is not None:
         done = evaluate_ensemble(runs, data, ensemble, given, root, which, out, *machine)

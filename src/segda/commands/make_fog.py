@@ -26,7 +26,7 @@ from segda.data.weather.stereo import Camera, depth_of, distance_of, filled, rea
 from segda.errors import DataError, RecipeError
 from segda.ground.atomic import atomic_write
 from segda.ground.pool import Jobs
-from segda.ground.progress import Track, quietly
+from segda.ground.progress import track
 
 # The numbers of sakaridis/fog_simulation-SFSU_synthetic.
 WINDOW = 15  # pixels, of the dark channel
@@ -136,9 +136,7 @@ class Made:
         ]
 
 
-def make_fog(
-    folder: Path, beta: Sequence[float], out: Path, workers: int | None = None, track: Track = quietly
-) -> Made:
+def make_fog(folder: Path, beta: Sequence[float], out: Path, workers: int | None = None) -> Made:
     """Write each clear image of `folder` in fog of each attenuation `beta` (per metre) below `out`, or `folder` itself.
 
     Repeated, it goes on where it was; no file that is there is replaced. RecipeError for a beta that cannot be,
@@ -151,12 +149,10 @@ def make_fog(
         raise RecipeError("--beta: give at least one attenuation per metre, as 0.01")
     ranges = ", ".join(f"{value:g} ({visibility(value):.0f} m)" for value in dict.fromkeys(beta))
     what = f"attenuation per metre, and how far one sees: {ranges}"
-    return make(folder, [Fog(value) for value in dict.fromkeys(beta)], out, "fog", what, workers, track)
+    return make(folder, [Fog(value) for value in dict.fromkeys(beta)], out, "fog", what, workers)
 
 
-def make(
-    folder: Path, weathers: Sequence[Weather], out: Path, title: str, what: str, workers: int | None, track: Track
-) -> Made:
+def make(folder: Path, weathers: Sequence[Weather], out: Path, title: str, what: str, workers: int | None) -> Made:
     """Write each clear image of `folder` in each weather below `out`."""
     places = clear_images(folder)
     jobs = Jobs(_Make(places, weathers, out), len(places), workers)

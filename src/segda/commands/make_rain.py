@@ -17,7 +17,6 @@ from segda.commands.make_fog import ClearView, Made, Place, make
 from segda.data.weather import rain
 from segda.data.weather.fog import transmittance, visibility
 from segda.errors import RecipeError, nearest
-from segda.ground.progress import Track, quietly
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ def make_rain(
     pattern: Sequence[int],
     out: Path,
     workers: int | None = None,
-    track: Track = quietly,
 ) -> Made:
     """Write each clear image of `folder` in rain of each strength and pattern below `out`, which may be the same.
 
@@ -64,4 +62,4 @@ def make_rain(
     alpha, pattern = dict.fromkeys(alpha), dict.fromkeys(pattern)
     ranges = ", ".join(f"{value} ({visibility(rain.STRENGTHS[value][0]):.0f} m)" for value in alpha)
     weathers = [Rain(value, number) for value in alpha for number in pattern]
-    return make(folder, weathers, out, "rain", f"strengths, and how far one sees: {ranges}", workers, track)
+    return make(folder, weathers, out, "rain", f"strengths, and how far one sees: {ranges}", workers)

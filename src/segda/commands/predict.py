@@ -6,6 +6,7 @@ Several processes (torchrun) share the images, and write the bytes that one woul
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,9 +43,11 @@ from segda.evaluation.submission import (
 )
 from segda.ground.atomic import atomic_write
 from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
-from segda.ground.progress import Track, quietly, said_by_the_first, shown_by_the_first
+from segda.ground.progress import track
 from segda.reporting.pictures import OVERLAY, coloured, entropy_picture, overlaid, palette_png, png
 from segda.run import data_root, load_network, load_recipe_of, space_of
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -85,14 +88,12 @@ def predict(
     entropy: bool = False,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
-    track: Track = quietly,
     *,
     data: str | None = None,
     root: Path | None = None,
     ids: Ids | None = None,
     opacity: float | None = None,
     submission: str | None = None,
-    say: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Segment images with a run's network; write what it sees to OUT and return the files.
 
@@ -109,7 +110,6 @@ def predict(
     """
     run, out = Path(run), Path(out)
     pictures = [name for name, asked in (("colour", colour), ("overlay", overlay), ("entropy", entropy)) if asked]
-    say, track = said_by_the_first(say), shown_by_the_first(track)
 
     def ready() -> tuple[Any, ...]:
         recipe = load_recipe_of(run)
@@ -147,7 +147,7 @@ def predict(
 
     group.all_succeed(read)
     if server is not None and len(images) != server.images:
-        say(f"{len(images)} images; the test set of {submission} has {server.images}")
+        log.info(f"{len(images)} images; the test set of {submission} has {server.images}")
 
     def seen() -> Iterator[tuple[int, Tensor, list[View]]]:
         """This process's images by their numbers, their pixels, and what the network says of them."""

@@ -32,7 +32,7 @@ from segda.data.sets.trees import pattern
 from segda.errors import DataError, RecipeError, RunError
 from segda.ground.atomic import atomic_write, cannot_write, write_text
 from segda.ground.pool import Jobs
-from segda.ground.progress import Track, quietly
+from segda.ground.progress import track
 from segda.run import data_root
 
 TRAIN_IDS = SPACES["cityscapes-19"]
@@ -71,7 +71,6 @@ def prepare(
     space: str | None = None,
     statistics_only: bool = False,
     workers: int | None = None,
-    track: Track = quietly,
 ) -> Prepared:
     """Write labels and statistics of `name` or `name:split[:condition]` into `out`, or beside the data's own labels.
 
@@ -101,7 +100,7 @@ def prepare(
             )
     counted = next((data for data in found if data.split == COUNTED), None) if len(wanted) > 1 else found[0]
     if counted is not None:
-        pixels = class_statistics(counted, prepared.out / ".segda", track, workers)
+        pixels = class_statistics(counted, prepared.out / ".segda", workers)
         files = [str(prepared.out / path) for path in label_names(counted)]
         for title, content in statistics(files, pixels).items():
             _list(prepared, title, json.dumps(content, indent=2))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -31,7 +32,6 @@ from segda.errors import RecipeError, RunError
 from segda.evaluation.protocol import Weights
 from segda.ground.atomic import atomic_write, cannot_write, write_text
 from segda.ground.hardware import DeviceName, PrecisionName, pick_device, pick_precision
-from segda.ground.progress import Track, quietly, said_by_the_first, shown_by_the_first
 from segda.ground.safe_yaml import read_json, yaml_values
 from segda.pseudo_labelling.label import Job, compare_with_truth, predict, write_labels
 from segda.pseudo_labelling.rules import RULES
@@ -48,7 +48,7 @@ MARKS = "made-of.json"
 LOOK = {"kernel", "how", "window", "stride", "scales", "flip"}
 """Of `evaluate`: what a network's own prediction depends on, besides the labels' size."""
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 def pseudo_label(
@@ -64,8 +64,6 @@ def pseudo_label(
     *,
     overwrite: bool = False,
     score: bool = False,
-    say: Say = lambda line: None,
-    track: Track = quietly,
 ) -> dict[str, Any]:
     """Label the images of a data set where runs' networks are sure of them, into the folder OUT; returns its summary.
 
@@ -75,7 +73,6 @@ def pseudo_label(
     labels are written, compare them with the data set's own; for the report only.
     """
     with group.joined():
-        say, track = said_by_the_first(say), shown_by_the_first(track)
         job = group.all_succeed(
             lambda: make_job(
                 list(map(Path, runs)), data, rule, Path(out), settings, root, which, device, precision, score
@@ -84,11 +81,11 @@ def pseudo_label(
         # The first one's names: of a copy of the data elsewhere, files have other times.
         names = group.all_gather_object(job.scratch.names)[0]
         job = replace(job, scratch=Scratch(job.scratch.folder, names, job.scratch.sizes))
-        group.on_rank_zero(prepare, job, overwrite, say)
-        group.all_succeed(lambda: predict(job, track))
-        summary = write_labels(job, track)
+        group.on_rank_zero(prepare, job, overwrite)
+        group.all_succeed(lambda: predict(job))
+        summary = write_labels(job)
         if score:
-            summary["score"] = compare_with_truth(job, track)
+            summary["score"] = compare_with_truth(job)
         group.on_rank_zero(finish, job, summary)
     return summary
 
@@ -186,7 +183,7 @@ def part_name(dataset: DataSet, i: int) -> str:
     return f"{i:06d}-{zlib.crc32(f'{size} {mark}'.encode()):08x}"
 
 
-def prepare(job: Job, overwrite: bool, say: Say) -> None:
+def prepare(job: Job, overwrite: bool) -> None:
     """Makes OUT ready for labels, or refuses it; says how much disk the scratch files need, and whether it is there."""
     out, folder, marks = job.out, job.scratch.folder, job.marks()
     if out.exists() and not out.is_dir():
@@ -212,14 +209,14 @@ def prepare(job: Job, overwrite: bool, say: Say) -> None:
     missing = [i for i in range(count) if fresh or not job.scratch.has(i)]
     needed = sum(map(job.scratch.bytes, missing))
     free = _free(out) + (sum(path.stat().st_size for path in folder.glob("*.part")) if fresh else 0)
-    say(
+    log.info(
         f"{count} images of {job.dataset.spec}: scratch files of {_size(needed)} in {folder}, removed at the end; "
         f"{_size(free)} are free"
     )
     if needed + sum(height * width for height, width in job.scratch.sizes) > free:
         raise RunError(f"{out}: the disk has no room for that and the labels; free space, or choose another --out")
     if not fresh:
-        say(f"going on: {count - len(missing)} of {count} images are there")
+        log.info(f"going on: {count - len(missing)} of {count} images are there")
         return
     try:
         (out / SUMMARY).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from segda.evaluation.metrics import Report
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots, read_snapshots
 from segda.ground.atomic import write_text
 from segda.ground.hardware import DeviceName, autocast, pick_device, pick_precision
-from segda.ground.progress import Track, quietly
+from segda.ground.progress import track
 from segda.ground.safe_yaml import read_json
 from segda.recipes.recipe import Recipe
 from segda.reporting.charts import bars, curves, peaks, scored, snapshot_curve
@@ -38,7 +38,6 @@ def report(
     against: Path | None = None,
     device: DeviceName = "auto",
     root: Path | None = None,
-    track: Track = quietly,
 ) -> Path:
     """Write RUN/report.html: results, curves, IoU of each class and pictures of a dozen validation images.
 
@@ -77,7 +76,7 @@ def report(
         left_out=left_out(log),
         snapshots=[_snapshots(each) for each in read_snapshots(run)],
         oracle=ORACLE,
-        panel=_panel(run, against, recipe, root, device, track),
+        panel=_panel(run, against, recipe, root, device),
         legend=[(name, _hex(colour)) for name, colour in space.colours.items()],
         scale=", ".join(_hex(SCALE[step]) for step in range(0, 256, 15)),
         most=f"{math.log(len(space.classes)):.2f}",
@@ -200,7 +199,7 @@ def _snapshots(measured: Snapshots) -> dict[str, Any]:
 
 
 def _panel(
-    run: Path, against: Path | None, recipe: Recipe, root: Path | None, device: DeviceName, track: Track
+    run: Path, against: Path | None, recipe: Recipe, root: Path | None, device: DeviceName
 ) -> dict[str, Any] | None:
     """Pictures of images spread evenly over the first data set of the recipe; None when it wants none."""
     if not recipe.evaluate.data or not recipe.evaluate.report_images:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from segda.recipes.diff import without_root
 from segda.recipes.recipe import Recipe, load_recipe
 from segda.recipes.sweeps import Combination, load_matrix, setting
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 GO_ON: dict[runs.Standing, list[str]] = {"new": [], "begun": ["--resume"], "unsaved": ["--overwrite"]}
 """How `segda train` takes a run up. Before its first checkpoint, a run has nothing to go on from."""
@@ -75,7 +76,6 @@ def sweep(
     root: Path | None = None,
     device: str | None = None,
     precision: str | None = None,
-    say: Say = print,
 ) -> Outcome:
     """Train every combination of the axes of FILE (a shipped sweep's name or a YAML file), one after the other.
 
@@ -88,11 +88,11 @@ def sweep(
         for number, (run, standing) in enumerate(zip(planned, standings, strict=True), 1):
             title = f"run {number} of {len(planned)}"
             if standing == "finished":
-                say(f"{title}: {run.out} is there; skipped")
+                log.info(f"{title}: {run.out} is there; skipped")
                 outcome.finished.append(run.out)
                 continue
             words = run.command(standing)
-            say(f"{title}: {shlex.join(['segda', *words])}")
+            log.info(f"{title}: {shlex.join(['segda', *words])}")
             fault = in_its_own_process(words)
             if fault is None and run.standing() != "finished":  # it was terminated, which is no fault
                 fault = "stopped before its end; call the sweep again"
@@ -100,7 +100,7 @@ def sweep(
                 outcome.finished.append(run.out)
             else:
                 outcome.failed[run.out] = fault
-                say(f"{title}: {run.out} failed")
+                log.info(f"{title}: {run.out} failed")
     return outcome
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,14 +19,13 @@ from segda.errors import Interrupted, RecipeError, RunError, RunFailure
 from segda.evaluation.metrics import Report, write_reports
 from segda.ground.atomic import write_text
 from segda.ground.hardware import environment, peak_memory, pick_device
-from segda.ground.progress import Track, quietly, said_by_the_first, shown_by_the_first
 from segda.recipes.diff import Changes, admit, admit_processes, told
 from segda.recipes.recipe import Recipe, load_recipe, parse_recipe
 from segda.training import assembly, checkpoint, loop
 from segda.training.max_batch import probe
 from segda.training.stopping import Stopping
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -36,8 +36,6 @@ def train(
     overwrite: bool = False,
     check: bool = False,
     stages: bool = False,
-    say: Say = print,
-    track: Track = quietly,
     allow_changed: Sequence[str] = (),
     max_batch: bool = False,
 ) -> None:
@@ -57,7 +55,7 @@ def train(
     if max_batch:
         if check or stages or resume or overwrite or allow_changed:
             raise RecipeError("--max-batch trains nothing; leave out --check, --stages, --resume and --overwrite")
-        probe(recipe, say)
+        probe(recipe)
         return
     root = runs.data_root(recipe, root).absolute()
     if resume and overwrite:
@@ -69,18 +67,17 @@ def train(
         raise RecipeError(f"{what} one run, --stages makes two; {'check the recipe of each' if check else 'resume it'}")
     # Whoever reads the run folder later finds the data without being told again.
     at_root = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
-    say, track = said_by_the_first(say), shown_by_the_first(track)
     training: assembly.Training | None = None
     with Stopping() as stopping:
         try:
             with _all_processes(recipe):
                 if check:
-                    loop.trial(assembly.assemble(at_root, root, None, track, say), say)
+                    loop.trial(assembly.assemble(at_root, root, None))
                 elif stages:
-                    with_stages(recipe, out, root, overwrite, say, track)
+                    with_stages(recipe, out, root, overwrite)
                 else:
-                    training, facts = _ready(at_root, out, root, resume, overwrite, allow_changed, say, track)
-                    _to_the_end(training, out, facts, stopping, say, track)
+                    training, facts = _ready(at_root, out, root, resume, overwrite, allow_changed)
+                    _to_the_end(training, out, facts, stopping)
         except Interrupted:
             raise
         except (KeyboardInterrupt, group.Unanswered) as error:
@@ -110,8 +107,6 @@ def _ready(
     resume: bool,
     overwrite: bool,
     allow_changed: Sequence[str],
-    say: Say,
-    track: Track,
 ) -> tuple[assembly.Training, dict[str, Any]]:
     """The training at the step where it begins or goes on, its folder as it was then, and the facts in that folder."""
     key = str(out.absolute())
@@ -120,7 +115,7 @@ def _ready(
     steps = group.all_gather_object(None if state is None else state["t"])
     group.on_rank_zero(_refuse_others, out, steps)
     # Built before the folder is touched: a recipe that cannot run leaves nothing behind.
-    training = assembly.assemble(recipe, root, out.parent / ".segda", track, say)
+    training = assembly.assemble(recipe, root, out.parent / ".segda")
     if state is not None:
         group.all_succeed(lambda: checkpoint.restore(training, state, out / "last.pt"))
     facts = environment(training.device, training.precision)
@@ -128,7 +123,7 @@ def _ready(
     facts |= {"start": training.method.student.origin, "target_labels_read": False}
     if state is None:
         group.remember(key, "beginning")
-    group.on_rank_zero(_begin, training, out, state, changes, resume, facts, say)
+    group.on_rank_zero(_begin, training, out, state, changes, resume, facts)
     group.remember(key, "begun")
     return training, facts
 
@@ -168,51 +163,46 @@ def _begin(
     changes: Changes,
     resume: bool,
     facts: dict[str, Any],
-    say: Say,
 ) -> None:
     """The folder of a run that begins, or as it was after the step from which it goes on; adds that to the facts."""
     if state is None:
         runs.begin(out, training.recipe)
         if resume:
-            say(f"nothing to resume in {out}: begins at the first step")
+            log.info(f"nothing to resume in {out}: begins at the first step")
     else:
         done = training.t == training.recipe.steps  # the end is scored again, since its report may not be there
         runs.forget_after(out, training.t, None if done else {dataset.spec for dataset in training.scored})
         write_text(out / "recipe.yaml", training.recipe.to_yaml())
         loop.save_networks(training, out, state["method"])
-        say(f"resumed after step {training.t}")
+        log.info(f"resumed after step {training.t}")
         now = checkpoint.maker(training.device, training.precision)
         moved = {key: (before, now.get(key)) for key, before in state["made_by"].items() if before != now.get(key)}
         if moved:
-            say(f"warning: last bits may differ, since the checkpoint was made elsewhere: {told(moved)}")
+            log.warning(f"last bits may differ, since the checkpoint was made elsewhere: {told(moved)}")
         earlier = [one for one in runs.read_environment(out).get("resumed", []) if one["step"] <= training.t]
         facts["resumed"] = [*earlier, {"step": training.t, "recipe": changes, "made_by": moved}]
     write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
 
 
-def _to_the_end(
-    training: assembly.Training, out: Path, facts: dict[str, Any], stopping: Stopping, say: Say, track: Track
-) -> None:
+def _to_the_end(training: assembly.Training, out: Path, facts: dict[str, Any], stopping: Stopping) -> None:
     with _underway():
         due = loop.scores_due(training.recipe, training.t)
         if due and group.from_rank_zero(lambda: not runs.scored_at(out, training.t)):
-            loop.score(training, out, say, track)
-        loop.run_steps(training, out, say, track, stopping)
-        scores = loop.score(training, out, say, track)
+            loop.score(training, out)
+        loop.run_steps(training, out, stopping)
+        scores = loop.score(training, out)
         facts = facts | {"peak_memory": peak_memory(training.device)}
-        group.on_rank_zero(_report, training, out, facts, scores, say, track)
+        group.on_rank_zero(_report, training, out, facts, scores)
 
 
-def _report(
-    training: assembly.Training, out: Path, facts: dict[str, Any], scores: list[Report], say: Say, track: Track
-) -> None:
+def _report(training: assembly.Training, out: Path, facts: dict[str, Any], scores: list[Report]) -> None:
     write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
     for dataset in training.scored:
         write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
     if training.scored:
-        say(f"report: {report(out, track=track)}")
+        log.info(f"report: {report(out)}")
     else:
-        say(f"not scored: evaluate.data is empty; `segda evaluate {out} --data NAME:SPLIT` measures it")
+        log.info(f"not scored: evaluate.data is empty; `segda evaluate {out} --data NAME:SPLIT` measures it")
 
 
 @contextmanager
@@ -226,7 +216,7 @@ def _underway() -> Iterator[None]:
         raise RunFailure(str(error)) from error
 
 
-def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say, track: Track) -> None:
+def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool) -> None:
     """Three stages: OUT-teacher, a run of recipe.pseudo_labels.recipe; OUT-labels, its labels of the target; OUT.
 
     The first has this recipe's seed, and what of it depends on the machine (device, precision, recompute, shard,
@@ -236,18 +226,18 @@ def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say
     teacher, labels = (out.with_name(f"{out.name}-{stage}") for stage in ("teacher", "labels"))
     labeller = group.all_succeed(lambda: _labeller(recipe))
     how = recipe.pseudo_labels
-    say(f"stage 1 of 3: {how.recipe} -> {teacher}")
-    one_run(labeller, teacher, root, overwrite, say, track)
-    say(f"stage 2 of 3: labels of {recipe.data.target.set} -> {labels}")
+    log.info(f"stage 1 of 3: {how.recipe} -> {teacher}")
+    one_run(labeller, teacher, root, overwrite)
+    log.info(f"stage 2 of 3: labels of {recipe.data.target.set} -> {labels}")
     if not overwrite and group.from_rank_zero(lambda: _labelled(recipe, labels)):
-        say(f"{labels} is there; skipped")
+        log.info(f"{labels} is there; skipped")
     else:
         pseudo_label(
             [teacher], recipe.data.target.set, how.rule, labels, root=root, device=recipe.device,
-            precision=recipe.precision, overwrite=overwrite, say=say, track=track,
+            precision=recipe.precision, overwrite=overwrite,
         )  # fmt: skip
-    say(f"stage 3 of 3: {out}")
-    one_run(recipe.override(f"data.target.labels={labels.absolute()}"), out, root, overwrite, say, track)
+    log.info(f"stage 3 of 3: {out}")
+    one_run(recipe.override(f"data.target.labels={labels.absolute()}"), out, root, overwrite)
 
 
 def _labeller(recipe: Recipe) -> Recipe:
@@ -273,12 +263,10 @@ def _labelled(recipe: Recipe, labels: Path) -> bool:
     return True
 
 
-def one_run(recipe: Recipe, out: Path, root: Path, overwrite: bool, say: Say, track: Track) -> None:
+def one_run(recipe: Recipe, out: Path, root: Path, overwrite: bool) -> None:
     """A stage that trains: from the start, or where it stopped, or not at all."""
     standing = "unsaved" if overwrite else group.from_rank_zero(lambda: runs.standing(out, recipe))
     if standing == "finished":
-        say(f"{out} is there; skipped")
+        log.info(f"{out} is there; skipped")
         return
-    train(
-        recipe, out, root, resume=standing == "begun", overwrite=standing == "unsaved", say=say, track=track
-    )  # fmt: skip
+    train(recipe, out, root, resume=standing == "begun", overwrite=standing == "unsaved")

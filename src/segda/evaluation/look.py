@@ -26,7 +26,7 @@ from segda.errors import RecipeError
 from segda.evaluation.inference import Mean, Settings, in_boxes, labels, views
 from segda.evaluation.metrics import Confusion, Report
 from segda.evaluation.protocol import Protocol
-from segda.ground.progress import Track, quietly, shown_by_the_first
+from segda.ground.progress import track
 from segda.networks.network import Network
 from segda.scene import Scene
 
@@ -52,7 +52,6 @@ def evaluate_network(
     device: torch.device,
     autocast: AbstractContextManager,
     protocol: Mapping[str, Any],
-    track: Track = quietly,
 ) -> Report:
     """Measures a network in memory. It is in eval mode meanwhile and afterwards as it was; no random number
     is drawn. Of several processes, each calls this and gets the same report.
@@ -62,7 +61,7 @@ def evaluate_network(
     """
     step = "" if protocol["step"] is None else f" after step {protocol['step']}"
     title = f"{dataset.spec} {protocol['weights']}{step}"
-    counts = count([Eye(network, settings)], "probabilities", dataset, device, autocast, track, title)
+    counts = count([Eye(network, settings)], "probabilities", dataset, device, autocast, title)
     return report_of(counts, protocol_of(dataset, settings, **protocol), dataset)
 
 
@@ -95,7 +94,6 @@ def count(
     dataset: DataSet,
     device: torch.device,
     autocast: AbstractContextManager,
-    track: Track,
     title: str,
 ) -> np.ndarray:
     """(C + 1, C) pixels, see Confusion.counts, of a network, or of the mean of several.
@@ -103,7 +101,7 @@ def count(
     Of several processes, each counts its share of the images, also where that is none, and gets the sum. An error of
     one is raised there and ends all, when each is through with its share.
     """
-    own = group.all_succeed(lambda: _count_own(eyes, mean, dataset, device, autocast, track, title))
+    own = group.all_succeed(lambda: _count_own(eyes, mean, dataset, device, autocast, title))
     return group.all_reduce_sum(own)
 
 
@@ -113,7 +111,6 @@ def _count_own(
     dataset: DataSet,
     device: torch.device,
     autocast: AbstractContextManager,
-    track: Track,
     title: str,
 ) -> np.ndarray:
     """What `count` gives, of this process's images alone."""
@@ -132,8 +129,7 @@ def _count_own(
     confusion = Confusion(len(dataset.space.classes), device)
     with resting([eye.network for eye in eyes]):
         own = group.own_share(range(len(dataset)))
-        shown = shown_by_the_first(track)
-        for (scene, boxed), _ in zip(ahead(ready, own), shown(own, title), strict=True):
+        for (scene, boxed), _ in zip(ahead(ready, own), track(own, title), strict=True):
             seen = [
                 view
                 for eye, small in zip(eyes, boxed, strict=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,46 +19,37 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from segda.distributed import group
-
-
-class Track(Protocol):
-    """Goes through a sequence and shows how far it is, under a title.
-
-    lines: also where there is no terminal, as plain lines; False for work that says how far it is by itself.
-    """
-
-    def __call__(self, items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[Any]: ...
-
-
 QUIET_SECONDS = 2.0
 """Nothing is shown of what takes less."""
 
 LINE_SECONDS = 20.0
 """Time between two plain lines."""
 
-
-def quietly(items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[Any]:
-    """Shows nothing."""
-    return items
+_shows: ContextVar[bool] = ContextVar("shows", default=False)
 
 
-def shown_by_the_first(track: Track) -> Track:
-    """Of several processes the first alone shows how far it is: in the others, nothing."""
-    return track if group.rank() == 0 else quietly
+@contextmanager
+def shown() -> Iterator[None]:
+    """A block in which `track` shows how far it is. Threads that it starts show nothing."""
+    token = _shows.set(True)
+    try:
+        yield
+    finally:
+        _shows.reset(token)
 
 
-def said_by_the_first(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Of several processes the first alone speaks."""
-    return say if group.rank() == 0 else _silent
+def track(items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[Any]:
+    """The items. Within `shown`, how far it is through them stands on standard error, if that takes longer than two
+    seconds. Of several processes the first alone shows it.
 
+    lines: also where there is no terminal, as plain lines; False for work that says how far it is by itself.
+    """
+    if not _shows.get():
+        return items
+    from segda.distributed import group
 
-def _silent(_: str) -> None:
-    """Takes what is said, and says nothing."""
-
-
-def shown(items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[Any]:
-    """Shows on standard error, if it takes longer than two seconds."""
+    if group.rank() != 0:
+        return items
     console = Console(stderr=True)
     if console.is_terminal:
         return _bar(items, title, console)

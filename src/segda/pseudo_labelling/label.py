@@ -33,7 +33,7 @@ from segda.evaluation.certainty import most_probable, upsampled_probabilities
 from segda.evaluation.inference import Settings, in_boxes, views
 from segda.evaluation.look import ahead
 from segda.ground.hardware import autocast
-from segda.ground.progress import Track
+from segda.ground.progress import track
 from segda.networks.network import Network
 from segda.pseudo_labelling.order_statistics import index_at, order_statistics
 from segda.pseudo_labelling.rules import Rule, labels_kept
@@ -89,7 +89,7 @@ class Job:
         }
 
 
-def predict(job: Job, track: Track) -> None:
+def predict(job: Job) -> None:
     """Scratch files of this process's images that are not there yet."""
     due = [i for i in group.own_share(range(len(job.dataset))) if not job.scratch.has(i)]
     context = autocast(job.device, job.precision)
@@ -116,7 +116,7 @@ def predict(job: Job, track: Track) -> None:
         job.scratch.write(i, label.cpu().numpy(), score.cpu().numpy())
 
 
-def write_labels(job: Job, track: Track) -> dict[str, Any]:
+def write_labels(job: Job) -> dict[str, Any]:
     """Finds the thresholds, writes this process's labels, and returns the summary of all."""
     everything = range(len(job.dataset))
 
@@ -187,7 +187,7 @@ def write_labels(job: Job, track: Track) -> dict[str, Any]:
     }
 
 
-def compare_with_truth(job: Job, track: Track) -> dict[str, Any]:
+def compare_with_truth(job: Job) -> dict[str, Any]:
     """How many of the predicted and of the kept pixels are right, by predicted class, where the truth is known.
 
     Of written labels, against the data set's own at their size: for the report only, nothing is made of it.

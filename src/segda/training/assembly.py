@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,6 @@ from segda.data.stream.stream import Pairs
 from segda.distributed import group, sharding, sync
 from segda.errors import RecipeError
 from segda.ground.hardware import leave_cores, pick_device, pick_precision
-from segda.ground.progress import Track
 from segda.methods import METHODS
 from segda.methods.method import Method
 from segda.networks import NETWORKS
@@ -37,7 +37,7 @@ from segda.training.optim import Optim, optimisers, set_lr
 from segda.training.step import counted, train_step
 from segda.training.timing import Skips
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -118,13 +118,13 @@ class Training:
         self.t += 1
         return terms
 
-    def batches(self, stop: int, workers: int, say: Say) -> Iterator[tuple[Batch, ...]]:
+    def batches(self, stop: int, workers: int) -> Iterator[tuple[Batch, ...]]:
         """This process's batches of the steps until `stop`; to be closed."""
         recipe, passes = self.recipe, self.recipe.accumulate
         own = range(group.rank() * passes, (group.rank() + 1) * passes)
         shares = group.world() * passes
         return loader(
-            self.pairs, recipe.data.batch, self.t, stop, workers, recipe.seed, shares, own, say=say,
+            self.pairs, recipe.data.batch, self.t, stop, workers, recipe.seed, shares, own,
             on_bad_image=recipe.data.on_bad_image, pin=self.device.type == "cuda", skipped=self.skips.untold.append,
         )  # fmt: skip
 
@@ -153,19 +153,19 @@ class Parts:
     method: Method
 
 
-def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: Say) -> Training:
+def assemble(recipe: Recipe, root: Path, cache: Path | None) -> Training:
     """Builds the whole run from a recipe, the cheap checks first. Class statistics are cached in the folder `cache`."""
     device = group.own_device(pick_device(recipe.device))
     precision = pick_precision(recipe.precision, device)
     leave_cores(recipe.data.workers)
-    parts = group.all_succeed(lambda: build_parts(recipe, root, say))
+    parts = group.all_succeed(lambda: build_parts(recipe, root))
     if recipe.shard and group.world() > 1:
         sharding.shard(parts.method, device)
     parts.method.to(device)
     statistics = None
     if recipe.data.source.rare_class is not None:
         skip = recipe.data.on_bad_image == "skip"
-        statistics = class_statistics(parts.source, cache, track, leave_out=skip)
+        statistics = class_statistics(parts.source, cache, leave_out=skip)
 
     def ready() -> Training:
         pairs = Pairs(
@@ -179,25 +179,26 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, track: Track, say: 
     return group.all_succeed(ready)
 
 
-def build_parts(recipe: Recipe, root: Path, say: Say) -> Parts:
+def build_parts(recipe: Recipe, root: Path) -> Parts:
     """Opens the data sets and builds the method."""
     space = runs.space_of(recipe)
     source, target = (open_data(spec, root, space) for spec in (recipe.data.source.set, recipe.data.target.set))
     scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
     pseudo_labels = target_labels(recipe, target, space)
-    return Parts(source, target, scored, pseudo_labels, build_method(recipe, space, say))
+    method = build_method(recipe, space)
+    log.info(method.student.origin)
+    alone = group.world() > 1 and not recipe.sync_batchnorm
+    if alone and any(isinstance(module, nn.BatchNorm2d) for module in method.student.modules()):
+        log.info("batch norm sees each process's scenes alone; with sync_batchnorm: true it sees those of all")
+    return Parts(source, target, scored, pseudo_labels, method)
 
 
-def build_method(recipe: Recipe, space: Space, say: Say) -> Method:
+def build_method(recipe: Recipe, space: Space) -> Method:
     """The network as the recipe starts it and the method around it, on the host and in training mode."""
     torch.manual_seed(recipe.seed)
     network: Network = build(NETWORKS, recipe.network, "network", class_names=space.classes)
-    say(network.origin)
-    if group.world() > 1:
-        if recipe.sync_batchnorm:
-            sync.synchronise(network)
-        elif any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-            say("batch norm sees each process's scenes alone; with sync_batchnorm: true it sees those of all")
+    if group.world() > 1 and recipe.sync_batchnorm:
+        sync.synchronise(network)
     method: Method = build(METHODS, recipe.method, "method", student=network).train()
     if recipe.activation_checkpointing:
         checkpoint_activations(network)

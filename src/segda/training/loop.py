@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from segda.distributed import group, sharding, sync
 from segda.errors import RunFailure
 from segda.evaluation.metrics import Report
 from segda.ground.hardware import autocast, peak_memory
-from segda.ground.progress import Track
+from segda.ground.progress import track
 from segda.recipes.recipe import Recipe
 from segda.scene import Batch
 from segda.training import checkpoint
@@ -26,10 +27,10 @@ from segda.training.assembly import Training, plain
 from segda.training.stopping import Stopping
 from segda.training.timing import Pace, waiting_said
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
-def run_steps(training: Training, run: Path, say: Say, track: Track, stopping: Stopping | None = None) -> None:
+def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -> None:
     """Steps from `training.t` to the recipe's end, writing log, checkpoints and scores into `run`.
 
     When it is asked to stop, it saves after the step that it is in, and raises KeyboardInterrupt.
@@ -37,8 +38,7 @@ def run_steps(training: Training, run: Path, say: Say, track: Track, stopping: S
     recipe, stopping = training.recipe, stopping or Stopping()
     sync.compare(training.method, training.t)
     pace = Pace(training.t)
-    own = print if group.rank() else say  # what befalls a process's own readers, it says itself
-    with stopping.later(), closing(training.batches(recipe.steps, recipe.data.workers, own)) as batches:
+    with stopping.later(), closing(training.batches(recipe.steps, recipe.data.workers)) as batches:
         for _ in track(range(training.t, recipe.steps), "training", lines=False):
             with pace.waiting():
                 drawn = group.all_succeed(lambda: _next(batches, stopping))
@@ -47,12 +47,12 @@ def run_steps(training: Training, run: Path, say: Say, track: Track, stopping: S
             training.means.add(training.step(drawn))
 
             if training.t % recipe.log_every == 0 or training.t == recipe.steps:
-                training.skips.tell(run, training.t, say)
+                training.skips.tell(run, training.t)
                 means, (seconds, waiting) = training.means.take(), pace.take(training.t)
                 line = {"step": training.t, "seconds": round(seconds, 4), "waiting": round(waiting, 4)}
                 group.on_rank_zero(runs.append_log, run, line | means | training.rates())
                 a_step, left = f"{seconds:.2f} s/step{waiting_said(waiting)}", seconds * (recipe.steps - training.t)
-                say(f"step {training.t} of {recipe.steps}  {_said(means)}  {a_step}  {_clock(left)} to go")
+                log.info(f"step {training.t} of {recipe.steps}  {_said(means)}  {a_step}  {_clock(left)} to go")
 
             if recipe.keep_every and training.t % recipe.keep_every == 0:
                 path = runs.snapshot_path(run, training.t)
@@ -65,15 +65,15 @@ def run_steps(training: Training, run: Path, say: Say, track: Track, stopping: S
             if training.t % recipe.compare_every == 0 and not saving:
                 sync.compare(training.method, training.t)
             if saving:
-                training.skips.tell(run, training.t, say)
+                training.skips.tell(run, training.t)
                 save(training, run)
             if scoring and not asked(stopping):
                 with stopping.later(False), pace.paused():
-                    score(training, run, say, track)
+                    score(training, run)
 
         if asked(stopping):
             if training.saved != training.t:
-                training.skips.tell(run, training.t, say)
+                training.skips.tell(run, training.t)
                 save(training, run)
             raise KeyboardInterrupt
 
@@ -132,7 +132,7 @@ def save_networks(training: Training, run: Path, state: Mapping[str, Tensor]) ->
         runs.save_network(run / runs.FILES[which], network, training.recipe.network, training.t, tensors)
 
 
-def score(training: Training, run: Path, say: Say, track: Track) -> list[Report]:
+def score(training: Training, run: Path) -> list[Report]:
     """Scores student and teacher on the recipe's data sets and logs their mIoU."""
     precision = str(training.precision).removeprefix("torch.")
     reports = []
@@ -146,36 +146,34 @@ def score(training: Training, run: Path, say: Say, track: Track) -> list[Report]
         for which, network in networks.items():
             known = {"weights": which, "step": training.t, "recipe": training.recipe.name, "precision": precision}
             casting = autocast(training.device, training.precision)
-            report = evaluate_network(
-                network, dataset, training.recipe.evaluate, training.device, casting, known, track
-            )
+            report = evaluate_network(network, dataset, training.recipe.evaluate, training.device, casting, known)
             mious[which] = report.miou
             reports.append(report)
         # JSON has no NaN: null where no class of the network is labelled.
         known = {which: None if math.isnan(miou) else miou for which, miou in mious.items()}
         group.on_rank_zero(runs.append_log, run, {"step": training.t, "evaluation": dataset.spec, **known})
         values = "  ".join(f"{which} {miou:.1%}" for which, miou in mious.items())
-        say(f"step {training.t}  {dataset.spec}  {values}")
+        log.info(f"step {training.t}  {dataset.spec}  {values}")
     return reports
 
 
-def trial(training: Training, say: Say) -> None:
+def trial(training: Training) -> None:
     """`--check`: three steps on real data, then parameters, memory, seconds a step and the estimated total."""
     recipe = training.recipe
     marks = [time.monotonic()]
-    batches = training.batches(min(3, recipe.steps), 0, say)
+    batches = training.batches(min(3, recipe.steps), 0)
     for _ in range(min(3, recipe.steps)):
         terms = training.step(group.all_succeed(lambda: next(batches)))
         marks.append(time.monotonic())
-    say(_said({name: plain(term) for name, term in terms.items()}))
+    log.info(_said({name: plain(term) for name, term in terms.items()}))
     for player in training.method.players:
         groups = getattr(training.method, player).groups().values()
-        say(f"parameters: {player} {sum(parameter.numel() for group in groups for parameter in group):,}")
-    say(_room(training))
-    say(f"peak memory: {peak_memory(training.device) / 2**30:.2f} GiB on {training.device}, {training.precision}")
+        log.info(f"parameters: {player} {sum(parameter.numel() for group in groups for parameter in group):,}")
+    log.info(_room(training))
+    log.info(f"peak memory: {peak_memory(training.device) / 2**30:.2f} GiB on {training.device}, {training.precision}")
     # The quickest, since the first step also warms caches up.
     seconds = min(after - before for before, after in pairwise(marks))
-    say(f"seconds a step: {seconds:.2f}; {recipe.steps} steps: about {_clock(seconds * recipe.steps)}")
+    log.info(f"seconds a step: {seconds:.2f}; {recipe.steps} steps: about {_clock(seconds * recipe.steps)}")
 
 
 def _room(training: Training) -> str:

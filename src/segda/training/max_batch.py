@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import math
 import os
 import resource
@@ -39,7 +40,7 @@ from segda.scene import Batch, Scene
 from segda.training import assembly
 from segda.training.optim import optimisers
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 SHARE = {"cuda": 0.9, "cpu": 0.8}
 """Of the free memory, what a step may take: fragments grow, other programs live, and the line is an estimate."""
@@ -79,7 +80,7 @@ class Found:
     measured: tuple[Measured, ...]
 
 
-def probe(recipe: Recipe, say: Say = print) -> Found:
+def probe(recipe: Recipe) -> Found:
     """The largest `data.batch` of this recipe on this machine. RunFailure where not even the least fits."""
     if group.world() > 1:
         raise RecipeError("--max-batch measures one process; leave out torchrun: each process takes data.batch scenes")
@@ -92,36 +93,36 @@ def probe(recipe: Recipe, say: Say = print) -> Found:
     for domain in ("source", "target"):
         size(getattr(recipe.data, domain).augment, domain)
     if device.type == "cuda":
-        found = by_trying(recipe, device, say)
+        found = by_trying(recipe, device)
     elif device.type == "cpu":
-        found = by_measuring(recipe, say)
+        found = by_measuring(recipe)
     else:
         raise RecipeError(f"--max-batch measures cuda and cpu, not {device.type}; try batches with --check")
-    tell(found, recipe, say)
+    tell(found, recipe)
     return found
 
 
-def tell(found: Found, recipe: Recipe, say: Say) -> None:
+def tell(found: Found, recipe: Recipe) -> None:
     """What was found, and how to use it."""
     steps = [f"{one.batch}: {gib(one.memory)}" for one in found.measured if one.memory is not None]
     further = slope(found.measured)
     more = f"; each further one {gib(further)}" if further > 0 else ""
-    say(f"memory of a step, by scenes of each domain: {', '.join(steps)}{more}")
+    log.info(f"memory of a step, by scenes of each domain: {', '.join(steps)}{more}")
     what = "a step of it was taken" if found.checked else "an estimate by the last two of these; none of it was taken"
     reached = f"; more than {MOST} were not looked at" if found.batch >= MOST else ""
-    say(f"largest batch: {found.batch} ({what}{reached}); the recipe has {recipe.data.batch}")
-    say(f"use it with: --set data.batch={found.batch}")
+    log.info(f"largest batch: {found.batch} ({what}{reached}); the recipe has {recipe.data.batch}")
+    log.info(f"use it with: --set data.batch={found.batch}")
 
 
 # On cuda
 
 
-def by_trying(recipe: Recipe, device: torch.device, say: Say) -> Found:
+def by_trying(recipe: Recipe, device: torch.device) -> Found:
     """Steps in this process, until memory is out."""
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     limit = int(SHARE["cuda"] * (free + torch.cuda.memory_reserved(device)))
-    say(f"limit: {gib(limit)}, {SHARE['cuda']:.0%} of what is free of the device's {gib(total)}")
+    log.info(f"limit: {gib(limit)}, {SHARE['cuda']:.0%} of what is free of the device's {gib(total)}")
     # Of the current device: unlike its likes, this function takes no device without a number.
     torch.cuda.set_per_process_memory_fraction(limit / total)
     try:
@@ -171,7 +172,7 @@ class Trial:
         precision = pick_precision(recipe.precision, device)
         leave_cores(recipe.data.workers)
         recipe = recipe.model_copy(update={"network": from_scratch(NETWORKS, recipe.network, "network")})
-        method = assembly.build_method(recipe, runs.space_of(recipe), lambda line: None).to(device)
+        method = assembly.build_method(recipe, runs.space_of(recipe)).to(device)
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(method, assembly.settings_of(recipe))
         self.training = assembly.Training(recipe, method, players, scaler, None, [], device, precision)
@@ -244,11 +245,11 @@ def size(settings: Augment, domain: str) -> tuple[int, int]:
 # On a processor
 
 
-def by_measuring(recipe: Recipe, say: Say) -> Found:
+def by_measuring(recipe: Recipe) -> Found:
     """Small batches in another process, and a line."""
     free, where = free_memory()
     limit = int(SHARE["cpu"] * free)
-    say(f"limit: {gib(limit)}, {SHARE['cpu']:.0%} of the {gib(free)} that are free ({where})")
+    log.info(f"limit: {gib(limit)}, {SHARE['cpu']:.0%} of the {gib(free)} that are free ({where})")
     measured = elsewhere(recipe, None, free)
     if not fitting(measured, limit):
         raise too_large(recipe, measured[0].batch, limit)
@@ -259,7 +260,7 @@ def by_measuring(recipe: Recipe, say: Say) -> Found:
         last = fitting(measured, limit)[-1]
         if STEPS * last.seconds / last.batch * batch > CHECK_SECONDS:
             return Found(batch, limit, False, tuple(measured))
-        say(f"estimate: {batch}; a step of it makes sure")
+        log.info(f"estimate: {batch}; a step of it makes sure")
         (checked,) = elsewhere(recipe, batch, free)
         measured = sorted([*measured, checked], key=lambda one: one.batch)
         if fitting([checked], limit):

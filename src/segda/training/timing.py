@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from itertools import chain
@@ -12,6 +13,8 @@ from pathlib import Path
 from segda import run as runs
 from segda.data.stream.loading import Skip
 from segda.distributed import group
+
+log = logging.getLogger(__name__)
 
 WAITING = 0.05
 """The share of its time that a run may wait for images before it is said."""
@@ -60,7 +63,7 @@ class Skips:
     untold: list[Skip] = field(default_factory=list)
     said: set[str] = field(default_factory=set)
 
-    def tell(self, run: Path, t: int, say: Callable[[str], None]) -> None:
+    def tell(self, run: Path, t: int) -> None:
         """A line of the log for each in the first t steps, of all processes; each file is said once.
 
         Told before a checkpoint, so that a run that goes on from it knows them.
@@ -70,7 +73,7 @@ class Skips:
         every = chain(*group.all_gather_object([astuple(skip) for skip in ours]))
         for skip in sorted((Skip(*values) for values in every), key=lambda one: one.draw):
             if skip.path not in self.said:
-                say(f"left out: {skip.reason}")
+                log.info(f"left out: {skip.reason}")
             self.said.add(skip.path)
             line = {"step": skip.step + 1, "draw": skip.draw, "skipped": skip.path}
             group.on_rank_zero(runs.append_log, run, line)

@@ -16,7 +16,7 @@ from segda.distributed import group
 from segda.errors import DataError, ImageError
 from segda.ground.atomic import atomic_write
 from segda.ground.pool import Jobs
-from segda.ground.progress import Track, quietly, shown_by_the_first
+from segda.ground.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ MOST_DAMAGED = 0.25
 def class_statistics(
     data: DataSet,
     cache: Path | None,
-    track: Track = quietly,
     workers: int | None = None,
     leave_out: bool = False,
 ) -> np.ndarray:
@@ -61,7 +60,7 @@ def class_statistics(
         group.all_succeed(lambda: _tell_damaged(data, counts, leave_out))
         return counts
     own = group.own_share(todo)
-    group.all_succeed(lambda: _count(data, own, counts, kept, track, workers, leave_out))
+    group.all_succeed(lambda: _count(data, own, counts, kept, workers, leave_out))
     found = np.zeros_like(counts)
     found[own] = counts[own]
     counts[todo] = group.all_reduce_sum(found[todo])
@@ -93,18 +92,16 @@ def _count(
     images: np.ndarray,
     counts: np.ndarray,
     kept: _Kept,
-    track: Track,
     workers: int | None,
     leave_out: bool,
 ) -> None:
     """Fills in the rows of some images, and keeps them now and then."""
     if any(part.row.rendered for part in data.parts):
         workers = 0  # scenes that are drawn here are at hand when training asks for them
-    shown = shown_by_the_first(track)
     saved = time.monotonic()
     jobs = Jobs(_Counts(data, images, leave_out), len(images), workers)
     try:
-        for i, pixels in zip(images, shown(jobs, f"classes of {data.spec}"), strict=True):
+        for i, pixels in zip(images, track(jobs, f"classes of {data.spec}"), strict=True):
             counts[i] = pixels
             if time.monotonic() - saved > SAVE_SECONDS:
                 kept.write(counts)

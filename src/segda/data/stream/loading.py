@@ -59,7 +59,6 @@ def loader(
     *,
     on_bad_image: OnBadImage = "stop",
     pin: bool = False,
-    say: Callable[[str], None] = print,
     skipped: Callable[[Skip], None] = lambda skip: None,
 ) -> Iterator[tuple[Batch, ...]]:
     """The batches of steps start .. stop - 1, of each step those with the places `own` among its `shares`.
@@ -72,8 +71,7 @@ def loader(
     label is damaged (ImageError), or killed a worker twice, is replaced by another that is as much a function of its
     number, and `skipped` is told before its batch comes; DataError after TRIES that are no better. With "stop",
     RunFailure where an image killed a worker twice.
-    pin: batches lie in memory that a cuda device reads by itself. say: is told of each worker that died.
-    Exhaust it, or close it, to end its workers.
+    pin: batches lie in memory that a cuda device reads by itself. Exhaust it, or close it, to end its workers.
     """
 
     def first(k: int) -> int:
@@ -84,7 +82,7 @@ def loader(
     count = (stop - start) * len(own)
     make = _Maker(pairs, batch, on_bad_image == "skip")
     if workers:
-        made = read_ahead(make, [first(k) for k in range(count)], workers, say)
+        made = read_ahead(make, [first(k) for k in range(count)], workers)
     else:
         made = (make(first(k)) for k in range(count))
     with closing(made):

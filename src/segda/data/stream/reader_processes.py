@@ -9,6 +9,7 @@ happens to be.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import traceback
@@ -26,6 +27,8 @@ import torch
 from torch import multiprocessing
 
 from segda.errors import RunFailure
+
+log = logging.getLogger(__name__)
 
 DOMAINS = ("source", "target")
 """What SOURCE and TARGET of the stream are called."""
@@ -184,7 +187,7 @@ def _serve(make: Maker, tasks: Connection, noted: Sequence[int]) -> None:
         return  # the training was killed
 
 
-def read_ahead(make: Maker, firsts: Sequence[int], workers: int, say: Callable[[str], None]) -> Iterator[Any]:
+def read_ahead(make: Maker, firsts: Sequence[int], workers: int) -> Iterator[Any]:
     """The batches that begin at these draws, in this order, made by several processes in turns."""
     get_temp_dir()  # made here, so that it goes when this process ends, however the others do
     owed, refused, deaths = 0, frozenset(), Counter()
@@ -206,7 +209,7 @@ def read_ahead(make: Maker, firsts: Sequence[int], workers: int, say: Callable[[
                     ended = reader.died()
                     if ended is None:
                         raise
-                    refused |= _blamed(make, reader.reading(), reader.todo[0], ended, deaths, refused, say)
+                    refused |= _blamed(make, reader.reading(), reader.todo[0], ended, deaths, refused)
                     reader.pipe.close()
                     reader.start()
                     reader.ask(refused)
@@ -221,6 +224,11 @@ def read_ahead(make: Maker, firsts: Sequence[int], workers: int, say: Callable[[
             reader.end()
 
 
+def _tell(line: str) -> None:
+    """Each rank reports the deaths of its own readers."""
+    log.info(line, extra={"every_rank": True})
+
+
 def _blamed(
     make: Maker,
     reading: Reading | None,
@@ -228,7 +236,6 @@ def _blamed(
     ended: int,
     deaths: Counter[Reading | int],
     refused: frozenset[ImageNumber],
-    say: Callable[[str], None],
 ) -> frozenset[ImageNumber]:
     """The image that is refused from now on, for the death of a process; none at the first death at a draw.
 
@@ -248,12 +255,12 @@ def _blamed(
                 f"a process that reads images died twice ({how}) while it read none; give the job more memory, or "
                 "more shared memory (/dev/shm), or use fewer data.workers"
             )
-        say(f"a process that reads images died ({how}) while it read none; its batches are made again")
+        _tell(f"a process that reads images died ({how}) while it read none; its batches are made again")
         return frozenset()
     path = make.file(reading.domain, reading.image)
     what = f"died ({how}) while it read {path} for draw {reading.draw} of the {DOMAINS[reading.domain]}"
     if deaths[at] == 1:
-        say(f"a process that reads images {what}; it is read once more")
+        _tell(f"a process that reads images {what}; it is read once more")
         return frozenset()
     if make.skip:
         return frozenset({(reading.domain, reading.image)})
