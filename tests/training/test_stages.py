@@ -80,7 +80,7 @@ def test_a_stage_that_stopped_before_its_first_checkpoint_begins_anew(staged, tm
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(command.loop, "fit", interrupted)
+        patch.setattr(command.loop, "run_steps", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(staged, tmp_path / "esl", stages=True)
     assert (tmp_path / "esl-teacher" / "recipe.yaml").is_file()
