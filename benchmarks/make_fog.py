@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from segda.commands.draw import draw_files
-from segda.commands.make_fog import View, clear_images, make_fog
+from segda.commands.make_fog import ClearView, clear_images, make_fog
 from segda.commands.make_rain import make_rain
 from segda.data.files.images import read_image
 from segda.data.weather.fog import transmittance
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     share = holes(place.disparity)
     image = read_image(place.image).permute(1, 2, 0).numpy()
     disparity, known = read_disparity(place.disparity, SIZE)
-    view = View.of(place)
+    view = ClearView.of(place)
     distance = distance_of(view.depth, view.camera)
     took = {
         "read image and disparity": lambda: (read_image(place.image), read_disparity(place.disparity, SIZE)),

@@ -195,7 +195,7 @@ def test_shares_of_different_sizes_are_refused(sizes, domain):
     first = Scene(torch.zeros(1, 3, 8, 8)), Scene(torch.zeros(1, 3, 8, 8))
     second = tuple(Scene(torch.zeros(1, 3, *size)) for size in sizes)
     with pytest.raises(
-        DataError, match=rf"{domain} images of one step differ in size \(8x8, .*\); give data.{domain}_aug"
+        DataError, match=rf"{domain} images of one step differ in size \(8x8, .*\); give data.{domain}\.aug"
     ):
         counted([Batch(*first), Batch(*second)])
 

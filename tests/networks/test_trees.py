@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from conftest import small_recipe
-from resuming import at, quiet, same
+from resuming import at, same
 from segda import run as runs
 from segda.commands.train import train
 from segda.errors import RecipeError, WeightsError
@@ -148,7 +148,7 @@ def pretrained(tmp_path: Path) -> Path:
     return tmp_path / "pretrained.safetensors"
 
 
-def test_a_wrapped_network_trains_goes_on_and_is_loaded_when_its_start_is_gone(camvid, tmp_path, pretrained):
+def test_a_wrapped_network_trains_goes_on_and_is_loaded_when_its_start_is_gone(camvid, tmp_path, pretrained, said):
     recipe = recipe_of(camvid, pretrained)
 
     class Killed(BaseException):
@@ -157,12 +157,11 @@ def test_a_wrapped_network_trains_goes_on_and_is_loaded_when_its_start_is_gone(c
     def die():
         raise Killed
 
-    said: list[str] = []
-    train(recipe, tmp_path / "whole", say=said.append)
+    train(recipe, tmp_path / "whole")
     assert f"two scales of two scales of encoder small: 174 tensors from {pretrained}, our names" in said
-    with pytest.raises(Killed):
-        train(recipe, tmp_path / "run", say=at(2, die))
-    train(recipe, tmp_path / "run", resume=True, say=quiet)
+    with pytest.raises(Killed), at(2, die):
+        train(recipe, tmp_path / "run")
+    train(recipe, tmp_path / "run", resume=True)
     assert same(tmp_path / "run", tmp_path / "whole")
 
     pretrained.unlink()

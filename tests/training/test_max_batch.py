@@ -192,7 +192,7 @@ def test_small_steps_in_another_process_give_an_estimate_that_a_step_confirms(re
     found = {}
     for side, seconds in ((128, 0), (256, 600)):
         monkeypatch.setattr(module, "CHECK_SECONDS", seconds)
-        changed = recipe.override(*(f"data.{domain}_augment.crop=[{side}, {side}]" for domain in ("source", "target")))
+        changed = recipe.override(*(f"data.{domain}.augment.crop=[{side}, {side}]" for domain in ("source", "target")))
         said.clear()
         found[side] = by_measuring(changed)
         assert said[0] == "limit: 0.94 GiB, 80% of the 1.17 GiB that are free (a test)"

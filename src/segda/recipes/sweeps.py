@@ -140,8 +140,8 @@ def _values(axis: str, given: Any, content: SweepFile, where: str) -> dict[str, 
         named = [(str(name), value) for name, value in given.items()]
     else:
         # The last part of a key says enough, where no other axis ends so.
-        ends = Counter(other.rpartition(".")[2] for other in content.axes)
-        last = axis.rpartition(".")[2]
+        ends = Counter(map(_last, content.axes))
+        last = _last(axis)
         named = [(_name(last if ends[last] == 1 else axis, value), value) for value in given]
     for name, count in Counter(name for name, _ in named).items():
         if not re.fullmatch(r"\w[\w.+-]*", name):
@@ -202,6 +202,11 @@ def _combination(choices: Choices, axes: dict[str, dict[str, Any]], content: Swe
     place = {"recipe": 0, "seed": 2}
     name = "-".join(choices[axis] for axis in sorted(choices, key=lambda axis: place.get(axis, 1)))
     return Combination(name, recipe, settings)
+
+
+def _last(axis: str) -> str:
+    """The last part of a key; of a domain's data set, the domain: data.target.set -> target."""
+    return axis.removesuffix(".set").rpartition(".")[2]
 
 
 def _name(title: str, value: Any) -> str:
