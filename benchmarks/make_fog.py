@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 
 from segda.commands.draw import draw_files
-from segda.commands.make_fog import ClearView, clear_images, make_fog
+from segda.commands.make_fog import make_fog
 from segda.commands.make_rain import make_rain
 from segda.data.files.images import read_image
 from segda.data.weather.fog import transmittance
+from segda.data.weather.make import ClearView, clear_images
 from segda.data.weather.stereo import distance_of, filled, read_disparity
 
 SIZE = (1024, 2048)

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from segda.commands.evaluate import open_labelled
+from segda.data.sets.labelled import open_labelled
 from segda.evaluation.inference import labels, views
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.reporting.pictures import coloured, shrunk

@@ -11,8 +11,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from segda.commands.report import level_of
 from segda.reporting.charts import DOMAINS, draw_peaks
+from segda.reporting.html import level_of
 from segda.run import load_recipe_of, read_log, space_of
 
 

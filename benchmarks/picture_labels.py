@@ -15,9 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from segda.commands.evaluate import open_labelled
 from segda.data.labels.pseudo_labels import PseudoLabels, read_summary
 from segda.data.labels.spaces import SPACES
+from segda.data.sets.labelled import open_labelled
 from segda.data.stream.augment import resize_label
 from segda.reporting.pictures import coloured, shrunk
 from segda.scene import IGNORE

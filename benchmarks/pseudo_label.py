@@ -23,10 +23,11 @@ import torch
 from PIL import Image
 
 from segda import run as runs
-from segda.commands import pseudo_label as command
+from segda.commands.pseudo_label import pseudo_label
 from segda.data.labels.spaces import space_named
 from segda.ground.hardware import environment, peak_memory, pick_precision
 from segda.networks import NETWORKS
+from segda.pseudo_labelling import job
 from segda.recipes.build import build
 from segda.recipes.recipe import load_recipe
 
@@ -99,16 +100,16 @@ def child(place: Path, number: int) -> None:
 
         return run
 
-    def load(*given, loaded=command.load_network, **settings):
+    def load(*given, loaded=job.load_network, **settings):
         network = loaded(*given, **settings)
         network.low_res_logits = timed("network", network.low_res_logits)
         return network
 
-    command.load_network = load
-    command.predict = timed("predict", command.predict)
-    command.write_labels = timed("labels", command.write_labels)
-    command.finish = timed("finish", command.finish)
-    command.pseudo_label([place / "run"], "camvid:train", "entropy-median", place / "out" / str(number),
+    job.load_network = load
+    job.predict = timed("predict", job.predict)
+    job.write_labels = timed("labels", job.write_labels)
+    job.finish = timed("finish", job.finish)
+    pseudo_label([place / "run"], "camvid:train", "entropy-median", place / "out" / str(number),
                          root=place / f"data{number}")  # fmt: skip
     print(json.dumps({"images": number, "peak": peak_memory(CPU), **seconds}))
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from segda.commands.evaluate import open_labelled
 from segda.data.sets.datasets import DataSet, open_data
+from segda.data.sets.labelled import open_labelled
 from segda.data.stream.augment import resize
-from segda.evaluation.look import evaluate_network
+from segda.evaluation.measure import evaluate_network
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.networks.network import Network
 from segda.recipes.recipe import Recipe

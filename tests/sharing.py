@@ -22,7 +22,6 @@ from conftest import FRAMES, write_camvid
 from evaluation.test_submission import write_image, write_nineteen
 from segda import run as runs
 from segda.cli.main import main
-from segda.commands import predict as command
 from segda.commands.evaluate import run_command
 from segda.commands.predict import predict
 from segda.commands.pseudo_label import pseudo_label
@@ -30,6 +29,7 @@ from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
 from segda.distributed import group
 from segda.errors import DataError, SegdaError
+from segda.evaluation import submission
 from segda.evaluation.submission import SERVERS, Server
 from small_run import write_run
 
@@ -147,7 +147,7 @@ def mistakes() -> dict[str, Any]:
         raise DataError("the second cannot")
 
     if group.rank() == 1:
-        command.submitted = fail
+        submission.submitted = fail
     end("submission", segda("predict", "nineteen", *dark, "--submission", "acdc", "--out", "bad/a.zip", *CPU))
     return ends
 

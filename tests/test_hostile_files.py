@@ -18,15 +18,15 @@ from PIL import Image
 from hostile import Evil, refused
 from layouts import encoded, png
 from segda import run as runs
-from segda.commands.predict import read_any
-from segda.commands.pseudo_label import rule_spec
 from segda.data.files.archives import members, read_bytes
 from segda.data.files.images import MEGAPIXELS, SCANS, read_ids, read_image
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
 from segda.data.sets.folders import folder_row
+from segda.data.sets.given import read_any
 from segda.errors import DataError, RecipeError
 from segda.ground.safe_yaml import VALUES, yaml_values
+from segda.pseudo_labelling.rules import rule_spec
 from segda.recipes.build import check
 from segda.recipes.recipe import RULES, load_recipe
 from segda.recipes.sweeps import load_matrix

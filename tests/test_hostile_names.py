@@ -18,18 +18,18 @@ from conftest import small_recipe
 from layouts import save
 from segda import run as runs
 from segda.cli.main import main
-from segda.commands.check_data import check_data, render
+from segda.commands.check_data import check_data
 from segda.commands.compare import compare
-from segda.commands.predict import images_of
 from segda.commands.report import report
-from segda.commands.sweep import _alone
 from segda.data.files.scratch import Scratch
 from segda.data.sets.datasets import open_data
+from segda.data.sets.given import images_of
 from segda.errors import DataError, RecipeError, RunError, visible
 from segda.evaluation.metrics import read_list, read_reports
 from segda.ground import progress
 from segda.ground.atomic import PARTIAL, atomic_write, remove_partial, write_text
-from segda.reporting.tables import tables
+from segda.reporting.tables import data_table, tables
+from segda.training.sweep import _alone
 from small_run import DUSK, write_run
 
 HTML = "<script>alert(1)</script><img src=x onerror='alert(1)'>\"&amp;"
@@ -75,7 +75,7 @@ def test_markup_in_names_of_classes_and_images_stands_in_tables_as_it_is(tmp_pat
     spec = folder_of(tmp_path, {name: {"id": 0}}, f"{file}.png")
     found = check_data(spec, out=tmp_path / "sheet")
     assert found.usable and found.sheet.is_file()
-    assert name in shown(render(found))
+    assert name in shown(data_table(found))
 
 
 @pytest.mark.parametrize("title", ["predicting folder:[/x].yaml:train", "[red]x"])

@@ -15,17 +15,19 @@ from rich.console import Console
 
 from conftest import FRAMES
 from layouts import LAYOUTS, SIZE, write_row
-from segda.commands.check_data import GAP, LINE, LISTED, TILE, check_data, render
+from segda.commands.check_data import check_data
 from segda.data.labels.labellings import LABELLINGS
 from segda.data.sets import datasets
 from segda.data.sets.datasets import DATASETS
 from segda.data.streets import streets
 from segda.errors import DataError, RecipeError
+from segda.reporting.contact_sheet import GAP, LINE, TILE
+from segda.reporting.tables import LISTED, data_table
 
 
 def shown(report) -> str:
     console = Console(file=io.StringIO(), width=300)
-    console.print(render(report))
+    console.print(data_table(report))
     return console.file.getvalue()
 
 

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from conftest import small_recipe
 from segda import run as folders
-from segda.commands.compare import best_of, compare
+from segda.commands.compare import compare
 from segda.errors import RunError
 from segda.evaluation.metrics import Report, write_reports
 from segda.evaluation.protocol import Protocol
+from segda.reporting.comparison import best_of
 from small_run import DUSK, SPACE, write_run
 
 PROTOCOL = Protocol(DUSK, 3, "student", 40, "tiny", None, "whole", None, None, False, "float32")

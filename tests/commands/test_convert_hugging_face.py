@@ -206,7 +206,7 @@ def test_folders_and_hub_names_that_are_not_there_are_refused(tmp_path, monkeypa
     (tmp_path / "empty").mkdir()
     refused("the folder holds none of model.safetensors, pytorch_model.bin", tmp_path / "empty", recipe, None)
     asked = []
-    monkeypatch.setattr("segda.commands.convert.from_hub", lambda name: asked.append(name) or tmp_path / "none")
+    monkeypatch.setattr("segda.conversion.to_ours.from_hub", lambda name: asked.append(name) or tmp_path / "none")
     monkeypatch.chdir(tmp_path)
     for source, known in (("huggingface", ["nvidia/segformer"]), ("daformer", []), (None, [])):
         with pytest.raises(SegdaError, match=r"--recipe: its network|nvidia/segformer: no such file"):

@@ -13,10 +13,11 @@ from rich.console import Console
 from torch import nn
 
 from conftest import small_recipe, write_camvid
-from segda.commands.evaluate import evaluate, evaluate_network
+from segda.commands.evaluate import evaluate
 from segda.data.sets.datasets import open_data
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.evaluation.look import ahead
+from segda.evaluation.measure import evaluate_network
 from segda.evaluation.metrics import read_reports
 from segda.reporting.tables import tables
 from segda.run import load_network

@@ -14,11 +14,12 @@ from data.test_fog import air_of, guided
 from segda.cli.main import main
 from segda.commands.check_data import check_data
 from segda.commands.draw import draw_files
-from segda.commands.make_fog import clear_images, make_fog
+from segda.commands.make_fog import make_fog
 from segda.commands.make_rain import make_rain
 from segda.data.sets.datasets import open_data
 from segda.data.streets import streets
 from segda.data.weather import rain
+from segda.data.weather.make import clear_images
 from segda.data.weather.stereo import depth_of, read_camera, read_disparity
 from segda.errors import DataError, RecipeError
 

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from evaluation.test_submission import LABEL_IDS, write_nineteen
-from segda.commands.predict import images_of, plan, predict
+from segda.commands.predict import predict
 from segda.data.labels.spaces import space_named
 from segda.data.sets import datasets
+from segda.data.sets.given import images_of
 from segda.data.streets import streets
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.reporting.pictures import SCALE, coloured, entropy_picture, overlaid, palette_png
+from segda.reporting.predictions import plan
 from segda.run import load_network
 from small_run import SPACE, write_run
 

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from segda.cli.main import main
-from segda.commands.pseudo_label import image_sizes, table
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.sets.datasets import DataSet, open_data
 from segda.data.stream.augment import Augment, resize
@@ -22,6 +21,8 @@ from segda.data.stream.stream import Pairs
 from segda.errors import DataError
 from segda.evaluation.inference import slide
 from segda.pseudo_labelling import label as labelling
+from segda.pseudo_labelling.job import image_sizes
+from segda.reporting.tables import pseudo_labels_table
 from segda.run import load_network
 from segda.scene import IGNORE
 from small_labels import ALL, DUSK, content, label, stopping, write_place
@@ -255,7 +256,7 @@ def test_the_command_line_prints_a_table_and_says_how_to_go_on(place, tmp_path, 
 
 def test_the_table_shows_the_range_of_thresholds_and_absent_classes(place, tmp_path):
     summary = label(place, tmp_path / "out", settings=["images=2"])
-    made = table(summary)
+    made = pseudo_labels_table(summary)
     thresholds = list(made.columns[2].cells)
     assert any(" to " in cell for cell in thresholds)
     for one, median in zip(summary["classes"], made.columns[3].cells, strict=False):

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from segda.cli.main import main
-from segda.commands import pseudo_label as command
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.sets.datasets import open_data
 from segda.errors import DataError, RecipeError, RunError, WeightsError
+from segda.pseudo_labelling import job
 from segda.pseudo_labelling import label as labelling
 from small_labels import ALL, DUSK, NAMES, Stop, content, label, stopping, write_place
 from small_run import SPACE, write_run
@@ -126,11 +126,11 @@ def test_a_folder_of_something_else_is_not_touched(place, tmp_path):
 def test_a_disk_without_room_is_said_before_the_start(place, tmp_path, monkeypatch, said):
     usage = namedtuple("usage", ["total", "used", "free"])
     pixels = 7 * 36 * 48
-    monkeypatch.setattr(command.shutil, "disk_usage", lambda folder: usage(0, 0, 6 * pixels - 1))
+    monkeypatch.setattr(job.shutil, "disk_usage", lambda folder: usage(0, 0, 6 * pixels - 1))
     with pytest.raises(RunError, match="no room"):
         label(place, tmp_path / "out")
     assert "7 images of camvid:train: scratch files of 0 MB" in said[0] and not (tmp_path / "out").exists()
-    monkeypatch.setattr(command.shutil, "disk_usage", lambda folder: usage(0, 0, 6 * pixels))
+    monkeypatch.setattr(job.shutil, "disk_usage", lambda folder: usage(0, 0, 6 * pixels))
     label(place, tmp_path / "out")
 
 

@@ -15,11 +15,12 @@ import torch
 from conftest import RECIPE, small_recipe, write_camvid
 from segda import run as runs
 from segda.cli.main import main
-from segda.commands import sweep as command
-from segda.commands.sweep import in_its_own_process, plan, script, sweep
+from segda.commands.sweep import sweep
 from segda.errors import RunError, SegdaError
 from segda.recipes.recipe import Recipe
 from segda.training import assembly
+from segda.training import sweep as runner
+from segda.training.sweep import in_its_own_process, plan, script
 
 SEEDS = """
 recipe: mine.yaml
@@ -50,7 +51,7 @@ def in_this_process(monkeypatch) -> list[list[str]]:
             raise KeyboardInterrupt
         return None if code == 0 else f"exit code {code}"
 
-    monkeypatch.setattr(command, "in_its_own_process", run)
+    monkeypatch.setattr(runner, "in_its_own_process", run)
     return begun
 
 
@@ -178,7 +179,7 @@ def nothing_starts(monkeypatch, *, lines=SEEDS) -> SegdaError:
     def started(words):
         raise AssertionError("a run began")
 
-    monkeypatch.setattr(command, "in_its_own_process", started)
+    monkeypatch.setattr(runner, "in_its_own_process", started)
     Path("sweep.yaml").write_text(lines)
     with pytest.raises(SegdaError) as caught:
         sweep("sweep.yaml")
@@ -272,8 +273,8 @@ def test_an_interrupt_that_reached_the_sweep_alone_reaches_the_run(program, monk
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "PATIENCE", 0.01)
-    monkeypatch.setattr(command, "print", interrupt, raising=False)
+    monkeypatch.setattr(runner, "PATIENCE", 0.01)
+    monkeypatch.setattr(runner, "print", interrupt, raising=False)
     with pytest.raises(KeyboardInterrupt):
         in_its_own_process(["train"])
     assert (here / "left").exists()
@@ -286,7 +287,7 @@ def test_an_interrupt_ends_the_sweep(monkeypatch, capsys):
         begun.append(words)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "in_its_own_process", interrupted)
+    monkeypatch.setattr(runner, "in_its_own_process", interrupted)
     Path("sweep.yaml").write_text(SEEDS)
     assert main(["sweep", "sweep.yaml"]) == 130
     assert len(begun) == 1

@@ -14,12 +14,11 @@ import torch
 
 import advent_weights
 from golden import Golden
-from segda.commands.pseudo_label import rule_spec
 from segda.data.labels.spaces import space_named
 from segda.evaluation.certainty import most_probable, upsampled_probabilities
 from segda.evaluation.inference import View
 from segda.pseudo_labelling.order_statistics import order_statistics
-from segda.pseudo_labelling.rules import RULES, EntropyMedian, labels_kept
+from segda.pseudo_labelling.rules import RULES, EntropyMedian, labels_kept, rule_spec
 from segda.recipes.build import build
 from segda.scene import IGNORE
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from golden import Golden
+from segda.data.labels.label_ids import label_ids, label_palette
 from segda.data.labels.spaces import SPACES
-from segda.evaluation.submission import label_ids, label_palette
 from segda.reporting.pictures import palette_png
 
 GOLDEN = Golden("daformer_ebda")

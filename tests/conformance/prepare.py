@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from golden import Golden
-from segda.commands.prepare import prepare, statistics
+from segda.commands.prepare import prepare
 from segda.data.labels.labellings import LABELLINGS
 from segda.data.labels.spaces import SPACES, UNKNOWN
+from segda.data.sets.prepared import statistics
 
 
 @pytest.fixture(scope="module")

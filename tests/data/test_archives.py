@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from layouts import LAYOUTS, ZIPPED, encoded, pack, save, write_row
 from segda.commands.check_data import check_data
-from segda.commands.pseudo_label import image_sizes, part_name
 from segda.data.files.archives import members, read_bytes, state
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import DATASETS, open_data
@@ -22,6 +21,7 @@ from segda.data.stream.augment import Augment
 from segda.data.stream.loading import loader
 from segda.data.stream.stream import Pairs
 from segda.errors import DataError
+from segda.pseudo_labelling.job import image_sizes, part_name
 
 PACKED = [layout for layout in LAYOUTS if layout[0] in ZIPPED]
 

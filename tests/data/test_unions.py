@@ -11,7 +11,6 @@ import torch
 from conftest import small_recipe
 from layouts import LAYOUTS, save, write_row
 from segda.commands.check_data import check_data
-from segda.commands.evaluate import open_labelled
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
 from segda.data.labels.pseudo_labels import PseudoLabels
@@ -19,6 +18,7 @@ from segda.data.labels.spaces import SPACES
 from segda.data.sets import datasets
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import DataSet, data_sets, open_data, own_space
+from segda.data.sets.labelled import open_labelled
 from segda.data.stream.augment import Augment
 from segda.data.stream.stream import SOURCE, TARGET, Pairs, RareClass, class_probabilities
 from segda.data.streets import streets

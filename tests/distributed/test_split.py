@@ -18,7 +18,7 @@ import torch
 from conftest import small_recipe, write_camvid
 from segda.data.sets.datasets import open_data
 from segda.distributed import group
-from segda.evaluation.look import evaluate_network
+from segda.evaluation.measure import evaluate_network
 from segda.evaluation.submission import SERVERS
 from segda.ground import progress
 from segda.networks import NETWORKS

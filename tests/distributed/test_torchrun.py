@@ -137,7 +137,7 @@ PLAN = [
     (0, "os.remove", "run/last.pt", 1),  # of an older run, which --overwrite is just removing
     (1, "call", "segda.distributed.sync:average_gradients", 4),  # the first waits for it
     (0, "os.rename", ".last.pt", 1),  # a checkpoint that is written, but not in its place
-    (0, "call", "segda.commands.train:report", 1),
+    (0, "call", "segda.training.running:write_report", 1),
 ]
 """One a start, the last when the run has come to its end."""
 

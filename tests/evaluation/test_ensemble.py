@@ -13,8 +13,9 @@ from torch.nn.functional import interpolate
 from conftest import FRAMES, write_camvid
 from segda.cli.main import main
 from segda.commands.compare import compare
-from segda.commands.evaluate import evaluate, evaluate_ensemble, proportions
+from segda.commands.evaluate import evaluate
 from segda.errors import RecipeError, RunError, WeightsError
+from segda.evaluation.ensemble import evaluate_ensemble, proportions
 from segda.evaluation.metrics import read_list, read_reports
 from segda.run import load_network
 from small_run import DUSK, SPACE, write_run

@@ -13,11 +13,12 @@ from rich.console import Console
 from conftest import write_camvid
 from segda import run as runs
 from segda.cli.main import main
-from segda.commands import evaluate as command
 from segda.commands.compare import compare
-from segda.commands.evaluate import evaluate, evaluate_snapshots
+from segda.commands.evaluate import evaluate
 from segda.commands.report import report
 from segda.errors import RunError, WeightsError
+from segda.evaluation import checkpoints
+from segda.evaluation.checkpoints import evaluate_snapshots
 from segda.evaluation.metrics import Report, read_reports
 from segda.evaluation.protocol import Protocol
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshot, Snapshots, read_snapshots
@@ -55,13 +56,13 @@ def run(tmp_path):
 @pytest.fixture
 def calls(monkeypatch):
     """The steps that are measured from now on."""
-    steps, measure = [], command.evaluate_network
+    steps, measure = [], checkpoints.evaluate_network
 
     def measured(network, dataset, settings, device, autocast, protocol):
         steps.append(protocol["step"])
         return measure(network, dataset, settings, device, autocast, protocol)
 
-    monkeypatch.setattr(command, "evaluate_network", measured)
+    monkeypatch.setattr(checkpoints, "evaluate_network", measured)
     return steps
 
 
@@ -121,7 +122,7 @@ def test_a_snapshot_that_has_gone_is_no_longer_one_of_them(root, run):
 
 
 def test_an_interrupted_call_goes_on_where_it_stopped(root, run, calls, monkeypatch):
-    measure = command.evaluate_network
+    measure = checkpoints.evaluate_network
 
     def interrupted(*arguments):
         if len(calls) == 2:
@@ -129,7 +130,7 @@ def test_an_interrupted_call_goes_on_where_it_stopped(root, run, calls, monkeypa
         return measure(*arguments)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(command, "evaluate_network", interrupted)
+        patched.setattr(checkpoints, "evaluate_network", interrupted)
         evaluate_snapshots(run, [DUSK], root)
     assert calls == [4, 1]
     evaluate_snapshots(run, [DUSK], root)

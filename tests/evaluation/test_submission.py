@@ -13,14 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-import segda.commands.predict as command
 from conftest import small_recipe
 from segda import run as runs
 from segda.cli.main import main
 from segda.commands.predict import predict
+from segda.data.labels.label_ids import label_ids
 from segda.data.labels.spaces import space_named
 from segda.errors import DataError, RecipeError, RunError
-from segda.evaluation.submission import SERVERS, label_ids
+from segda.evaluation import submission as module
+from segda.evaluation.submission import SERVERS
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from small_run import write_run
@@ -240,7 +241,7 @@ def test_a_network_of_other_classes_is_refused(tmp_path, name):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_an_archive_is_whole_or_not_there(run, tmp_path, small, monkeypatch, error):
     images = [write_image(tmp_path / "in" / f"berlin_00000{k}_000019.png", (64, 48), k) for k in range(3)]
-    real, calls = command.submitted, []
+    real, calls = module.submitted, []
 
     def submitted(*arguments):
         calls.append(arguments)
@@ -248,7 +249,7 @@ def test_an_archive_is_whole_or_not_there(run, tmp_path, small, monkeypatch, err
             raise error
         return real(*arguments)
 
-    monkeypatch.setattr(command, "submitted", submitted)
+    monkeypatch.setattr(module, "submitted", submitted)
     with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else RunError):
         predict(run, images, tmp_path / "out" / "a.zip", submission="cityscapes")
     assert len(calls) == 2 and list((tmp_path / "out").iterdir()) == []

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segda.commands.pseudo_label import rule_spec, shipped_rules
 from segda.errors import RecipeError
 from segda.pseudo_labelling.order_statistics import order_statistics
-from segda.pseudo_labelling.rules import RULES, labels_kept
+from segda.pseudo_labelling.rules import RULES, labels_kept, rule_spec, shipped_rules
 from segda.recipes.build import build
 from segda.scene import IGNORE
 

@@ -14,11 +14,11 @@ from math import inf
 import pytest
 
 from layouts import LAYOUTS, write_row
-from segda.commands.sweep import plan
 from segda.commands.train import train
 from segda.data.sets.datasets import DATASETS
 from segda.data.stream.distortion import Distortion
 from segda.recipes.recipe import Recipe
+from segda.training.sweep import plan
 
 DECODERS = {
     "deeplab_v2_reduced": "dlv2red",

@@ -12,13 +12,13 @@ import yaml
 
 from conftest import RECIPE
 from segda.cli.main import main
-from segda.commands.list import about
-from segda.commands.sweep import plan, script
 from segda.errors import RecipeError
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from segda.recipes.recipe import Recipe
 from segda.recipes.sweeps import load_matrix, shipped_sweeps
+from segda.reporting.listing import about
+from segda.training.sweep import plan, script
 
 
 @pytest.fixture(autouse=True)

@@ -17,12 +17,11 @@ import torch
 from conftest import small_recipe
 from resuming import at, content, log_of, same
 from segda import run as runs
-from segda.commands import train as command
 from segda.commands.train import train
 from segda.errors import Interrupted, RecipeError, RunError, WeightsError
 from segda.recipes.diff import FREE
 from segda.recipes.recipe import Recipe
-from segda.training import assembly, checkpoint
+from segda.training import assembly, checkpoint, running
 from small_run import write_run
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +72,7 @@ def test_a_run_that_died_while_it_was_scored_is_scored_again(camvid, tmp_path, m
 
         monkeypatch.setattr(runs, "append_log", append_or_die)
 
-    monkeypatch.setattr(command, "report", lambda *_, **__: None)
+    monkeypatch.setattr(running, "write_report", lambda *_, **__: None)
     train(recipe, tmp_path / "whole")
 
     for number, steps in ((1, [1, 2]), (2, [1, 2, 2, 3])):
@@ -270,9 +269,9 @@ def test_other_code_is_one_line_of_warning(plain, tmp_path, monkeypatch, caplog)
 
 
 def test_processes_that_find_other_checkpoints_are_told_to_share_a_folder(tmp_path):
-    command._refuse_others(tmp_path, [4, 4, 4])
-    command._refuse_others(tmp_path, [None, None])
+    running._refuse_others(tmp_path, [4, 4, 4])
+    running._refuse_others(tmp_path, [None, None])
     with pytest.raises(RunError, match="process 0 finds one of step 4 there, process 2 no checkpoint; give all"):
-        command._refuse_others(tmp_path, [4, 4, None])
+        running._refuse_others(tmp_path, [4, 4, None])
     with pytest.raises(RunError, match="process 0 finds no checkpoint there, process 1 one of step 6"):
-        command._refuse_others(tmp_path, [None, 6])
+        running._refuse_others(tmp_path, [None, 6])

@@ -11,11 +11,11 @@ import yaml
 
 from conftest import METHOD_SETTINGS, small_recipe
 from segda import run as runs
-from segda.commands import train as command
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
 from segda.errors import DataError, RecipeError, RunError
 from segda.recipes.recipe import Recipe, parse_recipe
+from segda.training import running, stages
 
 RULE = {"name": "entropy-median", "floor": 0.1, "share": 0.5, "images": "all"}
 
@@ -58,7 +58,7 @@ def test_what_is_there_is_skipped_and_what_stopped_goes_on(staged, tmp_path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "pseudo_label", interrupted)
+        patch.setattr(stages, "label_images", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(staged, out, stages=True)
     kept = (tmp_path / "esl-teacher" / "last.pt").stat().st_mtime_ns
@@ -80,7 +80,7 @@ def test_a_stage_that_stopped_before_its_first_checkpoint_begins_anew(staged, tm
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(command.loop, "run_steps", interrupted)
+        patch.setattr(running.loop, "run_steps", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(staged, tmp_path / "esl", stages=True)
     assert (tmp_path / "esl-teacher" / "recipe.yaml").is_file()

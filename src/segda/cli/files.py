@@ -84,11 +84,11 @@ def check_data(
     Writes a contact sheet (image beside its labels) to look at. Exit code 1 when the data cannot be used.
     """
     from segda.commands.check_data import check_data as look
-    from segda.commands.check_data import render
+    from segda.reporting.tables import data_table
     from segda.run import data_root
 
     found = look(spec, data_root(None, root), out=out or Path("check-data"))
-    show(render(found))
+    show(data_table(found))
     if not found.usable:
         raise typer.Exit(1)
 
@@ -96,7 +96,7 @@ def check_data(
 @app.command("list")
 def list_(what: Annotated[What, typer.Argument(help="What to list.")]) -> None:
     """Name the methods, networks, data sets, shipped recipes or shipped sweeps there are."""
-    from segda.commands.list import listing
+    from segda.commands.list import list_ as listing
 
     show(listing(str(what)))
 

@@ -164,8 +164,9 @@ def evaluate(
     Several RUNs are measured one after the other, or with --ensemble as one. Reports go to each RUN's reports folder;
     those of an ensemble, which is no run, to --out.
     """
-    from segda.commands.evaluate import STUDENT_AND_TEACHER, run_command
+    from segda.commands.evaluate import run_command
     from segda.distributed.group import rank
+    from segda.evaluation.measure import STUDENT_AND_TEACHER
 
     found, plain = run_command(
         runs, data, root, tuple(map(str, weights or ())) or STUDENT_AND_TEACHER, ensemble and str(ensemble), shares,
@@ -253,15 +254,15 @@ def pseudo_label(
     to the bit.
     """
     from segda.commands.pseudo_label import pseudo_label as label
-    from segda.commands.pseudo_label import table
     from segda.distributed.group import rank
+    from segda.reporting.tables import pseudo_labels_table
 
     summary = label(
         runs, data, rule, out, settings or (), root, str(weights), str(device), str(precision), overwrite=overwrite,
         score=score,
     )  # fmt: skip
     if rank() == 0:
-        show(table(summary))
+        show(pseudo_labels_table(summary))
         echo(f"{summary['images']} labels in {out}")
 
 
@@ -296,12 +297,13 @@ def sweep(
     All is checked before the first run begins. A run that fails stops no other; the exit code is 1 then. Called again,
     it skips what is finished and goes on with what is not.
     """
-    from segda.commands import sweep as command
+    from segda.commands.sweep import sweep as train_all
+    from segda.training.sweep import plan, script
 
     given = (file, out, settings or (), root, device and str(device), precision and str(precision))
     if dry_run:
-        return print("\n".join(command.script(command.plan(*given))))
-    outcome = command.sweep(*given)
+        return print("\n".join(script(plan(*given))))
+    outcome = train_all(*given)
     if (comparison := outcome.comparison()) is not None:
         show(comparison.table())
     for run, reason in outcome.failed.items():

@@ -1,40 +1,13 @@
-"""`segda draw`: drawn street scenes as files in the layout of Cityscapes and of its foggy and rainy versions.
-
-leftImg8bit/SPLIT/drawnburg/drawnburg_000000_000007_leftImg8bit.png            day, night, snow
-leftImg8bit_foggy/SPLIT/drawnburg/..._leftImg8bit_foggy_beta_0.01.png
-leftImg8bit_rain/SPLIT/drawnburg/..._leftImg8bit_rain_alpha_0.02_beta_0.01_dropsize_0.005_pattern_1.png
-gtFine/SPLIT/drawnburg/..._gtFine_labelIds.png, ..._gtFine_labelTrainIds.png
-depth/SPLIT/drawnburg/..._depth_cm.png            16 bit, centimetres, 65535 for all that is farther than 655 m
-disparity/SPLIT/drawnburg/..._disparity.png       as Cityscapes has it (data/weather/stereo.py), the sky at infinity
-camera/SPLIT/drawnburg/..._camera.json
-"""
+"""`segda draw`: drawn street scenes as files in the layout of Cityscapes, see data/streets/files.py."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import cv2
-import numpy as np
-from PIL import Image
-
-from segda.data.labels.spaces import space_named
-from segda.data.sets.datasets import parse
+from segda.data.sets.specs import parse
 from segda.data.streets import streets
-from segda.data.streets.pinhole import SKY_DEPTH
-from segda.data.weather.rain import PATTERNS
-from segda.data.weather.stereo import Camera, stored_disparity
+from segda.data.streets.files import SMALLEST, write_scenes
 from segda.errors import RecipeError, RunError
-from segda.evaluation.submission import label_ids
-from segda.ground.atomic import atomic_write, cannot_write, write_text
-from segda.ground.progress import track
-
-CITY = "drawnburg"
-SMALLEST = 32
-"""Pixels: on a smaller side nothing can be recognised."""
-
-RAIN_STRENGTH = "alpha_0.02_beta_0.01_dropsize_0.005"
-"""The middle one of Rain Cityscapes' three strengths; the drawn rain's haze is of that order."""
 
 
 def draw_files(spec: str, count: int, out: Path, size: tuple[int, int] = (512, 1024)) -> list[Path]:
@@ -48,58 +21,9 @@ def draw_files(spec: str, count: int, out: Path, size: tuple[int, int] = (512, 1
         raise RecipeError(f"{spec}: only streets is drawn; {name} is read from files. Write streets:{split}")
     if min(size) < SMALLEST:
         raise RecipeError(f"--size {size[0]}x{size[1]}: each side needs at least {SMALLEST} pixels")
-    seed, most = streets.SPLITS[split]
+    _, most = streets.SPLITS[split]
     if not 1 <= count <= most:
         raise RecipeError(f"--count {count}: streets:{split} has 1 to {most} scenes")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} exists and is not an empty folder; choose another --out")
-    condition = condition or "day"
-    written: list[Path] = []
-    for index in track(range(count), f"drawing {spec}"):
-        drawn = streets.draw(seed, index, condition, size)
-        for path, image in _files(out, split, condition, index, drawn):
-            with atomic_write(path) as partial:
-                try:
-                    image.save(partial, format="PNG")
-                except OSError as error:
-                    raise cannot_write(path, error) from error
-            written.append(path)
-        camera = out / "camera" / split / CITY / f"{_stem(index)}_camera.json"
-        write_text(camera, json.dumps(_camera_file(drawn.camera), indent=2))
-        written.append(camera)
-    return written
-
-
-def _files(
-    out: Path, split: str, condition: str, index: int, drawn: streets.RenderedScene
-) -> list[tuple[Path, Image.Image]]:
-    """Every picture of one scene with its pixels."""
-    stem = _stem(index)
-    folder, suffix = "leftImg8bit", "leftImg8bit"
-    if condition in streets.FOG:
-        folder, suffix = "leftImg8bit_foggy", f"leftImg8bit_foggy_beta_{streets.FOG[condition]:g}"
-    elif condition == "rain":
-        pattern = index % PATTERNS + 1
-        folder, suffix = "leftImg8bit_rain", f"leftImg8bit_rain_{RAIN_STRENGTH}_pattern_{pattern}"
-    measured = stored_disparity(np.where(drawn.depth < SKY_DEPTH, drawn.depth, np.inf), drawn.camera)
-    ids = cv2.LUT(drawn.label, label_ids(space_named("cityscapes-19")))
-    centimetres = np.clip(np.rint(drawn.depth * 100), 0, 65535).astype(np.uint16)
-    return [
-        (out / folder / split / CITY / f"{stem}_{suffix}.png", Image.fromarray(drawn.image)),
-        (out / "gtFine" / split / CITY / f"{stem}_gtFine_labelIds.png", Image.fromarray(ids)),
-        (out / "gtFine" / split / CITY / f"{stem}_gtFine_labelTrainIds.png", Image.fromarray(drawn.label)),
-        (out / "depth" / split / CITY / f"{stem}_depth_cm.png", Image.fromarray(centimetres)),
-        (out / "disparity" / split / CITY / f"{stem}_disparity.png", Image.fromarray(measured)),
-    ]
-
-
-def _stem(index: int) -> str:
-    return f"{CITY}_000000_{index:06d}"
-
-
-def _camera_file(camera: Camera) -> dict[str, dict[str, float]]:
-    """The content of a camera file, without the parts that say how the camera stands in its car."""
-    return {
-        "extrinsic": {"baseline": camera.baseline},
-        "intrinsic": {"fx": camera.fx, "fy": camera.fx, "u0": camera.u0, "v0": camera.v0},
-    }
+    return write_scenes(split, condition or "day", count, out, size)

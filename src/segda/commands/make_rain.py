@@ -1,42 +1,17 @@
 """`segda make-rain`: clear images with disparities become rainy ones, by Rain Cityscapes' model (data/weather/rain.py).
 
-OUT/leftImg8bit_rain/SPLIT/CITY/KEY_leftImg8bit_rain_alpha_0.01_beta_0.005_dropsize_0.01_pattern_1.png
-
 Input, depth and light of the air are those of `segda make-fog`. The streaks are drawn, not the authors' patterns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from segda.commands.make_fog import ClearView, Made, Place, make
 from segda.data.weather import rain
-from segda.data.weather.fog import transmittance, visibility
+from segda.data.weather.fog import visibility
+from segda.data.weather.make import Made, Rain, make
 from segda.errors import RecipeError, nearest
-
-
-@dataclass(frozen=True)
-class Rain:
-    """alpha: attenuation of the streaks per metre, one of rain.STRENGTHS as it is written there. pattern: from 1."""
-
-    alpha: str
-    pattern: int
-
-    def file(self, place: Place) -> Path:
-        beta, drop = rain.STRENGTHS[self.alpha]
-        ending = f"alpha_{self.alpha}_beta_{beta:g}_dropsize_{drop:g}_pattern_{self.pattern}.png"
-        return place.file("leftImg8bit_rain", f"leftImg8bit_rain_{ending}")
-
-    def render(self, view: ClearView) -> np.ndarray:
-        beta, drop = rain.STRENGTHS[self.alpha]
-        haze = 1 - view.refined(transmittance(view.depth, beta))
-        strength = view.refined(rain.streak_strength(view.depth, float(self.alpha), drop, view.camera.fx))
-        streaks = rain.pattern(view.depth.shape, self.pattern) * strength
-        return rain.rained(view.image, streaks[..., None], haze[..., None], view.air)
 
 
 def make_rain(

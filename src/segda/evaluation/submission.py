@@ -1,7 +1,4 @@
-"""Predictions as others read them: label ids instead of train ids, and the archives that evaluation servers take.
-
-Sources. Ids and their colours: mcordts/cityscapesScripts `helpers/labels.py`; the palette of label ids is the one of
-mmsegmentation's `--format-only`, in whose last row stands the licence plate, Cityscapes' -1.
+"""The archives that evaluation servers take.
 
 Cityscapes: `evalPixelLevelSemanticLabeling.py` looks for CITY_SEQ_FRAME*.png in all folders, just one for each image,
 and reads 8-bit label ids of the image's size; mcordts/cityscapesScripts#65 and #117 say the same of the server.
@@ -26,17 +23,21 @@ import io
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
-from segda.data.labels.labellings import LABELLINGS
-from segda.data.labels.spaces import CITYSCAPES_COLOURS, SPACES, Space
+from segda.data.labels.label_ids import label_ids
+from segda.data.labels.spaces import SPACES, Space
+from segda.data.sets.given import Given
+from segda.distributed import group
 from segda.errors import DataError, RecipeError, RunError, nearest
+from segda.evaluation.inference import View, labels, labels_and_confidence
 from segda.ground.atomic import atomic_write, cannot_write
 
 Content = Literal["ids", "confidence"]
@@ -44,44 +45,6 @@ Content = Literal["ids", "confidence"]
 
 Ids = Literal["train", "label"]
 """Train ids: the classes in the network's order. Label ids: Cityscapes' own, 7 road to 33 bicycle."""
-
-OTHER_COLOURS = {
-    "dynamic": (111, 74, 0),
-    "ground": (81, 0, 81),
-    "parking": (250, 170, 160),
-    "rail track": (230, 150, 140),
-    "guard rail": (180, 165, 180),
-    "bridge": (150, 100, 100),
-    "tunnel": (150, 120, 90),
-    "polegroup": (153, 153, 153),
-    "caravan": (0, 0, 90),
-    "trailer": (0, 0, 110),
-    "license plate": (0, 0, 142),
-}
-"""Of Cityscapes' labels that are no class; those not named here are black."""
-
-
-def label_ids(space: Space) -> np.ndarray:
-    """(256,) uint8: train id -> Cityscapes' label id of the class of that name; 0 (unlabelled) for no class.
-
-    RecipeError for a space with a class that is none of Cityscapes'.
-    """
-    ids = {name: raw for raw, name in LABELLINGS["cityscapes"].items()}
-    if other := [name for name in space.classes if name not in ids]:
-        raise RecipeError(
-            f"--ids label: {other[0]} of the space {space.name} is no class of Cityscapes; use train ids (--ids train)"
-        )
-    table = np.zeros(256, np.uint8)
-    table[: len(space.classes)] = [ids[name] for name in space.classes]
-    return table
-
-
-def label_palette() -> np.ndarray:
-    """(256, 3) uint8 RGB of Cityscapes' label ids 0 to 34; black for all else."""
-    table = np.zeros((256, 3), np.uint8)
-    for raw, name in LABELLINGS["gta5"].items():  # Cityscapes' and the licence plate
-        table[raw] = (CITYSCAPES_COLOURS | OTHER_COLOURS).get(name, (0, 0, 0))
-    return table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,3 +217,36 @@ def grey_png(values: np.ndarray) -> bytes:
     content = io.BytesIO()
     Image.fromarray(values).save(content, "PNG")
     return content.getvalue()
+
+
+def submit(
+    out: Path, server: Server, space: Space, images: Sequence[Given], seen: Iterable[tuple[int, Tensor, list[View]]]
+) -> None:
+    """The zip of a submission, whole or not at all, of the processes' predictions of their own images."""
+
+    def made() -> Iterator[tuple[int, dict[Content, bytes]]]:
+        for i, pixels, found in seen:
+            size = tuple(pixels.shape[1:])
+            if server.confident:
+                label, confidence = (each.cpu().numpy() for each in labels_and_confidence(found, size))
+                yield i, submitted(server, space, label, confidence)
+            else:
+                yield i, submitted(server, space, labels(found, size).cpu().numpy())
+
+    if group.world() == 1:
+        write_archive(out, server, ((images[i].stem, content) for i, content in made()))
+        return
+    parts = Parts(out, server)
+
+    def write() -> None:
+        for i, content in made():
+            parts.write(i, content)
+
+    group.on_rank_zero(parts.begin)
+    try:
+        group.all_succeed(write)
+        every = ((image.stem, parts.read(i)) for i, image in enumerate(images))
+        group.on_rank_zero(write_archive, out, server, every)
+    finally:
+        if group.rank() == 0:
+            parts.remove()

@@ -13,13 +13,18 @@ it stays. The numbers lie in rules.yaml with their sources.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from importlib.resources import files
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
+import yaml
 
 from segda.errors import RecipeError
+from segda.ground.safe_yaml import yaml_values
 from segda.pseudo_labelling.order_statistics import index_at
+from segda.recipes.build import check
 from segda.scene import IGNORE
 
 Score = Literal["entropy", "confidence"]
@@ -144,3 +149,25 @@ def _between_0_and_1(**settings: float) -> None:
 def _some_images(images: Literal["all"] | int) -> None:
     if images != "all" and images < 1:
         raise RecipeError(f"rule.images: {images}; write all, or how many images share a threshold, at least 1")
+
+
+def shipped_rules() -> dict[str, dict[str, Any]]:
+    """The settings of each rule in rules.yaml, by its name."""
+    return yaml.safe_load((files("segda.pseudo_labelling") / "rules.yaml").read_text(encoding="utf-8"))
+
+
+def rule_spec(rule: str | Mapping[str, Any], changes: Sequence[str] = ()) -> dict[str, Any]:
+    """A rule's name, or a mapping of its name and settings -> all of them; a bare name has the shipped settings.
+
+    changes: "KEY=VALUE", the value in YAML. RecipeError for an unknown rule or setting.
+    """
+    spec = {"name": rule, **shipped_rules().get(rule, {})} if isinstance(rule, str) else dict(rule)
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not key or not equals:
+            raise RecipeError(f"--set {change!r}: write KEY=VALUE, for example floor=0.2")
+        try:
+            spec[key] = yaml_values(text)
+        except ValueError as error:
+            raise RecipeError(f"--set {key}: {text!r:.80} is not a YAML value: {error}") from error
+    return check(RULES, spec, "rule", ())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from segda.data.sets.inspection import DataReport
 from segda.errors import visible
 from segda.evaluation.metrics import Report
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots
@@ -77,3 +80,74 @@ def names_of(runs: Sequence[Path]) -> list[str]:
     """The names of folders and, without suffix, of files, or their whole paths where two are called the same."""
     short = [run.resolve().stem if run.is_file() else run.resolve().name for run in runs]
     return [visible(str(run) if short.count(name) > 1 else name) for run, name in zip(runs, short, strict=True)]
+
+
+LISTED = 20
+"""Faults of one kind that are printed; the report holds all of them."""
+
+
+def data_table(report: DataReport) -> Group:
+    """The report for a terminal."""
+    sizes = ", ".join(f"{count} of {w}x{h}" for (w, h), count in report.sizes.most_common(4))
+    more = f" and {len(report.sizes) - 4} more sizes" if len(report.sizes) > 4 else ""
+    head = Text(f"{report.spec}  {report.where}\n{report.images} images, {report.labels} labels\n")
+    head.append(f"sizes: {sizes or 'none readable'}{more}")
+    for note in report.notes:
+        head.append(f"\n{note}")
+    parts: list[Text | Table] = [head]
+    if report.class_counts.sum():
+        table = Table(box=None, pad_edge=False)
+        table.add_column("class")
+        for title in ("share", "pixels", "images"):
+            table.add_column(title, justify="right")
+        rows = zip((*report.classes, "ignored"), report.class_counts, report.seen, strict=True)
+        for name, pixels, images in rows:
+            share = f"{100 * pixels / report.class_counts.sum():.2f} %" if pixels else "-"
+            table.add_row(Text(name), share, f"{pixels}", f"{images}")
+        parts.append(table)
+    for kind, lines in report.faults.items():
+        parts.append(Text(f"{len(lines)} {kind}:", style="bold red"))
+        parts += [Text(f"  {line}") for line in lines[:LISTED]]
+        if len(lines) > LISTED:
+            parts.append(Text(f"  and {len(lines) - LISTED} more"))
+    if report.sheet is not None:
+        parts.append(Text(f"contact sheet: {report.sheet}"))
+    parts.append(Text(report.verdict, style="bold green" if report.usable else "bold red"))
+    return Group(*parts)
+
+
+def pseudo_labels_table(summary: Mapping[str, Any]) -> Table:
+    """A row a class: its share of the predicted pixels, threshold, share kept and median score; accuracies if known."""
+    scored = summary.get("score")
+    score = summary["score_of_a_pixel"]
+    rule = ", ".join(f"{key} {value}" for key, value in summary["rule"].items() if key != "name")
+    sizes = f"{summary['images']} images, {summary['rule']['name']} ({rule})"
+    # As Text: square brackets in a name are no markup, and ":train:" no emoji.
+    caption = Text(sizes + (f"; accuracy: {scored['note']}" if scored else ""))
+    made = Table(title=Text(summary["data"]), caption=caption, title_justify="left", caption_justify="left")
+    made.add_column("class")
+    for column in (
+        "share",
+        f"{score}: threshold",
+        "median",
+        "kept",
+        *(("acc. predicted", "acc. kept") if scored else ()),
+    ):
+        made.add_column(column, justify="right")
+    last = len(summary["classes"])
+    for number, each in enumerate(summary["classes"], 1):
+        low, high = min(each["thresholds"]), max(each["thresholds"])
+        bounds = f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
+        there = each["pixels"] > 0
+        cells = [percent(each["pixels"] / summary["pixels"]), bounds]
+        cells += [f"{each['quantiles']['50']:.3f}", percent(each["kept_share"])] if there else ["-", "-"]
+        if scored:
+            cells += _accuracies(scored["classes"][each["name"]])
+        made.add_row(Text(each["name"]), *cells, end_section=number == last)
+    total = ["", "", "", percent(summary["kept_share"]), *(_accuracies(scored) if scored else ())]
+    made.add_row("all pixels", *total, style="bold")
+    return made
+
+
+def _accuracies(rates: Mapping[str, float | None]) -> list[str]:
+    return ["-" if rates[key] is None else percent(rates[key]) for key in ("accuracy_predicted", "accuracy_kept")]

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from segda import run as runs
-from segda.commands.evaluate import open_labelled
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.labels.spaces import Space
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import DataSet, open_data
+from segda.data.sets.labelled import open_labelled
 from segda.data.stream.loading import loader
 from segda.data.stream.stream import Pairs
 from segda.distributed import group, sharding, sync

@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from segda import run as runs
-from segda.commands.evaluate import evaluate_network
 from segda.distributed import group, sharding, sync
 from segda.errors import RunFailure
+from segda.evaluation.measure import evaluate_network
 from segda.evaluation.metrics import Report
 from segda.ground.hardware import autocast, peak_memory
 from segda.ground.progress import track

@@ -1,0 +1,257 @@
+"""Checkpoints of other code bases as networks of ours: a run folder, a file, or an encoder to start from."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from segda import run as runs
+from segda.conversion.asked import (
+    CONSTANTS,
+    PLAIN,
+    Asked,
+    Converted,
+    agreed,
+    layout_named,
+    refuse_idle,
+    refuse_taken,
+    save,
+)
+from segda.errors import RecipeError, RunError, WeightsError
+from segda.ground.atomic import write_text
+from segda.ground.hardware import environment
+from segda.networks import NETWORKS
+from segda.networks.encoders.mit import ENCODERS, MiT
+from segda.networks.encoders.resnet import RESNETS, ResNet
+from segda.networks.network import Network
+from segda.networks.weights.layouts import LAYOUTS, Layout, from_theirs, styles_of
+from segda.networks.weights.load import COUNTER, HUB_NAME, ON_HUB, check, few, from_hub, read
+from segda.networks.weights.names import FAMILIES
+from segda.recipes.build import build, from_scratch
+from segda.recipes.recipe import Recipe
+
+ALONE: dict[type[nn.Module], tuple[Mapping[str, object], Callable[[str], nn.Module]]] = {
+    ResNet: (RESNETS, ResNet),
+    MiT: (ENCODERS, lambda name: MiT(name, drop_path=0.0)),
+}
+"""Of each kind of encoder that comes alone: the sizes that there are, and how one is built."""
+
+
+def _refuse_another_network(layout: Layout, style: str, recipe: Recipe | None) -> None:
+    """RecipeError unless the recipe is there where it is needed, and of a network that the style has."""
+    if layout.encoder:
+        return
+    if recipe is None:
+        raise RecipeError("--recipe: needed to know the network, its classes and how it is measured; give a recipe")
+    if recipe.network["name"] not in layout.networks:
+        raise RecipeError(
+            f"--recipe: its network is {recipe.network['name']}, but {style} checkpoints are {layout.network}; "
+            "give a recipe with that network"
+        )
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file of other code: its tensors by its names, and the names of what else it holds."""
+
+    file: Path
+    tensors: dict[str, Tensor]
+    others: list[str]
+
+
+def opened(given: Path, source: str | None) -> Held:
+    """What the file holds, or the one in a folder, or on Hugging Face's hub where the style is one of theirs."""
+    file = given
+    if (given / "recipe.yaml").is_file():
+        raise RecipeError(f"{given} is a run of ours; name the style that it shall have with --to")
+    if given.is_dir():
+        file = next((given / name for name in ON_HUB if (given / name).is_file()), given)
+        if file == given:
+            raise WeightsError(f"{given}: the folder holds none of {', '.join(ON_HUB)}; name the file itself")
+    elif not given.is_file() and source and LAYOUTS[source].folder and HUB_NAME.fullmatch(str(given)):
+        file = from_hub(str(given))
+    if not file.is_file():
+        raise WeightsError(f"{given}: no such file; give a checkpoint of other code, or name its style with --to")
+    return Held(file, *read(file))
+
+
+def style_of(held: Held, which: runs.Which, recipe: Recipe | None) -> str:
+    """The style that the names in the file say, and the recipe where several networks have the same names."""
+    by_name = styles_of(held.tensors, which)
+    if not by_name:
+        raise WeightsError(
+            f"{held.file}: holds the {which} of no style that is known ({', '.join(LAYOUTS)}); its first names are "
+            f"{few(held.tensors)}; is it the right file? (From our names to others: --to)"
+        )
+    told = " or ".join(by_name)
+    if recipe is None and not any(LAYOUTS[style].encoder for style in by_name):
+        raise RecipeError(f"--recipe: needed to know the network of this {told} checkpoint; give a recipe")
+    fitting = [
+        style for style in by_name if LAYOUTS[style].encoder or (recipe and LAYOUTS[style].holds(recipe.network))
+    ]
+    if not fitting:
+        networks = " or ".join(dict.fromkeys(LAYOUTS[style].network for style in by_name))
+        raise RecipeError(
+            f"--recipe: {held.file} has the names of style {told}, whose network is {networks}, not the recipe's "
+            f"{in_words(recipe.network)}; give a recipe with that network"
+        )
+    if len(fitting) > 1:
+        raise RecipeError(f"{held.file}: has names of {' and '.join(fitting)}; say which it is with --from")
+    return fitting[0]
+
+
+def in_words(spec: Mapping[str, object]) -> str:
+    return f"{spec['name']} with decoder {spec['decoder']}" if "decoder" in spec else str(spec["name"])
+
+
+def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
+    """A whole network, into a run folder or a file."""
+    as_file = asked.out.suffix == ".safetensors"
+    if as_file and asked.allow_missing:
+        raise RecipeError(
+            f"--out {asked.out}: with --allow-missing it must be a run folder, which keeps in environment.json what "
+            "is missing; name one"
+        )
+    if as_file:
+        refuse_taken(asked.out, asked.overwrite)
+    else:
+        _refuse_taken_run(asked.out, recipe, asked.overwrite)
+    found, left_out = _translated(held, asked)
+    spec = from_scratch(NETWORKS, recipe.network, "network")
+    # What the file may lack is a function of the recipe alone.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = build(NETWORKS, spec, "network", class_names=runs.space_of(recipe).classes)
+    added, missing = fill(network, found, asked.layout, held.file, allow_missing=asked.allow_missing)
+    done = Converted(asked.out, asked.style, len(found), left_out, added, missing, asked.layout.lacks)
+    if as_file:
+        runs.save_network(asked.out, network, recipe.network, step=None)
+    else:
+        # The large file first: if there is no room for it, what OUT holds stays.
+        fresh = asked.out.with_name(f".{asked.out.name}.converted")
+        runs.save_network(fresh, network, recipe.network, step=None)
+        runs.begin(asked.out, recipe)
+        fresh.rename(asked.out / runs.FILES["student"])
+        facts = environment(torch.device("cpu"), torch.float32) | {
+            "start": f"{asked.style} checkpoint {held.file}",
+            "left_out": left_out,
+            "missing": missing,
+            **({"remark": done.remark} if done.remark else {}),
+        }
+        write_text(asked.out / "environment.json", json.dumps(facts, indent=2) + "\n")
+    return done
+
+
+def _encoder(held: Held, asked: Asked) -> Converted:
+    """An encoder alone, into a file that network.weights takes."""
+    if asked.out.suffix != ".safetensors":
+        raise RecipeError(
+            f"--out {asked.out}: a file of style {asked.style} holds an encoder alone; write a .safetensors file"
+        )
+    if asked.allow_missing:
+        raise RecipeError(f"--allow-missing: an encoder of style {asked.style} must be whole; remove it")
+    refuse_taken(asked.out, asked.overwrite)
+    found, left_out = _translated(held, asked)
+    kind = asked.layout.encoder
+    family, (sizes, build_one) = FAMILIES[kind], ALONE[kind]
+    tensors = {name.removeprefix("encoder."): tensor for name, tensor in found.items()}
+    encoder = build_one(family.size(tensors) or next(iter(sizes)))
+    check(encoder, tensors, family, held.file)
+    own = encoder.state_dict()
+    added = tuple(f"encoder.{name}" for name in own if name not in tensors)
+    save(asked.out, found | {name: own[name.removeprefix("encoder.")] for name in added})
+    return Converted(asked.out, asked.style, len(found), left_out, added)
+
+
+def _translated(held: Held, asked: Asked) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The file's tensors by our names, and what was left out: no tensors, other networks, skipped, agreed to."""
+    layout, which = asked.layout, asked.which
+    unwanted = {key for key in held.tensors if key.startswith(asked.leave_out)}
+    refuse_idle(asked.leave_out, [*held.tensors])
+    wanted = {key: tensor for key, tensor in held.tensors.items() if key not in unwanted}
+    found, unknown = from_theirs(wanted, layout, which, held.file)
+    if not found and which == "teacher" and any(map(layout.ours, wanted)):
+        raise WeightsError(
+            f"{held.file}: holds a student of style {asked.style}, and no teacher; use --weights student"
+        )
+    if not found:
+        fitting = styles_of(held.tensors, which)
+        advice = f"they are of style {' or '.join(fitting)}" if fitting else "is it the right file?"
+        raise WeightsError(
+            f"{held.file}: holds nothing of style {asked.style}; its first names are {few(held.tensors)}; {advice}"
+        )
+    elsewhere = [key for key in unknown if layout.inside(key, which) is None]
+    skipped = [key for key in unknown if layout.skipped(key, which)]
+    agreed([key for key in unknown if key not in {*elsewhere, *skipped}], asked, held.file)
+    # Networks beside the one that is taken have thousands of tensors.
+    networks = Counter(key.removeprefix("module.").split(".")[0] for key in elsewhere)
+    beside = [f"{name}.* ({count})" for name, count in networks.items()]
+    return found, (*held.others, *beside, *skipped, *(key for key in held.tensors if key in unwanted))
+
+
+def fill(
+    network: Network, found: dict[str, Tensor], layout: Layout, file: Path, *, allow_missing: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Loads `found` into the network; -> the names that stayed as they were (constants and counters, missing ones).
+
+    WeightsError when anything is missing, unless that is allowed, or anything does not fit.
+    """
+    own = network.state_dict()
+    for place, module in network.named_modules():
+        if type(module) in FAMILIES:
+            held = {key.removeprefix(f"{place}."): value for key, value in found.items() if key.startswith(f"{place}.")}
+            check(module, held, FAMILIES[type(module)], file, allow_missing=allow_missing)
+    added = tuple(key for key in own if key not in found and (key in CONSTANTS or key.endswith(COUNTER)))
+    missing = tuple(key for key in own if key not in found and key not in added)
+    theirs = {key: layout.theirs(key)[0] for key in own}
+    surplus = [layout.theirs(key)[0] for key in found if key not in own]
+    lacking = () if allow_missing else tuple(theirs[key] for key in missing)
+    for what, names, more in (
+        ("lacks", lacking, ", or --allow-missing to have them at random"),
+        ("has besides", surplus, ""),
+    ):
+        if names:
+            raise WeightsError(
+                f"{file}: is not the recipe's network: it {what} {few(names)}; give a recipe with the "
+                f"network that it holds, or change one with --set network.KEY=VALUE{more}"
+            )
+    shapes = [key for key, tensor in found.items() if tensor.shape != own[key].shape]
+    if shapes:
+        key = shapes[0]
+        raise WeightsError(
+            f"{file}: does not fit the recipe's network of {network.classes} classes: {theirs[key]} is "
+            f"{list(found[key].shape)} instead of {list(own[key].shape)}, and {len(shapes) - 1} more are not; give a "
+            "recipe with the classes and the network that it was trained on"
+        )
+    network.load_state_dict({**own, **found})
+    return added, missing
+
+
+def _refuse_taken_run(out: Path, recipe: Recipe, overwrite: bool) -> None:
+    if out.suffix in PLAIN:
+        raise RecipeError(f"--out {out}: our networks are kept in a run folder or a .safetensors file; name one")
+    if (out / "recipe.yaml").exists() and not overwrite:
+        raise RunError(f"{out} already holds a run; use --overwrite to replace it, or another --out")
+    runs.check_folder(out, recipe, resume=False, overwrite=True)
+
+
+def ours(
+    given: Path,
+    out: Path,
+    source: str | None,
+    recipe: Recipe | None,
+    agreement: tuple[runs.Which, tuple[str, ...], bool, bool],
+) -> Converted:
+    """A checkpoint of the style of `source`, or the one that its names say, as a network or an encoder of ours."""
+    if source is not None:
+        _refuse_another_network(layout_named(source), source, recipe)
+    held = opened(given, source)
+    asked = Asked(out, source or style_of(held, agreement[0], recipe), *agreement)
+    done = _encoder(held, asked) if asked.layout.encoder else _network(held, asked, recipe)
+    return replace(done, detected=source is None)

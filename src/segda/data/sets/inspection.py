@@ -1,0 +1,168 @@
+"""Is a data set whole, and what is in it: counts, sizes, class shares, faults.
+
+Every file is read; faults are collected, not stopped at. A data set without any label file is usable as a target only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from segda.data.labels.spaces import UNKNOWN
+from segda.data.sets.datasets import DataSet
+from segda.errors import DataError
+from segda.ground.progress import track
+from segda.ground.safe_yaml import read_json
+
+
+@dataclass
+class DataReport:
+    """What was found of a data set.
+
+    faults: kind -> one line for each, all of them.
+    sizes: (width, height) -> images.
+    class_counts: (C + 1,) pixels of each class over all readable labels, the ignored ones last.
+    seen: (C + 1,) images with the class.
+    notes: what the public data set holds besides, and where it comes from; no faults.
+    """
+
+    spec: str
+    where: str
+    classes: tuple[str, ...]
+    images: int
+    labels: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    class_counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    sheet: Path | None = None
+
+    @property
+    def usable(self) -> bool:
+        return not self.faults
+
+    @property
+    def verdict(self) -> str:
+        if not self.usable:
+            return f"unusable: {sum(map(len, self.faults.values()))} faults"
+        if not self.labels:
+            return "usable as a target in training; no labels, so not as a source or for evaluation"
+        return "usable"
+
+
+def _other_names(data: DataSet) -> list[str]:
+    """Where the data set's own list of names contradicts ours: one line for each id.
+
+    Names are compared without case, as the authors of ESL do, who build their table from this file.
+    """
+    path = next((path for name in data.row.id_names if (path := data.folder / name).is_file()), None)
+    if path is None:
+        return []
+    try:
+        theirs = [entry["readable"] for entry in read_json(path)["labels"]]
+        theirs = [name.lower() for name in theirs]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"{path} is no list of names ({type(error).__name__}: {error})"]
+    ours = [name.lower() for name in data.row.names(data.row.labels[0][1]).values()]
+    pairs = enumerate(zip_longest(theirs, ours, fillvalue="nothing"))
+    return [f"{path}: id {id} is {name}, here {known}" for id, (name, known) in pairs if name != known]
+
+
+def _notes(data: DataSet, labels: int) -> list[str]:
+    """How many images the public data set has, and which archive is missing where labels are."""
+    notes = []
+    wanted = data.split if data.condition is None else f"{data.split}:{data.condition}"
+    if (known := data.row.counts.get(wanted)) is not None:
+        there = "as many as here" if known == len(data) else f"here are {len(data)}"
+        notes.append(f"{data.spec}: {known} images in the public data set, {there}")
+    if labels < len(data) and data.row.labels:
+        notes.append(f"{data.spec}: labels of {labels} of {len(data)} images; for more, {data.labels_from()}")
+    return notes
+
+
+def _add(report: DataReport, kind: str, line: str) -> None:
+    report.faults.setdefault(kind, []).append(line)
+
+
+@dataclass
+class _Look:
+    """What one image and its label are like; size and class_counts are None where they cannot be known."""
+
+    size: tuple[int, int] | None = None
+    class_counts: np.ndarray | None = None
+    faults: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _look(data: DataSet, i: int, labelled: bool) -> _Look:
+    found = _Look()
+    try:
+        height, width = data.read(i, label=False).image.shape[1:]
+        found.size = (width, height)
+    except DataError as error:
+        found.faults.append(("unreadable files", str(error)))
+    if not labelled:
+        return found
+    try:
+        ids, table = data.label_ids(i)
+    except DataError as error:
+        found.faults.append(("unreadable files", str(error)))
+        return found
+    name = data.names[i] if data.at(i)[0].row.rendered else str(data.label_path(i))
+    if found.size is not None and ids.shape != found.size[::-1]:
+        sizes = f"{ids.shape[1]}x{ids.shape[0]}, its image {found.size[0]}x{found.size[1]}"
+        found.faults.append(("sizes that differ", f"{name} is {sizes}"))
+    counts = np.bincount(ids.ravel(), minlength=256)
+    unknown = np.flatnonzero((table == UNKNOWN) & (counts > 0))
+    if len(unknown):
+        listed = ", ".join(f"{id} ({counts[id]} pixels)" for id in unknown)
+        found.faults.append(("unknown ids", f"{name}: {listed}"))
+    found.class_counts = data.by_class(counts, table)
+    return found
+
+
+def inspect(data: DataSet) -> tuple[DataReport, list[int]]:
+    """Reads every file of a data set -> what was found, and the images without a fault."""
+    spec = data.spec
+    classes = data.space.classes
+    where = ", ".join("drawn" if part.row.rendered else str(part.folder) for part in data.parts)
+    report = DataReport(spec, where, classes, len(data))
+    report.class_counts, report.seen = np.zeros((2, len(classes) + 1), np.int64)
+    labelled = [data.labelled(i) for i in range(len(data))]
+    report.labels = sum(labelled)
+    if report.labels:
+        for i in np.flatnonzero(~np.array(labelled)):
+            _add(report, "images without label", f"{data.image_path(i)} (looked for {data.label_path(i)})")
+    for path in data.labels_without_image():
+        _add(report, "labels without image", str(path))
+    at = 0
+    for part in data.parts:
+        report.notes += _notes(part, sum(labelled[at : at + len(part)]))
+        at += len(part)
+        for line in _other_names(part):
+            _add(report, "ids of another meaning", line)
+    sound = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        futures = [pool.submit(_look, data, i, labelled[i]) for i in range(len(data))]
+        try:
+            for i, future in enumerate(track(futures, f"reading {spec}")):
+                found = future.result()
+                for kind, line in found.faults:
+                    _add(report, kind, line)
+                if found.size is not None:
+                    report.sizes[found.size] += 1
+                if found.class_counts is not None:
+                    report.class_counts += found.class_counts
+                    report.seen += found.class_counts > 0
+                if not found.faults:
+                    sound.append(i)
+        finally:
+            for future in futures:
+                future.cancel()
+    return report, sound

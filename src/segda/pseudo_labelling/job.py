@@ -1,0 +1,206 @@
+"""A job of pseudo-labelling: what is checked and loaded before it, the folder that it goes on in, and how it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import warnings
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segda.data.files.archives import open_file, state
+from segda.data.files.images import read_ids
+from segda.data.files.scratch import Scratch
+from segda.data.labels.pseudo_labels import SHEET, SUMMARY, write_summary
+from segda.data.sets.datasets import STREETS_SIZE, DataSet
+from segda.data.sets.labelled import open_labelled, open_once
+from segda.data.stream.augment import scaled_size
+from segda.distributed import group
+from segda.errors import RecipeError, RunError
+from segda.evaluation.protocol import Weights
+from segda.ground.atomic import atomic_write, cannot_write, write_text
+from segda.ground.hardware import DeviceName, PrecisionName, pick_device, pick_precision
+from segda.ground.safe_yaml import read_json
+from segda.pseudo_labelling.label import Job, compare_with_truth, predict, write_labels
+from segda.pseudo_labelling.rules import RULES, rule_spec
+from segda.recipes.build import build
+from segda.reporting.contact_sheet import Labelled, pseudo_labels_sheet
+from segda.reporting.tables import percent
+from segda.run import FILES, data_root, load_network, load_recipe_of, space_of, step_of
+
+log = logging.getLogger(__name__)
+
+SHEET_IMAGES = 8
+
+MARKS = "made-of.json"
+"""Beside the scratch files: what they are made of."""
+
+LOOK = {"kernel", "how", "window", "stride", "scales", "flip"}
+"""Of `evaluate`: what a network's own prediction depends on, besides the labels' size."""
+
+
+def make_job(
+    runs: list[Path],
+    data: str,
+    rule: str | Mapping[str, Any],
+    out: Path,
+    settings: Sequence[str],
+    root: Path | None,
+    which: Weights,
+    device: DeviceName,
+    precision: PrecisionName,
+    score: bool,
+) -> Job:
+    """Checks and loads everything, the cheap things first; writes nothing."""
+    spec = rule_spec(rule, settings)
+    chosen = build(RULES, spec, "rule")
+    if not runs:
+        raise RecipeError("no RUN: give the folder of at least one trained run")
+    recipes = [load_recipe_of(run) for run in runs]
+    first = recipes[0]
+    for run, recipe in zip(runs, recipes, strict=True):
+        if space_of(recipe).classes != space_of(first).classes:
+            raise RecipeError(f"{run} and {runs[0]} predict different classes; use runs of one label space")
+        for key in ("resize", "shape"):
+            one, other = getattr(recipe.evaluate, key), getattr(first.evaluate, key)
+            if one != other:
+                raise RecipeError(
+                    f"{run} and {runs[0]} differ in evaluate.{key} ({one!r} and {other!r}), so the labels have no one "
+                    "size; use runs that agree in it"
+                )
+    where = group.own_device(pick_device(device))
+    dtype = pick_precision(precision, where)
+    opened = (open_labelled if score else open_once)(data, data_root(first, root), space_of(first))
+    sizes = [scaled_size(size, first.evaluate.resize, first.evaluate.shape) for size in image_sizes(opened)]
+    networks, members = [], []
+    for run, recipe in zip(runs, recipes, strict=True):
+        networks.append(load_network(run, which, where))
+        with (run / FILES[which]).open("rb") as weights:
+            digest = hashlib.file_digest(weights, "sha256").hexdigest()
+        look = recipe.evaluate.model_dump(mode="json", include=LOOK)
+        members.append({"run": str(run), "weights": which, "step": step_of(run, which), "sha256": digest, **look})
+    looks = [recipe.evaluate for recipe in recipes]
+    scratch = Scratch(out / ".scratch", [part_name(opened, i) for i in range(len(opened))], sizes)
+    return Job(out, opened, spec, chosen, networks, looks, members, where, dtype, scratch)
+
+
+def image_sizes(dataset: DataSet) -> list[tuple[int, int]]:
+    """(height, width) of each image, from the files' headers."""
+    sizes = []
+    for i in range(len(dataset)):
+        if dataset.at(i)[0].row.rendered:
+            sizes.append(STREETS_SIZE)
+            continue
+        try:
+            large = warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
+            with large, open_file(dataset.image_path(i)) as file, Image.open(file, formats=["PNG", "JPEG"]) as picture:
+                sizes.append((picture.height, picture.width))
+        except (OSError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+            sizes.append(tuple(dataset.read(i).image.shape[1:]))  # says what is wrong with the file
+    return sizes
+
+
+def part_name(dataset: DataSet, i: int) -> str:
+    """Of an image's scratch file: another one when the image has been changed."""
+    if dataset.at(i)[0].row.rendered:
+        return f"{i:06d}"
+    size, mark = state(dataset.image_path(i))
+    return f"{i:06d}-{zlib.crc32(f'{size} {mark}'.encode()):08x}"
+
+
+def prepare(job: Job, overwrite: bool) -> None:
+    """Makes OUT ready for labels, or refuses it; says how much disk the scratch files need, and whether it is there."""
+    out, folder, marks = job.out, job.scratch.folder, job.marks()
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; give a folder for the labels with --out")
+    finished, begun = (out / SUMMARY).exists(), (folder / MARKS).exists()
+    if finished and not overwrite:
+        raise RunError(f"{out} already holds pseudo-labels; use --overwrite to make them anew, or another --out")
+    if not finished and not folder.exists() and out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} exists and is not a folder of pseudo-labels; choose another --out")
+    if begun and not overwrite:
+        try:
+            before = dict(read_json(folder / MARKS))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{folder / MARKS} cannot be read ({error}); use --overwrite to begin anew") from error
+        changed = [key for key in marks if before.get(key) != marks[key]]
+        if changed:
+            raise RunError(
+                f"{out} holds an interrupted call with other {', '.join(changed)}; repeat that call to go on with it, "
+                "use --overwrite to begin anew, or another --out"
+            )
+    fresh = overwrite or not begun
+    count = len(job.dataset)
+    missing = [i for i in range(count) if fresh or not job.scratch.has(i)]
+    needed = sum(map(job.scratch.bytes, missing))
+    free = _free(out) + (sum(path.stat().st_size for path in folder.glob("*.part")) if fresh else 0)
+    log.info(
+        f"{count} images of {job.dataset.spec}: scratch files of {_size(needed)} in {folder}, removed at the end; "
+        f"{_size(free)} are free"
+    )
+    if needed + sum(height * width for height, width in job.scratch.sizes) > free:
+        raise RunError(f"{out}: the disk has no room for that and the labels; free space, or choose another --out")
+    if not fresh:
+        log.info(f"going on: {count - len(missing)} of {count} images are there")
+        return
+    try:
+        (out / SUMMARY).unlink(missing_ok=True)
+        for path in (*out.glob("*.png"), out / SHEET):
+            path.unlink(missing_ok=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    write_text(folder / MARKS, json.dumps(marks, indent=1))
+
+
+def _free(folder: Path) -> int:
+    """Bytes free on the disk where the folder is or will be."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return shutil.disk_usage(folder).free
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def finish(job: Job, summary: dict[str, Any]) -> None:
+    """Contact sheet and summary; without scratch files from here on."""
+    count = len(job.dataset)
+    scenes = []
+    for i in np.linspace(0, count - 1, min(SHEET_IMAGES, count)).astype(int):
+        scene = job.dataset.read(i)
+        kept = read_ids(job.out / f"{scene.names[0]}.png")
+        image = np.ascontiguousarray(scene.image.permute(1, 2, 0).numpy())
+        scenes.append(Labelled(scene.names[0], image, job.scratch.read(i)[0], kept))
+    notes = {each["name"]: f"{percent(each['kept_share'])} % kept" for each in summary["classes"] if each["pixels"]}
+    title = f"{summary['data']}: {count} images, {summary['rule']['name']}, {percent(summary['kept_share'])} % kept"
+    with atomic_write(job.out / SHEET) as partial:
+        pseudo_labels_sheet(scenes, job.dataset.space, title, notes).save(partial, "JPEG", quality=90)
+    write_summary(job.out, summary)
+    shutil.rmtree(job.scratch.folder)
+
+
+def label_images(job: Callable[[], Job], *, overwrite: bool, score: bool) -> dict[str, Any]:
+    """Does the whole job, with the other processes; returns its summary. `job` checks and loads, see make_job."""
+    with group.joined():
+        made = group.all_succeed(job)
+        # The first one's names: of a copy of the data elsewhere, files have other times.
+        names = group.all_gather_object(made.scratch.names)[0]
+        made = replace(made, scratch=Scratch(made.scratch.folder, names, made.scratch.sizes))
+        group.on_rank_zero(prepare, made, overwrite)
+        group.all_succeed(lambda: predict(made))
+        summary = write_labels(made)
+        if score:
+            summary["score"] = compare_with_truth(made)
+        group.on_rank_zero(finish, made, summary)
+    return summary

@@ -1,0 +1,196 @@
+"""A run folder begins, or goes on where it stopped, and comes to its end."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from segda import run as runs
+from segda.distributed import group
+from segda.errors import Interrupted, RunError, RunFailure
+from segda.evaluation.metrics import Report, write_reports
+from segda.ground.atomic import write_text
+from segda.ground.hardware import environment, peak_memory, pick_device
+from segda.recipes.diff import Changes, admit, admit_processes, told
+from segda.recipes.recipe import Recipe, parse_recipe
+from segda.reporting.html import write_report
+from segda.training import assembly, checkpoint, loop
+from segda.training.stopping import Stopping
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _all_processes(recipe: Recipe) -> Iterator[None]:
+    """Joins those that torchrun started. RecipeError, said by the first, where this machine has no such device."""
+    if group.world() == 1:
+        yield
+        return
+    device = group.own_device(pick_device(recipe.device))
+    with group.joined(device, timedelta(seconds=recipe.patience)):
+        yield
+
+
+def _ready(
+    recipe: Recipe,
+    out: Path,
+    root: Path,
+    resume: bool,
+    overwrite: bool,
+    allow_changed: Sequence[str],
+) -> tuple[assembly.Training, dict[str, Any]]:
+    """The training at the step where it begins or goes on, its folder as it was then, and the facts in that folder."""
+    key = str(out.absolute())
+    resume, overwrite = AGAIN.get(group.remembered(key), (resume, overwrite))
+    state, changes = group.all_succeed(lambda: _found(out, recipe, resume, overwrite, allow_changed))
+    steps = group.all_gather_object(None if state is None else state["t"])
+    group.on_rank_zero(_refuse_others, out, steps)
+    # Built before the folder is touched: a recipe that cannot run leaves nothing behind.
+    training = assembly.assemble(recipe, root, out.parent / ".segda")
+    if state is not None:
+        group.all_succeed(lambda: checkpoint.restore(training, state, out / "last.pt"))
+    facts = environment(training.device, training.precision)
+    # Target scenes are read without their labels, always; see data/stream/stream.py.
+    facts |= {"start": training.method.student.origin, "target_labels_read": False}
+    if state is None:
+        group.remember(key, "beginning")
+    group.on_rank_zero(_begin, training, out, state, changes, resume, facts)
+    group.remember(key, "begun")
+    return training, facts
+
+
+AGAIN = {"beginning": (False, True), "begun": (True, False)}
+"""How far the processes were when torchrun started them again -> whether to resume, whether to overwrite."""
+
+
+def _found(
+    out: Path, recipe: Recipe, resume: bool, overwrite: bool, allow_changed: Sequence[str]
+) -> tuple[dict[str, Any] | None, Changes]:
+    """The state in a run's folder that is to go on, None where it begins, and what has changed since."""
+    runs.check_folder(out, recipe, resume=resume, overwrite=overwrite)
+    last = out / "last.pt"
+    if not resume or not last.exists():
+        return None, {}
+    state = runs.load_checkpoint(out)
+    changes = admit(out, parse_recipe(state["recipe"], str(last)), recipe, allow_changed)
+    return state, changes | admit_processes(out, state["made_by"].get("processes", 1), group.world(), allow_changed)
+
+
+def _refuse_others(out: Path, steps: Sequence[int | None]) -> None:
+    """RunError unless all processes have found the same checkpoint."""
+    for number, step in enumerate(steps):
+        if step != steps[0]:
+            first, other = ("no checkpoint" if t is None else f"one of step {t}" for t in (steps[0], step))
+            raise RunError(
+                f"{out}: process 0 finds {first} there, process {number} {other}; give all machines one folder "
+                "(docs/CLUSTER.md)"
+            )
+
+
+def _begin(
+    training: assembly.Training,
+    out: Path,
+    state: dict[str, Any] | None,
+    changes: Changes,
+    resume: bool,
+    facts: dict[str, Any],
+) -> None:
+    """The folder of a run that begins, or as it was after the step from which it goes on; adds that to the facts."""
+    if state is None:
+        runs.begin(out, training.recipe)
+        if resume:
+            log.info(f"nothing to resume in {out}: begins at the first step")
+    else:
+        done = training.t == training.recipe.steps  # the end is scored again, since its report may not be there
+        runs.forget_after(out, training.t, None if done else {dataset.spec for dataset in training.scored})
+        write_text(out / "recipe.yaml", training.recipe.to_yaml())
+        loop.save_networks(training, out, state["method"])
+        log.info(f"resumed after step {training.t}")
+        now = checkpoint.maker(training.device, training.precision)
+        moved = {key: (before, now.get(key)) for key, before in state["made_by"].items() if before != now.get(key)}
+        if moved:
+            log.warning(f"last bits may differ, since the checkpoint was made elsewhere: {told(moved)}")
+        earlier = [one for one in runs.read_environment(out).get("resumed", []) if one["step"] <= training.t]
+        facts["resumed"] = [*earlier, {"step": training.t, "recipe": changes, "made_by": moved}]
+    write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _to_the_end(training: assembly.Training, out: Path, facts: dict[str, Any], stopping: Stopping) -> None:
+    with _underway():
+        due = loop.scores_due(training.recipe, training.t)
+        if due and group.from_rank_zero(lambda: not runs.scored_at(out, training.t)):
+            loop.score(training, out)
+        loop.run_steps(training, out, stopping)
+        scores = loop.score(training, out)
+        facts = facts | {"peak_memory": peak_memory(training.device)}
+        group.on_rank_zero(_report, training, out, facts, scores)
+
+
+def _report(training: assembly.Training, out: Path, facts: dict[str, Any], scores: list[Report]) -> None:
+    write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
+    for dataset in training.scored:
+        write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
+    if training.scored:
+        log.info(f"report: {write_report(out)}")
+    else:
+        log.info(f"not scored: evaluate.data is empty; `segda evaluate {out} --data NAME:SPLIT` measures it")
+
+
+@contextmanager
+def _underway() -> Iterator[None]:
+    """A folder that could be written to, and cannot any more, is no mistake of whoever gave the command."""
+    try:
+        yield
+    except RunFailure:
+        raise
+    except RunError as error:
+        raise RunFailure(str(error)) from error
+
+
+@dataclass
+class Attempt:
+    """What is begun, and who asks it to stop."""
+
+    stopping: Stopping
+    training: assembly.Training | None = None
+
+
+@contextmanager
+def stoppable(recipe: Recipe, out: Path) -> Iterator[Attempt]:
+    """Joins the processes, and ends the block after Ctrl-C or SIGTERM with Interrupted, which says what is saved."""
+    with Stopping() as stopping:
+        attempt = Attempt(stopping)
+        try:
+            with _all_processes(recipe):
+                yield attempt
+        except Interrupted:
+            raise
+        except (KeyboardInterrupt, group.Unanswered) as error:
+            # One that is asked to stop while it scores leaves at once; the others, asked as well, wait for it in vain.
+            if isinstance(error, group.Unanswered) and stopping.asked is None:
+                raise
+            saved = None if attempt.training is None else attempt.training.saved
+            what = "nothing new is saved" if saved is None else f"{out} is saved after step {saved}"
+            raise Interrupted(f"stopped by {stopping.name}; {what}", stopping.exit_code, saved is not None) from None
+
+
+def train_run(
+    recipe: Recipe,
+    out: Path,
+    root: Path,
+    resume: bool,
+    overwrite: bool,
+    allow_changed: Sequence[str],
+) -> None:
+    """One run, from its first step or its last checkpoint to its end."""
+    # Whoever reads the run folder later finds the data without being told again.
+    at_root = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
+    with stoppable(recipe, out) as attempt:
+        attempt.training, facts = _ready(at_root, out, root, resume, overwrite, allow_changed)
+        _to_the_end(attempt.training, out, facts, attempt.stopping)
