@@ -26,7 +26,8 @@ from segda.methods.minent import MinEnt
 from segda.recipes.recipe import load_recipe, shipped
 
 ROOT = Path(__file__).parents[1]
-README, ADDING = ROOT / "README.md", ROOT / "docs" / "ADDING.md"
+README = ROOT / "README.md"
+ADDING, COMMANDS, RECIPES = (ROOT / "docs" / f"{name}.md" for name in ("ADDING", "COMMANDS", "RECIPES"))
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -35,7 +36,7 @@ SMALL = ["steps=2", "data.batch=1", "evaluate.report_images=1"]
 
 
 def shorter(words: list[str]) -> list[str]:
-    """What is put after a command of the README, so that it takes a second."""
+    """What is put after a command of the documents, so that it takes a second."""
     if words[0] == "draw":
         return ["--count", "2", "--size", "64x128"]
     if words[0] != "train":
@@ -64,6 +65,15 @@ def plain(document: Path) -> str:
     return FENCE.sub("", document.read_text(encoding="utf-8"))
 
 
+def rows(document: Path) -> list[str]:
+    return [line for line in plain(document).splitlines() if line.startswith("|")]
+
+
+def recipe_names(row: str) -> list[str]:
+    """What a table's row has in the form of a recipe's name."""
+    return re.findall(r"`(\w+_[\w-]+)`", row)
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     """A current folder with a small CamVid in data/, and few and small drawn streets."""
@@ -78,9 +88,10 @@ def here(tmp_path, monkeypatch) -> Path:
     datasets._drawn.cache_clear()
 
 
-def test_the_commands_of_the_readme_work_in_their_order(here, capsys):
-    assert len(commands(README)) > 10
-    for words in commands(README):
+def test_the_commands_of_the_readme_and_of_their_page_work_in_their_order(here, capsys):
+    lines = commands(README) + commands(COMMANDS)
+    assert len(lines) > 20
+    for words in lines:
         words = [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
         arguments = [*words, *shorter(words)]
         assert main(arguments) == 0, f"segda {' '.join(arguments)}: {capsys.readouterr().err}"
@@ -111,11 +122,16 @@ def test_the_readme_shows_minents_step_as_it_stands():
     assert shown == [textwrap.dedent(inspect.getsource(MinEnt.step))]
 
 
-def test_every_recipe_in_the_readme_is_shipped_and_every_shipped_one_is_there():
-    table = {
-        name for row in plain(README).splitlines() if row.startswith("|") for name in re.findall(r"`(\w+_[\w-]+)`", row)
-    }
-    assert table == set(shipped())
+def test_every_recipe_in_the_list_of_recipes_is_shipped_and_every_shipped_one_is_there_once():
+    assert sorted(name for row in rows(RECIPES) for name in recipe_names(row)) == sorted(shipped())
+
+
+def test_the_readme_names_each_method_with_its_file_and_recipes_of_it():
+    named = {}
+    for row in rows(README):
+        for method in re.findall(r"methods/(\w+)\.py\)", row):
+            named[method] = {load_recipe(name).method["name"] for name in recipe_names(row)}
+    assert named == {method: {method} for method in segda.METHODS}
 
 
 def test_every_method_and_data_set_is_documented():

@@ -94,9 +94,9 @@ def test_settings_reach_the_recipe_in_their_order():
     assert (made["plain-encoder_b0"].optim.warmup, made["plain-encoder_b0"].optim.lr) == (2, 1e-3)
 
 
-def test_the_file_in_the_readme_makes_the_runs_that_it_says():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+def test_the_file_in_the_documentation_makes_the_runs_that_it_says():
+    page = (Path(__file__).parents[2] / "docs" / "COMMANDS.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     Path("sweep.yaml").write_text(text)
     planned = plan("sweep.yaml")
     assert len(planned) == 9 and planned[0].out == Path("runs/levels/level0.3-seed0")

@@ -195,7 +195,8 @@ def predict(
     submission: Annotated[
         str | None,
         typer.Option(
-            metavar="SERVER", help="Make OUT the zip for a test server: cityscapes, acdc or dark-zurich; see README."
+            metavar="SERVER",
+            help="Make OUT the zip for a test server: cityscapes, acdc or dark-zurich; see docs/COMMANDS.md.",
         ),
     ] = None,
     ids: Annotated[Ids | None, typer.Option(help="Train ids or Cityscapes' label ids [default: train].")] = None,
