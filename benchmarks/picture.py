@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from segda.data.sets.labelled import open_labelled
-from segda.evaluation.inference import labels, views
+from segda.evaluation.certainty import labels
+from segda.evaluation.inference import views
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.reporting.pictures import coloured, shrunk
 from segda.run import data_root, load_network, load_recipe_of, space_of

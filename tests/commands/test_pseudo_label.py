@@ -19,8 +19,8 @@ from segda.data.sets.datasets import DataSet, open_data
 from segda.data.stream.augment import Augment, resize
 from segda.data.stream.stream import Pairs
 from segda.errors import DataError
+from segda.evaluation import look
 from segda.evaluation.inference import slide
-from segda.pseudo_labelling import label as labelling
 from segda.pseudo_labelling.job import image_sizes
 from segda.reporting.tables import pseudo_labels_table
 from segda.run import load_network
@@ -242,7 +242,7 @@ def test_the_command_line_prints_a_table_and_says_how_to_go_on(place, tmp_path, 
                  "--out", tmp_path / "out", "--set", "floor=0.3", "--precision", "32", "--score"]  # fmt: skip
     arguments = [str(argument) for argument in arguments]
     with monkeypatch.context() as patch:
-        stopping(patch, labelling, "views", 1)
+        stopping(patch, look, "views", 1)
         assert main(arguments) == 130
     assert "pseudo-label and sweep when called again" in capsys.readouterr().err
     assert main(arguments) == 0

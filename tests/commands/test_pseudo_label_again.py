@@ -18,6 +18,7 @@ from segda.cli.main import main
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.sets.datasets import open_data
 from segda.errors import DataError, RecipeError, RunError, WeightsError
+from segda.evaluation import look
 from segda.pseudo_labelling import job
 from segda.pseudo_labelling import label as labelling
 from small_labels import ALL, DUSK, NAMES, Stop, content, label, stopping, write_place
@@ -33,7 +34,7 @@ def place(tmp_path_factory):
 def test_an_interrupted_call_goes_on_where_it_stopped(place, tmp_path, monkeypatch, said, name, after):
     label(place, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        stopping(patch, labelling, name, after)
+        stopping(patch, look if name == "views" else labelling, name, after)
         with pytest.raises(Stop):
             label(place, tmp_path / "out")
     assert not (tmp_path / "out" / "pseudo_labels.json").exists()
@@ -41,7 +42,7 @@ def test_an_interrupted_call_goes_on_where_it_stopped(place, tmp_path, monkeypat
     with pytest.raises(DataError, match="not yet all of them"):
         PseudoLabels.open(tmp_path / "out", open_data(ALL, place / "data"), SPACE)
     said.clear()
-    calls = stopping(monkeypatch, labelling, "views", 7)
+    calls = stopping(monkeypatch, look, "views", 7)
     label(place, tmp_path / "out")
     assert len(calls) == (7 - after if name == "views" else 0)
     assert content(tmp_path / "out") == content(tmp_path / "whole")
@@ -50,14 +51,14 @@ def test_an_interrupted_call_goes_on_where_it_stopped(place, tmp_path, monkeypat
 
 def interrupted(place, out, monkeypatch, after=3, **given):
     with monkeypatch.context() as patch:
-        stopping(patch, labelling, "views", after)
+        stopping(patch, look, "views", after)
         with pytest.raises(Stop):
             label(place, out, **given)
 
 
 def test_another_setting_of_the_rule_goes_on_with_the_same_predictions(place, tmp_path, monkeypatch):
     interrupted(place, tmp_path / "out", monkeypatch)
-    calls = stopping(monkeypatch, labelling, "views", 4)
+    calls = stopping(monkeypatch, look, "views", 4)
     label(place, tmp_path / "out", settings=["share=0.3"])
     assert len(calls) == 4
     monkeypatch.undo()
@@ -93,7 +94,7 @@ def test_a_changed_image_and_a_damaged_scratch_file_are_predicted_anew(place, tm
     Image.fromarray(255 - np.array(Image.open(image))).save(image)
     damaged = sorted((tmp_path / "out" / ".scratch").glob("000001-*.part"))[0]
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    calls = stopping(monkeypatch, labelling, "views", 9)
+    calls = stopping(monkeypatch, look, "views", 9)
     label(tmp_path, tmp_path / "out")
     assert len(calls) == 4
     monkeypatch.undo()

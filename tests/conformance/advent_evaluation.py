@@ -14,7 +14,8 @@ import torch
 import advent_weights
 from golden import Golden
 from segda.data.labels.spaces import SPACES
-from segda.evaluation.inference import View, labels, mean_logits
+from segda.evaluation.certainty import labels, mean_logits
+from segda.evaluation.inference import View
 from segda.evaluation.metrics import Confusion, Report
 from segda.scene import IGNORE
 

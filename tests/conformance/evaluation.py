@@ -12,7 +12,8 @@ from torch.nn.functional import interpolate
 from conformance.steps import authors_network
 from golden import Golden
 from segda.data.labels.spaces import SPACES
-from segda.evaluation.inference import View, boxes, labels, probabilities, slide, views, windows
+from segda.evaluation.certainty import labels, probabilities
+from segda.evaluation.inference import View, boxes, slide, views, windows
 from segda.evaluation.metrics import Confusion, Report
 from segda.recipes.recipe import Evaluate
 

@@ -14,16 +14,8 @@ from hypothesis import strategies as some
 from torch import nn
 from torch.nn.functional import interpolate
 
-from segda.evaluation.inference import (
-    View,
-    labels,
-    labels_and_entropy,
-    mean_logits,
-    probabilities,
-    slide,
-    views,
-    windows,
-)
+from segda.evaluation.certainty import labels, labels_and_entropy, mean_logits, probabilities
+from segda.evaluation.inference import View, slide, views, windows
 
 CPU = torch.device("cpu")
 

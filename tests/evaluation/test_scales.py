@@ -17,8 +17,8 @@ from segda.commands.predict import predict
 from segda.commands.pseudo_label import pseudo_label
 from segda.data.files.images import read_ids, read_image
 from segda.errors import RecipeError
-from segda.evaluation.certainty import most_probable, upsampled_probabilities
-from segda.evaluation.inference import boxes, in_boxes, probabilities, views
+from segda.evaluation.certainty import most_probable, probabilities, upsampled_probabilities
+from segda.evaluation.inference import boxes, in_boxes, views
 from segda.evaluation.metrics import read_reports
 from segda.evaluation.protocol import Protocol
 from segda.recipes.recipe import Recipe, load_recipe

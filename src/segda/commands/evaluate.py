@@ -15,9 +15,9 @@ from rich.table import Table
 from segda.data.sets.labelled import open_labelled
 from segda.distributed import group
 from segda.errors import RecipeError
+from segda.evaluation.certainty import Mean
 from segda.evaluation.checkpoints import evaluate_snapshots, snapshots_of
 from segda.evaluation.ensemble import evaluate_ensemble
-from segda.evaluation.inference import Mean
 from segda.evaluation.measure import STUDENT_AND_TEACHER, evaluate_network, existing, facts
 from segda.evaluation.metrics import Report, write_reports
 from segda.evaluation.protocol import Weights

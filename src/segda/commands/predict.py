@@ -7,18 +7,15 @@ Several processes (torchrun) share the images, and write the bytes that one woul
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from torch import Tensor
-
 from segda.data.labels.label_ids import label_ids, label_palette
-from segda.data.sets.given import images_in, images_of
+from segda.data.sets.given import GivenImages, images_in, images_of
 from segda.distributed import group
 from segda.errors import RecipeError, nearest
-from segda.evaluation.inference import View, views
-from segda.evaluation.look import ahead
+from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.evaluation.protocol import Weights
 from segda.evaluation.submission import (
     Ids,
@@ -30,7 +27,6 @@ from segda.evaluation.submission import (
 )
 from segda.ground.atomic import atomic_write
 from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
-from segda.ground.progress import track
 from segda.reporting.pictures import OVERLAY, palette_png, png
 from segda.reporting.predictions import TRAIN_IDS, Planned, drawn, plan
 from segda.run import data_root, load_network, load_recipe_of, space_of
@@ -88,47 +84,31 @@ def predict(
             check_archive(out)
             check_names(server, {image.where: image.stem for image in images})
         network = load_network(run, which, where)
-        return (
-            space,
-            server,
-            codes,
-            images,
-            planned,
-            lambda image: views(network, image, recipe.evaluate, where, context),
-        )
+        return space, server, codes, images, planned, Eye(network, recipe.evaluate, where, context)
 
-    space, server, (palette, table), images, planned, look = group.all_succeed(ready)
-    own = group.own_share(range(len(images)))
+    space, server, (palette, table), images, planned, eye = group.all_succeed(ready)
 
-    def read() -> None:
-        sizes = ahead(lambda i: tuple(images[i].read().shape[1:]), own)
-        for i, size in zip(track(own, "read"), sizes, strict=True):
-            if server is not None:
-                check_size(server, images[i].where, size)
+    def check(sight: Sight) -> None:
+        if server is not None:
+            check_size(server, images[sight.index].where, sight.size)
 
-    group.all_succeed(read)
+    agreed(look([], GivenImages(images), check, title="read"))
     if server is not None and len(images) != server.images:
         log.info(f"{len(images)} images; the test set of {submission} has {server.images}")
 
-    def seen() -> Iterator[tuple[int, Tensor, list[View]]]:
-        """This process's images by their numbers, their pixels, and what the network says of them."""
-        for i, pixels in zip(track(own, "predict"), ahead(lambda i: images[i].read(), own), strict=True):
-            yield i, pixels, look(pixels)
-
     if server is not None:
-        submit(out, server, space, images, seen())
+        submit(out, server, space, images, eye)
         return [out]
 
-    def write() -> None:
-        for i, pixels, found in seen():
-            content = drawn(pixels, found, pictures, space, OVERLAY if opacity is None else opacity)
-            label = table[content.pop("label")]
-            written = {"label": palette_png(label, palette)} | {name: png(picture) for name, picture in content.items()}
-            for name, path in planned[i].files.items():
-                with atomic_write(path) as unfinished:
-                    unfinished.write_bytes(written[name])
+    def write(sight: Sight) -> None:
+        content = drawn(sight, pictures, space, OVERLAY if opacity is None else opacity)
+        label = table[content.pop("label")]
+        written = {"label": palette_png(label, palette)} | {name: png(picture) for name, picture in content.items()}
+        for name, path in planned[sight.index].files.items():
+            with atomic_write(path) as unfinished:
+                unfinished.write_bytes(written[name])
 
-    group.all_succeed(write)
+    agreed(look([eye], GivenImages(images), write, title="predict"))
     return [path for each in planned for path in each.files.values()]
 
 

@@ -16,7 +16,7 @@ from segda.data.sets.datasets import DataSet
 from segda.data.sets.labelled import open_labelled
 from segda.distributed import group
 from segda.errors import RecipeError, RunError, nearest
-from segda.evaluation.inference import Mean
+from segda.evaluation.certainty import Mean
 from segda.evaluation.look import Eye
 from segda.evaluation.measure import STUDENT_AND_TEACHER, count, existing, facts, protocol_of, report_of
 from segda.evaluation.metrics import Report, write_list
@@ -53,12 +53,12 @@ def evaluate_ensemble(
     for weights in shared:
         networks = group.all_succeed(lambda which=weights: [load_network(run, which, where) for run in runs])
         eyes = [
-            Eye(network, recipe.evaluate, share)
+            Eye(network, recipe.evaluate, where, autocast(where, dtype), share)
             for network, recipe, share in zip(networks, recipes, shares, strict=True)
         ]
         for dataset in opened:
             title = f"{dataset.spec} {weights}s"
-            counts = count(eyes, mean, dataset, where, autocast(where, dtype), title)
+            counts = count(eyes, mean, dataset, title)
             protocols = [
                 protocol_of(dataset, recipe.evaluate, **facts(run, weights, dtype))
                 for run, recipe in zip(runs, recipes, strict=True)

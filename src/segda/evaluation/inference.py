@@ -1,28 +1,23 @@
-"""From an image to class scores at its own size: into a box, through the network whole or in windows, back up; and the
-mean of several views: other sizes, the mirrored image, several networks.
+"""From an image to a network's views of it: into a box, through the network whole or in windows; other sizes, the
+mirrored image. What the views say of each pixel: certainty.py.
 
 Networks differ in what is upsampled to the image's size (`Network.low_res_logits`) and how (`Network.align_corners`).
 DAFormer's test pipeline (mmsegmentation `inference.py`) upsamples logits that are at the input's size already, ADVENT's
-(`eval_UDA.py`) those of every eighth pixel. Softmax comes after that. Views of one network are averaged as
-probabilities; an ensemble says which: AdvEnt+MinEnt is a mean of logits, FDA's three models one of probabilities.
+(`eval_UDA.py`) those of every eighth pixel.
 
-A 2048 x 1024 image with 19 classes has 160 MB of scores. Nothing here holds them all: a class is upsampled
-when its turn comes (the channels of a bilinear upsampling do not touch each other), which is also faster than
-one argmax over the lot. Several views are held at the size that the network saw: with six sizes of 0.5 to 1.75 times
+Several views are held at the size that the network saw: with six sizes of 0.5 to 1.75 times
 1024 x 512, each mirrored as well, that is 0.7 GB.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from segda.data.stream.augment import Kernel, Shape, padded_size, resize
 from segda.networks.network import Network
@@ -49,10 +44,6 @@ class Settings(Protocol):
     stride: Size | None
     scales: tuple[float, ...]
     flip: bool
-
-
-Mean = Literal["logits", "probabilities"]
-"""What of several views is averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +100,20 @@ def views(
     autocast: AbstractContextManager,
     weight: float = 1.0,
     boxed: Sequence[Tensor] | None = None,
+    gradients: bool = False,
 ) -> list[View]:
     """(3, H, W) uint8 RGB -> what the network says of it at each of the scales, and of its mirror image if the settings
     ask for that; each has the same share.
 
     weight: of all these views together. boxed: what `in_boxes` makes of the image, where that has been done already.
+    gradients: whether they are kept.
     Windows are averaged at the network's input size, and are as large at every scale.
     """
     size = tuple(image.shape[1:])
     share = weight / (len(settings.scales) * (1 + settings.flip))
 
     def view(seen: Tensor, covers: Size | None, mirrored: bool) -> View:
-        with torch.no_grad(), autocast:
+        with nullcontext() if gradients else torch.no_grad(), autocast:
             if settings.how == "slide":
                 logits = slide(network, seen, settings.window, settings.stride)
             else:
@@ -155,86 +148,3 @@ def in_boxes(image: Tensor, settings: Settings) -> list[Tensor]:
     """(3, H, W) uint8 RGB -> (3, h, w) uint8 as the network is shown it, at each scale."""
     found = boxes(tuple(image.shape[1:]), settings)
     return [resize(Scene(image), box, settings.shape, settings.kernel).image for box in found]
-
-
-def upsampled(view: View, size: Size) -> Iterator[Tensor]:
-    """Logits (1, C, h, w) -> C times (H, W) for an image of that size: bilinear, one class after the other."""
-    height, width = size
-    for channel in range(view.logits.shape[1]):
-        yield interpolate(
-            view.logits[:, channel : channel + 1],
-            view.covers or size,
-            mode="bilinear",
-            align_corners=view.align_corners,
-        )[0, 0, :height, :width]
-
-
-def mean_logits(seen: Sequence[View], size: Size) -> Iterator[Tensor]:
-    """Views -> C times (H, W) float32: the weighted mean of the upsampled logits, class by class."""
-    shares = _shares(seen)
-    for scores in zip(*(upsampled(view, size) for view in seen), strict=True):
-        yield sum(share * score for share, score in zip(shares, scores, strict=True))
-
-
-def probabilities(seen: Sequence[View], size: Size) -> Iterator[Tensor]:
-    """Views -> C times (H, W) float32: the weighted mean of softmax(upsampled logits), class by class.
-
-    A first pass sums up each view's normaliser ln sum_c exp(logit), a second one gives exp(logit -
-    normaliser).
-    """
-    normalisers = []
-    for view in seen:
-        normaliser = torch.full(size, -math.inf, device=view.logits.device)
-        for score in upsampled(view, size):
-            normaliser = torch.logaddexp(normaliser, score)
-        normalisers.append(normaliser)
-    shares = _shares(seen)
-    for scores in zip(*(upsampled(view, size) for view in seen), strict=True):
-        total = torch.zeros(size, device=scores[0].device)
-        for score, normaliser, share in zip(scores, normalisers, shares, strict=True):
-            total += (score - normaliser).exp_().mul_(share)
-        yield total
-
-
-def _shares(seen: Sequence[View]) -> list[float]:
-    whole = sum(view.weight for view in seen)
-    return [view.weight / whole for view in seen]
-
-
-def labels(seen: Sequence[View], size: Size, mean: Mean = "probabilities") -> Tensor:
-    """Views -> (H, W) uint8 train ids of the class with the highest mean; the first one where two are equal."""
-    if len(seen) == 1:  # softmax does not change the order, so the upsampled logits decide
-        return _winners(upsampled(seen[0], size))[0]
-    return _winners(mean_logits(seen, size) if mean == "logits" else probabilities(seen, size))[0]
-
-
-def labels_and_entropy(seen: Sequence[View], size: Size) -> tuple[Tensor, Tensor]:
-    """Views -> (H, W) uint8 train ids, (H, W) float32 entropy -sum_c p ln p in nats (0 to ln C) of the mean
-    probabilities.
-    """
-    entropy = torch.zeros(size, device=seen[0].logits.device)
-
-    def counted() -> Iterator[Tensor]:
-        for prob in probabilities(seen, size):
-            entropy.add_(torch.special.entr(prob))
-            yield prob
-
-    winner, _ = _winners(counted())
-    return winner, entropy.clamp_min_(0)
-
-
-def labels_and_confidence(seen: Sequence[View], size: Size) -> tuple[Tensor, Tensor]:
-    """Views -> (H, W) uint8 train ids, (H, W) float32 mean probability of that class, 1 / C to 1."""
-    return _winners(probabilities(seen, size))
-
-
-def _winners(scores: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-    best = next(scores).clone()
-    winner = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-    better = torch.empty_like(winner)
-    for channel, score in enumerate(scores, 1):
-        torch.gt(score, best, out=better.view(torch.bool))
-        # Classes come in ascending order, so that the newest is the highest: four times as fast as masked_fill_.
-        torch.maximum(winner, better.mul_(channel), out=winner)
-        torch.maximum(best, score, out=best)
-    return winner, best

@@ -1,9 +1,14 @@
-"""Measuring: every image of a data set through one network or several, counted against its label.
+"""The loop over images: read ahead by threads, shown to networks, handed to whoever asks, one after the other.
 
-Several processes share the images and add up their counts, which are integers: so each of them gets what one process
-alone would get, if a network says the same of an image in all of them. On a processor it does where they have as many
-threads each: the last bit of a matrix product depends on that number (torchrun sets OMP_NUM_THREADS to 1 where it is
-not set).
+    def each(sight: Sight) -> int: ...
+    for result in look([Eye(network, settings, device, autocast)], dataset, each, title="labels"): ...
+
+All that measures, predicts, labels or shows is such an `each`; so is a criterion without labels, and with
+`gradients=True, at_rest=False, split=False` a network that adapts itself from image to image.
+
+Several processes share the images. What integers they count add up to what one process alone would count, if a network
+says the same of an image in all of them. On a processor it does where they have as many threads each: the last bit of a
+matrix product depends on that number (torchrun sets OMP_NUM_THREADS to 1 where it is not set).
 """
 
 from __future__ import annotations
@@ -12,14 +17,18 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from segda.evaluation.inference import Settings
+from segda.distributed import group
+from segda.evaluation.inference import Settings, Size, View, in_boxes, views
+from segda.ground.progress import track
 from segda.networks.network import Network
+from segda.scene import Scene
 
 THREADS = min(8, os.cpu_count() or 1)
 """So many images are read while the network is busy, each by a thread. A GPU is quicker than several decoders."""
@@ -27,13 +36,89 @@ THREADS = min(8, os.cpu_count() or 1)
 Result = TypeVar("Result")
 
 
+class Images(Protocol):
+    """A data set, or anything else that can be read by number."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, i: int, label: bool = False) -> Scene: ...
+
+
 @dataclass(frozen=True)
 class Eye:
-    """A network, how it looks at an image, and what its word counts."""
+    """A network, how it looks at an image, where and in which precision, and what its word counts beside others'.
+
+    autocast is entered anew for each forward pass.
+    """
 
     network: Network
     settings: Settings
+    device: torch.device
+    autocast: AbstractContextManager
     share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """An image, by its number, with its label if that was asked for, and what each eye sees of it."""
+
+    index: int
+    scene: Scene
+    by_eye: list[list[View]]
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the image."""
+        height, width = self.scene.image.shape[1:]
+        return height, width
+
+    @property
+    def views(self) -> list[View]:
+        """Of all eyes, as of one."""
+        return [view for seen in self.by_eye for view in seen]
+
+
+def look(
+    eyes: Sequence[Eye],
+    images: Images,
+    each: Callable[[Sight], Result],
+    *,
+    title: str,
+    indices: Sequence[int] | None = None,
+    label: bool = False,
+    split: bool = True,
+    gradients: bool = False,
+    at_rest: bool = True,
+) -> Iterator[Result]:
+    """What `each` makes of every image, in their order; no more than THREADS images are held ahead.
+
+    indices: of these images alone, and in this order. label: the scenes have theirs. split: of several processes, each
+    has every n-th; else it has all, and asks the others nothing. gradients: those of the views are kept. at_rest: the
+    networks are in eval mode meanwhile and afterwards as they were; else they stay as they are. An image is shown when
+    `each` is through with the one before.
+    """
+
+    def ready(index: int) -> tuple[Scene, list[list[Tensor]]]:
+        """A scene, and its image as each eye is shown it, at each of its scales."""
+        scene = images.read(index, label=label)
+        return scene, [in_boxes(scene.image, eye.settings) for eye in eyes]
+
+    every = range(len(images)) if indices is None else indices
+    own = every[group.rank() :: group.world()] if split else every
+    with resting([eye.network for eye in eyes]) if at_rest else nullcontext():
+        for index, (scene, boxed) in zip(track(own, title), ahead(ready, own), strict=True):
+            seen = [
+                views(eye.network, scene.image, eye.settings, eye.device, eye.autocast, eye.share, small, gradients)
+                for eye, small in zip(eyes, boxed, strict=True)
+            ]
+            yield each(Sight(index, scene, seen))
+
+
+def agreed(results: Iterator[Result]) -> list[Result]:
+    """All of this process's results, where all processes came to the end of theirs; an error of one ends all."""
+    found = group.all_succeed(lambda: list(results))
+    assert found is not None
+    return found
 
 
 @contextmanager

@@ -9,19 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from segda.data.sets.datasets import DataSet
 from segda.distributed import group
 from segda.errors import RecipeError, RunError, WeightsError
-from segda.evaluation.inference import Mean, Settings, in_boxes, labels, views
-from segda.evaluation.look import Eye, ahead, resting
+from segda.evaluation.certainty import Mean, labels
+from segda.evaluation.inference import Settings
+from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.evaluation.metrics import Confusion, Report, read_reports
 from segda.evaluation.protocol import Protocol, Weights
-from segda.ground.progress import track
 from segda.networks.network import Network
 from segda.run import FILES, load_recipe_of, step_of
-from segda.scene import Scene
 
 STUDENT_AND_TEACHER: tuple[Weights, ...] = ("student", "teacher")
 
@@ -76,7 +74,7 @@ def evaluate_network(
     """
     step = "" if protocol["step"] is None else f" after step {protocol['step']}"
     title = f"{dataset.spec} {protocol['weights']}{step}"
-    counts = count([Eye(network, settings)], "probabilities", dataset, device, autocast, title)
+    counts = count([Eye(network, settings, device, autocast)], "probabilities", dataset, title)
     return report_of(counts, protocol_of(dataset, settings, **protocol), dataset)
 
 
@@ -103,52 +101,28 @@ def report_of(counts: np.ndarray, protocol: Any, dataset: DataSet) -> Report:
     return Report(protocol, dataset.space.classes, counts, dataset.space.views)
 
 
-def count(
-    eyes: Sequence[Eye],
-    mean: Mean,
-    dataset: DataSet,
-    device: torch.device,
-    autocast: AbstractContextManager,
-    title: str,
-) -> np.ndarray:
+def count(eyes: Sequence[Eye], mean: Mean, dataset: DataSet, title: str) -> np.ndarray:
     """(C + 1, C) pixels, see Confusion.counts, of a network, or of the mean of several.
 
     Of several processes, each counts its share of the images, also where that is none, and gets the sum. An error of
     one is raised there and ends all, when each is through with its share.
     """
-    own = group.all_succeed(lambda: _count_own(eyes, mean, dataset, device, autocast, title))
-    return group.all_reduce_sum(own)
+    group.all_succeed(lambda: _check_classes(eyes, dataset))
+    confusion = Confusion(len(dataset.space.classes), eyes[0].device)
+
+    def each(sight: Sight) -> None:
+        assert sight.scene.label is not None
+        confusion.add(sight.scene.label, labels(sight.views, sight.size, mean))
+
+    agreed(look(eyes, dataset, each, title=title, label=True))
+    return group.all_reduce_sum(confusion.counts())
 
 
-def _count_own(
-    eyes: Sequence[Eye],
-    mean: Mean,
-    dataset: DataSet,
-    device: torch.device,
-    autocast: AbstractContextManager,
-    title: str,
-) -> np.ndarray:
-    """What `count` gives, of this process's images alone."""
+def _check_classes(eyes: Sequence[Eye], dataset: DataSet) -> None:
+    """RecipeError unless the labels are read as the classes of all networks."""
     for eye in eyes:
         if dataset.space.classes != tuple(eye.network.class_names):
             raise RecipeError(
                 f"{dataset.spec}: its labels are read in space {dataset.space.name}, the network's classes are "
                 f"{', '.join(eye.network.class_names)}; choose data with these"
             )
-
-    def ready(index: int) -> tuple[Scene, list[list[Tensor]]]:
-        """A scene, and its image as each eye sees it, at each of its scales."""
-        scene = dataset.read(index, label=True)
-        return scene, [in_boxes(scene.image, eye.settings) for eye in eyes]
-
-    confusion = Confusion(len(dataset.space.classes), device)
-    with resting([eye.network for eye in eyes]):
-        own = group.own_share(range(len(dataset)))
-        for (scene, boxed), _ in zip(ahead(ready, own), track(own, title), strict=True):
-            seen = [
-                view
-                for eye, small in zip(eyes, boxed, strict=True)
-                for view in views(eye.network, scene.image, eye.settings, device, autocast, eye.share, small)
-            ]
-            confusion.add(scene.label, labels(seen, tuple(scene.image.shape[1:]), mean))
-    return confusion.counts()

@@ -23,21 +23,21 @@ import io
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from segda.data.labels.label_ids import label_ids
 from segda.data.labels.spaces import SPACES, Space
-from segda.data.sets.given import Given
+from segda.data.sets.given import Given, GivenImages
 from segda.distributed import group
 from segda.errors import DataError, RecipeError, RunError, nearest
-from segda.evaluation.inference import View, labels, labels_and_confidence
+from segda.evaluation.certainty import labels, labels_and_confidence
+from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.ground.atomic import atomic_write, cannot_write
 
 Content = Literal["ids", "confidence"]
@@ -219,32 +219,24 @@ def grey_png(values: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-def submit(
-    out: Path, server: Server, space: Space, images: Sequence[Given], seen: Iterable[tuple[int, Tensor, list[View]]]
-) -> None:
+def submit(out: Path, server: Server, space: Space, images: Sequence[Given], eye: Eye) -> None:
     """The zip of a submission, whole or not at all, of the processes' predictions of their own images."""
 
-    def made() -> Iterator[tuple[int, dict[Content, bytes]]]:
-        for i, pixels, found in seen:
-            size = tuple(pixels.shape[1:])
-            if server.confident:
-                label, confidence = (each.cpu().numpy() for each in labels_and_confidence(found, size))
-                yield i, submitted(server, space, label, confidence)
-            else:
-                yield i, submitted(server, space, labels(found, size).cpu().numpy())
+    def made(sight: Sight) -> tuple[int, dict[Content, bytes]]:
+        if server.confident:
+            label, confidence = (each.cpu().numpy() for each in labels_and_confidence(sight.views, sight.size))
+            return sight.index, submitted(server, space, label, confidence)
+        return sight.index, submitted(server, space, labels(sight.views, sight.size).cpu().numpy())
 
+    shown = GivenImages(images)
     if group.world() == 1:
-        write_archive(out, server, ((images[i].stem, content) for i, content in made()))
+        found = look([eye], shown, made, title="predict")
+        write_archive(out, server, ((images[i].stem, content) for i, content in found))
         return
     parts = Parts(out, server)
-
-    def write() -> None:
-        for i, content in made():
-            parts.write(i, content)
-
     group.on_rank_zero(parts.begin)
     try:
-        group.all_succeed(write)
+        agreed(look([eye], shown, lambda sight: parts.write(*made(sight)), title="predict"))
         every = ((image.stem, parts.read(i)) for i, image in enumerate(images))
         group.on_rank_zero(write_archive, out, server, every)
     finally:

@@ -25,9 +25,10 @@ from segda.data.sets.labelled import open_labelled, open_once
 from segda.data.stream.augment import scaled_size
 from segda.distributed import group
 from segda.errors import RecipeError, RunError
+from segda.evaluation.look import Eye
 from segda.evaluation.protocol import Weights
 from segda.ground.atomic import atomic_write, cannot_write, write_text
-from segda.ground.hardware import DeviceName, PrecisionName, pick_device, pick_precision
+from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
 from segda.ground.safe_yaml import read_json
 from segda.pseudo_labelling.label import Job, compare_with_truth, predict, write_labels
 from segda.pseudo_labelling.rules import RULES, rule_spec
@@ -80,16 +81,15 @@ def make_job(
     dtype = pick_precision(precision, where)
     opened = (open_labelled if score else open_once)(data, data_root(first, root), space_of(first))
     sizes = [scaled_size(size, first.evaluate.resize, first.evaluate.shape) for size in image_sizes(opened)]
-    networks, members = [], []
+    eyes, members = [], []
     for run, recipe in zip(runs, recipes, strict=True):
-        networks.append(load_network(run, which, where))
+        eyes.append(Eye(load_network(run, which, where), recipe.evaluate, where, autocast(where, dtype)))
         with (run / FILES[which]).open("rb") as weights:
             digest = hashlib.file_digest(weights, "sha256").hexdigest()
         look = recipe.evaluate.model_dump(mode="json", include=LOOK)
         members.append({"run": str(run), "weights": which, "step": step_of(run, which), "sha256": digest, **look})
-    looks = [recipe.evaluate for recipe in recipes]
     scratch = Scratch(out / ".scratch", [part_name(opened, i) for i in range(len(opened))], sizes)
-    return Job(out, opened, spec, chosen, networks, looks, members, where, dtype, scratch)
+    return Job(out, opened, spec, chosen, eyes, members, dtype, scratch)
 
 
 def image_sizes(dataset: DataSet) -> list[tuple[int, int]]:
@@ -198,7 +198,7 @@ def label_images(job: Callable[[], Job], *, overwrite: bool, score: bool) -> dic
         names = group.all_gather_object(made.scratch.names)[0]
         made = replace(made, scratch=Scratch(made.scratch.folder, names, made.scratch.sizes))
         group.on_rank_zero(prepare, made, overwrite)
-        group.all_succeed(lambda: predict(made))
+        predict(made)
         summary = write_labels(made)
         if score:
             summary["score"] = compare_with_truth(made)

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from segda.data.files.images import read_ids
 from segda.data.files.scratch import Scratch
@@ -30,14 +29,12 @@ from segda.data.stream.augment import resize_label
 from segda.distributed import group
 from segda.errors import RunError
 from segda.evaluation.certainty import most_probable, upsampled_probabilities
-from segda.evaluation.inference import Settings, in_boxes, views
-from segda.evaluation.look import ahead
-from segda.ground.hardware import autocast
+from segda.evaluation.inference import Settings
+from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.ground.progress import track
-from segda.networks.network import Network
 from segda.pseudo_labelling.order_statistics import index_at, order_statistics
 from segda.pseudo_labelling.rules import Rule, labels_kept
-from segda.scene import IGNORE, Scene
+from segda.scene import IGNORE
 
 QUANTILES = (5, 25, 50, 75, 95)
 """Per cent of a class's pixels; their scores are in the summary."""
@@ -50,19 +47,22 @@ WRITERS = min(4, os.cpu_count() or 1)
 class Job:
     """All that is known before the first image is decoded.
 
-    looks: how each network sees an image; members: which network it is, for the summary.
+    members: which networks the eyes have, for the summary.
     """
 
     out: Path
     dataset: DataSet
     spec: dict[str, Any]
     rule: Rule
-    networks: list[Network]
-    looks: list[Settings]
+    eyes: list[Eye]
     members: list[dict[str, Any]]
-    device: torch.device
     precision: torch.dtype
     scratch: Scratch
+
+    @property
+    def look(self) -> Settings:
+        """How images are brought to the networks, in which all agree: the labels' size."""
+        return self.eyes[0].settings
 
     @property
     def classes(self) -> int:
@@ -81,39 +81,30 @@ class Job:
             "data": self.dataset.spec,
             "images": hashlib.sha256(images.encode()).hexdigest(),
             "networks": [{key: value for key, value in member.items() if key != "run"} for member in self.members],
-            "resize": self.looks[0].resize and list(self.looks[0].resize),
-            "shape": self.looks[0].shape,
+            "resize": self.look.resize and list(self.look.resize),
+            "shape": self.look.shape,
             "precision": str(self.precision).removeprefix("torch."),
-            "device": self.device.type,
+            "device": self.eyes[0].device.type,
             "score": self.rule.score,
         }
 
 
 def predict(job: Job) -> None:
-    """Scratch files of this process's images that are not there yet."""
-    due = [i for i in group.own_share(range(len(job.dataset))) if not job.scratch.has(i)]
-    context = autocast(job.device, job.precision)
+    """Scratch files of the images that are not there yet."""
+    due = group.from_rank_zero(lambda: [i for i in range(len(job.dataset)) if not job.scratch.has(i)])
 
-    def ready(i: int) -> tuple[Scene, list[list[Tensor]]]:
-        """A scene, and its image as each network sees it, at each of its scales."""
-        scene = job.dataset.read(i)
-        return scene, [in_boxes(scene.image, look) for look in job.looks]
-
-    for i, (scene, boxed) in zip(track(due, f"predicting {job.dataset.spec}"), ahead(ready, due), strict=True):
-        seen = [
-            view
-            for network, look, small in zip(job.networks, job.looks, boxed, strict=True)
-            for view in views(network, scene.image, look, job.device, context, boxed=small)
-        ]
-        size, box = job.scratch.sizes[i], job.looks[0].resize
-        covers = (box[1], box[0]) if box is not None and job.looks[0].shape == "pad" else size
-        label, score = most_probable(upsampled_probabilities(seen, covers, size), job.rule.score)
+    def write(sight: Sight) -> None:
+        size, box = job.scratch.sizes[sight.index], job.look.resize
+        covers = (box[1], box[0]) if box is not None and job.look.shape == "pad" else size
+        label, score = most_probable(upsampled_probabilities(sight.views, covers, size), job.rule.score)
         if not torch.isfinite(score).all():
             raise RunError(
-                f"{job.members[0]['run']}: the prediction for {scene.names[0]} is not finite; use --precision 32, or "
-                "a run whose training stayed finite"
+                f"{job.members[0]['run']}: the prediction for {sight.scene.names[0]} is not finite; use "
+                "--precision 32, or a run whose training stayed finite"
             )
-        job.scratch.write(i, label.cpu().numpy(), score.cpu().numpy())
+        job.scratch.write(sight.index, label.cpu().numpy(), score.cpu().numpy())
+
+    agreed(look(job.eyes, job.dataset, write, title=f"predicting {job.dataset.spec}", indices=due))
 
 
 def write_labels(job: Job) -> dict[str, Any]:
@@ -174,7 +165,7 @@ def write_labels(job: Job) -> dict[str, Any]:
         "images": len(job.dataset),
         "space": job.dataset.space.name,
         "class_names": job.dataset.space.classes,
-        "input": {"resize": job.looks[0].resize, "shape": job.looks[0].shape},
+        "input": {"resize": job.look.resize, "shape": job.look.shape},
         "rule": job.spec,
         "score_of_a_pixel": job.rule.score,
         "windows": len(thresholds),
@@ -193,20 +184,20 @@ def compare_with_truth(job: Job) -> dict[str, Any]:
     Of written labels, against the data set's own at their size: for the report only, nothing is made of it.
     """
 
-    def compare_own() -> np.ndarray:
-        counts = np.zeros((4, job.classes), np.int64)  # known, of these right; known and kept, of these right
-        own = group.own_share(range(len(job.dataset)))
-        scenes = ahead(lambda i: job.dataset.read(i, label=True), own)
-        for i, scene in zip(track(own, "comparing"), scenes, strict=True):
-            truth = resize_label(scene.label, job.scratch.sizes[i], job.looks[0].kernel).numpy()
-            predicted, _ = job.scratch.read(i)
-            known, right = truth != IGNORE, truth == predicted
-            kept = read_ids(job.out / f"{job.dataset.names[i]}.png") != IGNORE
-            for row, pixels in enumerate((known, right, known & kept, right & kept)):
-                counts[row] += np.bincount(predicted[pixels], minlength=job.classes)
-        return counts
+    counts = np.zeros((4, job.classes), np.int64)  # known, of these right; known and kept, of these right
 
-    counts = group.all_reduce_sum(group.all_succeed(compare_own))
+    def compare(sight: Sight) -> None:
+        i = sight.index
+        assert sight.scene.label is not None
+        truth = resize_label(sight.scene.label, job.scratch.sizes[i], job.look.kernel).numpy()
+        predicted, _ = job.scratch.read(i)
+        known, right = truth != IGNORE, truth == predicted
+        kept = read_ids(job.out / f"{job.dataset.names[i]}.png") != IGNORE
+        for row, pixels in enumerate((known, right, known & kept, right & kept)):
+            counts[row] += np.bincount(predicted[pixels], minlength=job.classes)
+
+    agreed(look([], job.dataset, compare, title="comparing", label=True))
+    counts = group.all_reduce_sum(counts)
 
     def rates(known: int, right: int, kept: int, kept_right: int) -> dict[str, float | None]:
         return {

@@ -15,13 +15,13 @@ from jinja2 import Environment, StrictUndefined
 from segda.data.labels.spaces import Space
 from segda.data.sets.labelled import open_labelled
 from segda.errors import RunError, visible
-from segda.evaluation.inference import labels, labels_and_entropy, views
+from segda.evaluation.certainty import labels, labels_and_entropy
+from segda.evaluation.look import Eye, Sight, look
 from segda.evaluation.measure import reports_of
 from segda.evaluation.metrics import Report
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots, read_snapshots
 from segda.ground.atomic import write_text
 from segda.ground.hardware import DeviceName, autocast, pick_device, pick_precision
-from segda.ground.progress import track
 from segda.ground.safe_yaml import read_json
 from segda.recipes.recipe import Recipe
 from segda.reporting.charts import bars, curves, peaks, scored, snapshot_curve
@@ -157,22 +157,25 @@ def _panel(
     # Not the recipe's precision: the run may come from a machine that has another one.
     context = autocast(where, pick_precision("auto", where))
     dataset = open_labelled(recipe.evaluate.data[0], data_root(recipe, root), space)
-    network = load_network(run, "student", where)
-    other = load_network(against, "student", where) if against else None
+    eyes = [Eye(load_network(run, "student", where), recipe.evaluate, where, context)]
+    if against:
+        eyes.append(Eye(load_network(against, "student", where), recipe.evaluate, where, context))
     count = min(len(dataset), recipe.evaluate.report_images)
-    rows = []
-    for index in track(np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist(), "pictures"):
-        scene = dataset.read(index, label=True)
-        truth, size = scene.label.numpy(), tuple(scene.image.shape[1:])
-        image = scene.image.permute(1, 2, 0).numpy()
+
+    def row(sight: Sight) -> dict[str, Any]:
+        image, truth = sight.scene.image.permute(1, 2, 0).numpy(), sight.scene.label.numpy()
         cells = [_cell("image", image, "JPEG"), _labelled("truth", truth, truth, space)]
-        if other is not None:
-            before = labels(views(other, scene.image, recipe.evaluate, where, context), size)
+        for other in sight.by_eye[1:]:
+            before = labels(other, sight.size)
             cells.append(_labelled(visible(against.resolve().name), before.cpu().numpy(), truth, space))
-        label, entropy = labels_and_entropy(views(network, scene.image, recipe.evaluate, where, context), size)
+        label, entropy = labels_and_entropy(sight.by_eye[0], sight.size)
         cells.append(_labelled("adapted" if against else "prediction", label.cpu().numpy(), truth, space))
         cells.append(_cell("entropy", entropy_picture(entropy.cpu().numpy(), len(space.classes)), "JPEG"))
-        rows.append({"name": dataset.names[index], "cells": cells})
+        return {"name": dataset.names[sight.index], "cells": cells}
+
+    chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
+    # Not split: at the end of a training the first process makes the report alone.
+    rows = list(look(eyes, dataset, row, title="pictures", indices=chosen, label=True, split=False))
     return {"data": dataset.spec, "columns": [cell["title"] for cell in rows[0]["cells"]], "rows": rows}
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from segda.data.labels.spaces import Space
 from segda.data.sets.given import Given
 from segda.errors import DataError, RunError
-from segda.evaluation.inference import View, labels, labels_and_entropy
+from segda.evaluation.certainty import labels, labels_and_entropy
+from segda.evaluation.look import Sight
 from segda.reporting.pictures import coloured, entropy_picture, overlaid
 
 TRAIN_IDS = np.arange(256, dtype=np.uint8)
@@ -28,21 +28,19 @@ class Planned:
     files: dict[str, Path]
 
 
-def drawn(
-    pixels: Tensor, found: Sequence[View], pictures: Sequence[str], space: Space, opacity: float
-) -> dict[str, np.ndarray]:
+def drawn(sight: Sight, pictures: Sequence[str], space: Space, opacity: float) -> dict[str, np.ndarray]:
     """The (H, W) train ids of an image as "label", and (H, W, 3) RGB of the pictures, by their names."""
-    size, content = tuple(pixels.shape[1:]), {}
+    content: dict[str, np.ndarray] = {}
     if "entropy" in pictures:
-        label, unsure = labels_and_entropy(found, size)
+        label, unsure = labels_and_entropy(sight.views, sight.size)
         content["entropy"] = entropy_picture(unsure.cpu().numpy(), len(space.classes))
     else:
-        label = labels(found, size)
+        label = labels(sight.views, sight.size)
     content["label"] = label.cpu().numpy()
     if "colour" in pictures:
         content["colour"] = coloured(content["label"], space)
     if "overlay" in pictures:
-        content["overlay"] = overlaid(pixels.permute(1, 2, 0).numpy(), content["label"], space, opacity)
+        content["overlay"] = overlaid(sight.scene.image.permute(1, 2, 0).numpy(), content["label"], space, opacity)
     return content
 
 

@@ -17,6 +17,7 @@ from segda.data.files.images import MEGAPIXELS, read_image
 from segda.data.sets.datasets import DataSet, check_shown
 from segda.data.sets.labelled import open_once
 from segda.errors import DataError
+from segda.scene import Scene
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -32,6 +33,20 @@ class Given:
     where: str
     path: Path | None
     read: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class GivenImages:
+    """Images to predict, read as those of a data set are."""
+
+    images: Sequence[Given]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, i: int, label: bool = False) -> Scene:
+        assert not label
+        return Scene(self.images[i].read())
 
 
 def images_of(inputs: Sequence[Path]) -> list[Given]:
