@@ -15,7 +15,7 @@ from segda.data.labels.spaces import space_named
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import Augment
-from segda.data.stream.stream import Pairs
+from segda.data.stream.stream import Stream
 from segda.data.streets import streets
 from segda.recipes.recipe import Recipe
 
@@ -71,7 +71,7 @@ def loading(recipe: Recipe, count: int = 4) -> list[float]:
                 cv2.imwrite(str(path), cv2.resize(pixels, size, interpolation=kernel))
         data = recipe.data
         source, target = (open_data(name, root, SPACE) for name in ("gta5:train", "cityscapes:train"))
-        pairs = Pairs(
+        pairs = Stream(
             source, target, 0, Augment(**dict(data.source.augment)), Augment(**dict(data.target.augment)),
             data.source.rare_class,
             None if data.source.rare_class is None else class_statistics(source, None, workers=0),

@@ -32,7 +32,7 @@ from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import Augment
 from segda.data.stream.loading import loader
-from segda.data.stream.stream import Pairs, RareClass
+from segda.data.stream.stream import RareClass, Stream
 from segda.ground.pool import cores
 from segda.training.timing import Pace
 
@@ -104,7 +104,7 @@ def memory(draws: int, images: int, workers: int) -> int:
         look = Augment(resize=None, crop=TINY, max_class_share=None, flip=0.5)
         for title, rare in (("every image once an epoch", None), ("rare classes", RARE)):
             statistics = None if rare is None else class_statistics(data, None)
-            pairs = Pairs(data, data, 0, look, look, rare, statistics)
+            pairs = Stream(data, data, 0, look, look, rare, statistics)
             begin, marks, steps = time.monotonic(), {}, draws // BATCH
             for step, _ in enumerate(loader(pairs, BATCH, 0, steps, workers, 0), 1):
                 if step in (steps // 10, steps):
@@ -126,7 +126,7 @@ def waiting(seconds: float, steps: int) -> None:
         root = Path(folder)
         write_images(root, 24, 24, large)
         data = open_data("cityscapes:train", root)
-        pairs = Pairs(data, data, 0, LOOK, UNLABELLED)
+        pairs = Stream(data, data, 0, LOOK, UNLABELLED)
         print(f"| processes that read | waiting, {steps} steps of {seconds} s | seconds a step |")
         print("|---:|---:|---:|", flush=True)
         for workers in (0, 1, 2, 4):

@@ -12,18 +12,18 @@ import pytest
 from segda.data.sets import datasets
 from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import Augment
-from segda.data.stream.stream import SOURCE, Pairs
+from segda.data.stream.stream import SOURCE, Stream
 
 CROP = Augment(resize=None, crop=(32, 32), max_class_share=None, flip=0.5)
 SEED = 3
 
 
-def pairs_of(root: Path) -> Pairs:
+def pairs_of(root: Path) -> Stream:
     source, target = open_data("camvid:train:day", root), open_data("camvid:train:dusk", root)
-    return Pairs(source, target, SEED, CROP, CROP)
+    return Stream(source, target, SEED, CROP, CROP)
 
 
-def path_of(pairs: Pairs, n: int, domain: int = SOURCE) -> Path:
+def path_of(pairs: Stream, n: int, domain: int = SOURCE) -> Path:
     """The image of draw n."""
     data = pairs.source if domain == SOURCE else pairs.target
     return data.image_path(data.names.index(pairs[n][domain].names[0]))

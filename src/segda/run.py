@@ -365,7 +365,9 @@ def step_of(run: Path, which: Which = "student") -> int | None:
 
 def space_of(recipe: Recipe) -> Space:
     """The label space a recipe's network learns."""
-    return space_named(recipe.data.space) if recipe.data.space else own_space(recipe.data.source.set)
+    if recipe.data.space is not None:
+        return space_named(recipe.data.space)
+    return own_space((recipe.data.source or recipe.data.target).set)
 
 
 def data_root(recipe: Recipe | None, given: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""What travels through segda: a Scene (images with what is known about their pixels) and a Batch of two domains.
+"""What travels through segda: a Scene (images with what is known about their pixels) and a Batch of domains by name.
 
 Shapes, here and everywhere: `B` batch, `C` classes, `H W` pixels, `h w` cells of a feature map.
 
@@ -18,6 +18,9 @@ from torch import Tensor
 
 IGNORE = 255
 """The label of a pixel that nobody is asked about: no class, no loss, no vote."""
+
+DOMAINS = ("source", "target", "reference")
+"""The domains of a batch, in the order of their numbers in the stream."""
 
 Box = tuple[int, int, int, int]
 """top, left, height, width in pixels."""
@@ -67,14 +70,24 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One draw of each domain, and the random generator of this step (a pure function of seed and step)."""
+    """One draw of each domain, and the random generator of this step (a pure function of seed and step).
 
-    source: Scene
+    source: None where a training has none. reference: image i belongs to image i of the target (or of the source, as
+    the recipe says) and was cropped and flipped with it; None where a training has no references.
+    """
+
+    source: Scene | None
     target: Scene
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    reference: Scene | None = None
+
+    @property
+    def scenes(self) -> dict[str, Scene]:
+        """The domains that are there, by name."""
+        return {domain: scene for domain in DOMAINS if (scene := getattr(self, domain)) is not None}
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(self.source.to(device), self.target.to(device), self.rng)
+        return replace(self, **{domain: scene.to(device) for domain, scene in self.scenes.items()})
 
 
 def stack(scenes: Sequence[Scene]) -> Scene:

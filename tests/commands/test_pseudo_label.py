@@ -17,7 +17,7 @@ from segda.cli.main import main
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.sets.datasets import DataSet, open_data
 from segda.data.stream.augment import Augment, resize
-from segda.data.stream.stream import Pairs
+from segda.data.stream.stream import Stream
 from segda.errors import DataError
 from segda.evaluation import look
 from segda.evaluation.inference import slide
@@ -133,7 +133,7 @@ def test_training_reads_what_was_written(place, tmp_path):
     day, dusk = (open_data(f"camvid:train:{part}", place / "data") for part in ("day", "dusk"))
     labels = PseudoLabels.open(tmp_path / "out", dusk, SPACE)
     crop = Augment(resize=None, crop=(32, 32), max_class_share=None, flip=0.5)
-    target = Pairs(day, dusk, 0, crop, crop, target_labels=labels)[0][1]
+    target = Stream(day, dusk, 0, crop, crop, target_labels=labels)[0][1]
     assert target.label.shape == (32, 32) and (target.label != IGNORE).any()
 
 

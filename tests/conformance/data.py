@@ -11,7 +11,7 @@ from segda.data.labels.spaces import SPACES
 from segda.data.stream import stream
 from segda.data.stream.augment import Augment, augment, fitted_size
 from segda.data.stream.distortion import Distortion, distort
-from segda.data.stream.stream import Pairs, RareClass, class_probabilities
+from segda.data.stream.stream import RareClass, Stream, class_probabilities
 from segda.scene import Scene
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)[:, None, None]
@@ -151,7 +151,7 @@ def pairs(rare):
         crop_ratio=rare["min_crop_ratio"],
         retries=10,
     )
-    return Pairs(source, source, 0, TAKES_ALL, TAKES_ALL, settings, statistics)
+    return Stream(source, source, 0, TAKES_ALL, TAKES_ALL, settings, statistics)
 
 
 def test_the_images_that_serve_a_class_are_the_authors(pairs, rare):

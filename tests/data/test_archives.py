@@ -19,7 +19,7 @@ from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import DATASETS, open_data
 from segda.data.stream.augment import Augment
 from segda.data.stream.loading import loader
-from segda.data.stream.stream import Pairs
+from segda.data.stream.stream import Stream
 from segda.errors import DataError
 from segda.pseudo_labelling.job import image_sizes, part_name
 
@@ -113,7 +113,7 @@ def test_the_stream_from_archives_is_that_of_the_files_for_any_number_of_workers
             if packed:
                 pack(root / name, name)
         source, target = (open_data(spec, root) for spec in ("cityscapes:train", "dark-zurich:train:night"))
-        streams.append([batch for (batch,) in loader(Pairs(source, target, 7, look, look), 2, 0, 3, workers, 7)])
+        streams.append([batch for (batch,) in loader(Stream(source, target, 7, look, look), 2, 0, 3, workers, 7)])
     for batches in streams[1:]:
         for ours, theirs in zip(batches, streams[0], strict=True):
             assert torch.equal(ours.source.image, theirs.source.image)

@@ -22,7 +22,7 @@ from segda.data.stream.augment import (
     resize_label,
     scaled_size,
 )
-from segda.data.stream.stream import Pairs, RareClass
+from segda.data.stream.stream import RareClass, Stream
 from segda.errors import DataError
 from segda.scene import IGNORE, Scene
 
@@ -222,8 +222,8 @@ def test_crops_are_of_the_image_as_the_settings_resize_it(shape, camvid):
     assert ours.image.shape == (3, 40, 30) and torch.equal(ours.image, resize(scene, (30, 40), shape, "bicubic").image)
     data = open_data("camvid:train:day", camvid)
     rare = RareClass(temperature=1, min_pixels=0, crop_ratio=0, retries=1)
-    pairs = Pairs(data, data, 0, asked, asked, rare, class_statistics(data, None))
-    source, target = pairs[3]
+    pairs = Stream(data, data, 0, asked, asked, rare, class_statistics(data, None))
+    source, target, _ = pairs[3]
     for drawn in (source, target):
         whole = data.read(data.names.index(drawn.names[0]))
         assert torch.equal(drawn.image, resize(whole, (30, 40), shape, "bicubic").image)

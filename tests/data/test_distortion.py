@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import Augment, augment
 from segda.data.stream.distortion import Distortion, distort, levels
-from segda.data.stream.stream import Pairs
+from segda.data.stream.stream import Stream
 from segda.scene import IGNORE, Scene
 
 NOTHING = {"brightness": 0, "contrast": (1, 1), "saturation": (1, 1), "hue": 0, "probability": 1}
@@ -192,8 +192,8 @@ def test_padding_keeps_the_colour_that_the_network_sees_as_zero():
 def test_each_domain_and_each_image_is_distorted_for_itself(camvid):
     data = open_data("camvid:train:day", camvid)
 
-    def pairs(source: Distortion | None, target: Distortion | None) -> Pairs:
-        return Pairs(data, data, 0, Augment(**PLAIN, distort=source), Augment(**PLAIN, distort=target))
+    def pairs(source: Distortion | None, target: Distortion | None) -> Stream:
+        return Stream(data, data, 0, Augment(**PLAIN, distort=source), Augment(**PLAIN, distort=target))
 
     seldom = LIVELY.model_copy(update={"probability": 0.15})  # every second image, 1 - 0.85^4
     plain, left, both = pairs(None, None), pairs(seldom, None), pairs(seldom, seldom)
@@ -201,7 +201,8 @@ def test_each_domain_and_each_image_is_distorted_for_itself(camvid):
     for n in range(8):
         assert torch.equal(left[n][1].image, plain[n][1].image)
         assert torch.equal(both[n][0].image, left[n][0].image)
-        changes.append([not torch.equal(one.image, other.image) for one, other in zip(both[n], plain[n], strict=True)])
+        pairs_of_scenes = zip(both[n][:2], plain[n][:2], strict=True)
+        changes.append([not torch.equal(one.image, other.image) for one, other in pairs_of_scenes])
     source, target = zip(*changes, strict=True)
     assert set(source) == set(target) == {True, False} and source != target
 

@@ -1,4 +1,4 @@
-"""Lists of images: official splits, the images of a night, which image shows the same place by day."""
+"""Lists of images: official splits, the images of a night."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from layouts import LAYOUTS, matlab, save, write_row
 from segda.commands.check_data import check_data
 from segda.data.files.matlab import numbers
 from segda.data.sets.datasets import DATASETS, conditions_of, open_data
-from segda.data.sets.pairs import references
 from segda.errors import DataError, RecipeError
 
 WRITTEN_BY_SCIPY = bytes(124) + base64.b64decode(
@@ -160,49 +159,8 @@ def test_one_stem_in_several_folders_has_its_folder_in_its_name(tmp_path):
     )  # fmt: skip
 
 
-# Which image shows the same place by day.
-
-
 def image(root, path: str) -> None:
     save(root / path, np.zeros((6, 9, 3), np.uint8))
-
-
-def test_dark_zurichs_pairs_are_those_of_its_lists_and_of_its_names(tmp_path):
-    root = tmp_path / "dark_zurich"
-    for frame in (1, 2):
-        image(root, f"rgb_anon/train/night/GOPR0351/GOPR0351_frame_00000{frame}_rgb_anon.png")
-    image(root, "rgb_anon/train/day/GOPR0345/GOPR0345_frame_000009_rgb_anon.png")
-    table = root / "corresp/train/night/day/GOPR0351_corresp.csv"
-    table.parent.mkdir(parents=True)
-    pair = "train/night/GOPR0351/GOPR0351_frame_000002,train/day/GOPR0345/GOPR0345_frame_000009"
-    table.write_text(f"{pair}\n")
-    day = root / "rgb_anon/train/day/GOPR0345/GOPR0345_frame_000009_rgb_anon.png"
-    assert references(open_data("dark-zurich:train:night", tmp_path)) == (None, day)
-    table.write_text(f"{pair}\nonly one\n")
-    with pytest.raises(DataError, match="line 2 is no pair of images"):
-        references(open_data("dark-zurich:train:night", tmp_path))
-    table.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(DataError, match="GOPR0351_corresp.csv: is no list of pairs"):
-        references(open_data("dark-zurich:train:night", tmp_path))
-    for split, behind in (("val", "_ref"), ("test", "_ref_GOPR0360_frame_000777")):
-        image(root, f"rgb_anon/{split}/night/GOPR0356/GOPR0356_frame_000321_rgb_anon.png")
-        with pytest.raises(DataError, match="has a reference; get them from"):
-            references(open_data(f"dark-zurich:{split}", tmp_path))
-        reference = f"rgb_anon/{split}_ref/day/GOPR0356_ref/GOPR0356_frame_000321{behind}_rgb_anon.png"
-        image(root, reference)
-        assert references(open_data(f"dark-zurich:{split}", tmp_path)) == (root / reference,)
-        assert open_data(f"dark-zurich-ref:{split}", tmp_path).image_path(0) == root / reference
-
-
-def test_acdcs_references_have_its_names(tmp_path):
-    for name in ("acdc", "acdc-ref"):
-        written(tmp_path, name)
-    data, other = open_data("acdc:train:fog", tmp_path), open_data("acdc-ref:train:fog", tmp_path)
-    assert references(data) == tuple(other.image_path(i) for i in range(2))
-    other.image_path(0).unlink()
-    assert references(data) == (None, other.image_path(1))
-    with pytest.raises(RecipeError, match="only the images of acdc and dark-zurich have references"):
-        references(other)
 
 
 # How many there are.

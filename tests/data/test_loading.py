@@ -18,7 +18,7 @@ from PIL import Image
 
 from segda.data.sets import datasets
 from segda.data.stream.loading import TRIES, Skip, loader
-from segda.data.stream.stream import SOURCE, TARGET, Pairs
+from segda.data.stream.stream import SOURCE, TARGET, Stream
 from segda.errors import DataError, ImageError, RunFailure
 from segda.scene import Batch, Scene
 from streams import SEED, cut_off, make_deadly, pairs_of, path_of
@@ -27,7 +27,7 @@ WORKERS = pytest.mark.parametrize("workers", [0, 1, 2])
 
 
 @pytest.fixture
-def pairs(camvid: Path) -> Pairs:
+def pairs(camvid: Path) -> Stream:
     """Four source images, three target images."""
     return pairs_of(camvid)
 
@@ -37,7 +37,7 @@ def deadly(tmp_path: Path, monkeypatch):
     return partial(make_deadly, marks=tmp_path / "deaths", monkeypatch=monkeypatch)
 
 
-def stream(pairs: Pairs, start: int = 0, stop: int = 6, workers: int = 0, **given) -> Iterator[Batch]:
+def stream(pairs: Stream, start: int = 0, stop: int = 6, workers: int = 0, **given) -> Iterator[Batch]:
     return chain.from_iterable(loader(pairs, 2, start, stop, workers, SEED, **given))
 
 

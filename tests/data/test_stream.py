@@ -20,7 +20,7 @@ from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import DataSet, open_data
 from segda.data.stream.augment import Augment
 from segda.data.stream.loading import loader
-from segda.data.stream.stream import Pairs, RareClass, class_probabilities
+from segda.data.stream.stream import RareClass, Stream, class_probabilities
 from segda.errors import DataError, ImageError, RecipeError
 from segda.scene import Batch, Scene
 
@@ -29,9 +29,9 @@ LIMITED = CROP.model_copy(update={"max_class_share": 0.75})
 WHOLE = Augment(resize=None, crop=None, max_class_share=None, flip=0)
 
 
-def pairs_of(root: Path, seed: int = 3, **given) -> Pairs:
+def pairs_of(root: Path, seed: int = 3, **given) -> Stream:
     source, target = open_data("camvid:train:day", root), open_data("camvid:train:dusk", root)
-    return Pairs(source, target, seed, LIMITED, CROP, **given)
+    return Stream(source, target, seed, LIMITED, CROP, **given)
 
 
 def batches_of(*given, **named) -> Iterator[Batch]:
@@ -55,7 +55,7 @@ def test_a_draw_is_a_function_of_seed_and_number_in_any_order(camvid):
     forward = [first[n] for n in range(8)]
     backward = [second[n] for n in reversed(range(8))][::-1]
     torch.manual_seed(0)  # global state has no say
-    for n, (source, target) in enumerate(forward):
+    for n, (source, target, _) in enumerate(forward):
         for theirs in (backward[n], first[n]):
             assert equal(source, theirs[0]) and equal(target, theirs[1])
     assert not all(equal(forward[n][0], other[n][0]) for n in range(8))
@@ -63,7 +63,7 @@ def test_a_draw_is_a_function_of_seed_and_number_in_any_order(camvid):
 
 
 def test_a_draw_has_a_labelled_source_and_an_unlabelled_target(camvid):
-    source, target = pairs_of(camvid)[0]
+    source, target, _ = pairs_of(camvid)[0]
     assert source.label.shape == (32, 32) and target.label is None
     assert not source.names[0].startswith("0001TP") and target.names[0].startswith("0001TP")
 
@@ -80,10 +80,10 @@ def test_every_image_is_used_once_an_epoch_and_each_epoch_has_an_order_of_its_ow
 def test_source_and_target_are_cropped_independently(camvid):
     # One image as both domains: equal crops would be one draw used twice.
     data = open_data("camvid:train:day", camvid)
-    pairs = Pairs(data, data, 0, CROP, CROP)
+    pairs = Stream(data, data, 0, CROP, CROP)
     same = [pair for pair in (pairs[n] for n in range(40)) if pair[0].names == pair[1].names]
     assert len(same) > 2
-    assert not all(torch.equal(source.image, target.image) for source, target in same)
+    assert not all(torch.equal(source.image, target.image) for source, target, _ in same)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -110,7 +110,7 @@ def test_a_batch_stacks_its_draws_and_each_step_has_random_numbers_of_its_own(ca
     batches = list(batches_of(pairs, 2, 0, 3, 0, seed=3))
     for step, batch in enumerate(batches):
         for k in range(2):
-            source, target = pairs[2 * step + k]
+            source, target, _ = pairs[2 * step + k]
             assert torch.equal(batch.source.image[k], source.image) and torch.equal(batch.source.label[k], source.label)
             assert torch.equal(batch.target.image[k], target.image)
             assert (batch.source.names[k], batch.target.names[k]) == source.names + target.names
@@ -130,14 +130,14 @@ def test_target_labels_have_no_say_in_the_stream(camvid):
     for label in (camvid / "camvid" / "trainannot").glob("0001TP*"):
         label.unlink()
     after = pairs_of(camvid)
-    for n, (source, target) in enumerate(before):
+    for n, (source, target, _) in enumerate(before):
         assert equal(after[n][0], source) and equal(after[n][1], target)
 
 
 def test_a_class_limit_on_the_target_is_refused(camvid):
     data = open_data("camvid:train", camvid)
     with pytest.raises(RecipeError, match=r"^data.target.augment.max_class_share: target labels are never read"):
-        Pairs(data, data, 0, LIMITED, LIMITED)
+        Stream(data, data, 0, LIMITED, LIMITED)
 
 
 def test_a_source_that_lacks_labels_is_refused_before_the_first_draw(camvid):
@@ -170,8 +170,8 @@ def test_images_of_several_sizes_need_a_crop(camvid):
     source, target = open_data("camvid:train:day", camvid), open_data("camvid:train:dusk", camvid)
     message = r"^target images of one batch differ in size \(30x20, 64x48\); give data.target.augment.crop$"
     with pytest.raises(DataError, match=message):
-        list(batches_of(Pairs(source, target, 0, CROP, WHOLE), 3, 0, 1, 0, seed=0))
-    assert len(list(batches_of(Pairs(source, target, 0, CROP, CROP), 3, 0, 1, 0, seed=0))) == 1
+        list(batches_of(Stream(source, target, 0, CROP, WHOLE), 3, 0, 1, 0, seed=0))
+    assert len(list(batches_of(Stream(source, target, 0, CROP, CROP), 3, 0, 1, 0, seed=0))) == 1
 
 
 # Rare classes.
@@ -221,7 +221,7 @@ def test_classes_that_cannot_be_drawn_have_probability_zero_and_the_others_keep_
 def test_classes_are_drawn_by_their_probability_and_only_images_with_enough_serve_them(tmp_path):
     labels = {"a": corner(10, 10), "b": corner(10, 11), "c": corner(20, 20, "car"), "d": corner(2, 2, "car")}
     source = write_source(tmp_path, labels)
-    pairs = Pairs(source, source, 0, CROP, CROP, rare_class(), class_statistics(source, None))
+    pairs = Stream(source, source, 0, CROP, CROP, rare_class(), class_statistics(source, None))
     road, pole, car = (source.space.classes.index(name) for name in ("road", "pole", "car"))
     # More than 100 pixels: 10 x 10 is too little, 10 x 11 enough.
     assert [images.tolist() for images in (pairs.images_of[c] for c in (road, pole, car))] == [[0, 1, 2, 3], [1], [2]]
@@ -240,7 +240,7 @@ def test_classes_are_drawn_by_their_probability_and_only_images_with_enough_serv
 def test_a_class_that_no_image_has_enough_of_is_said_and_never_drawn(tmp_path, caplog):
     source = write_source(tmp_path, {"a": corner(20, 20, "car"), "b": corner(2, 2, "pole")})
     with caplog.at_level(logging.WARNING, "segda"):
-        pairs = Pairs(source, source, 0, CROP, CROP, rare_class(), class_statistics(source, None))
+        pairs = Stream(source, source, 0, CROP, CROP, rare_class(), class_statistics(source, None))
     (said,) = (record.getMessage() for record in caplog.records)
     names = ("sky", "building", "pole", "pavement", "tree", "sign symbol", "fence", "pedestrian", "bicyclist")
     assert said == f"camvid:train: no image has enough of {', '.join(names)} to be drawn for it"
@@ -251,13 +251,13 @@ def test_a_class_that_no_image_has_enough_of_is_said_and_never_drawn(tmp_path, c
 def test_no_image_with_enough_of_any_class_is_an_error(tmp_path):
     source = write_source(tmp_path, {"a": corner(2, 2)})
     with pytest.raises(DataError, match=r"^camvid:train: no image has more than 3200 pixels of any class; lower data"):
-        Pairs(source, source, 0, CROP, CROP, rare_class(min_pixels=3200), class_statistics(source, None))
+        Stream(source, source, 0, CROP, CROP, rare_class(min_pixels=3200), class_statistics(source, None))
     with pytest.raises(DataError, match=r"no image has more than 99.90% of its pixels of any class"):
         settings = rare_class(min_pixels=None, min_share=0.999)
-        Pairs(source, source, 0, CROP, CROP, settings, class_statistics(source, None))
+        Stream(source, source, 0, CROP, CROP, settings, class_statistics(source, None))
 
 
-def only(pairs: Pairs, name: str) -> int:
+def only(pairs: Stream, name: str) -> int:
     """Makes a class the only one that is drawn; its train id."""
     wanted = pairs.source.space.classes.index(name)
     pairs.probability = np.eye(len(pairs.probability))[wanted]
@@ -272,7 +272,7 @@ def test_a_crop_is_drawn_again_until_it_has_enough_of_its_class(tmp_path, thresh
     least = 200 if threshold["min_pixels"] else 102.4
 
     def pixels(retries: int) -> list[int]:
-        pairs = Pairs(source, source, 0, CROP, CROP, rare_class(retries=retries, **threshold), statistics)
+        pairs = Stream(source, source, 0, CROP, CROP, rare_class(retries=retries, **threshold), statistics)
         pole = only(pairs, "pole")
         return [int((pairs[n][0].label == pole).sum()) for n in range(30)]
 
@@ -284,7 +284,7 @@ def test_an_image_is_read_once_however_many_crops_are_tried(tmp_path, monkeypatc
     source = write_source(tmp_path, {"a": corner(20, 20)})
     target = open_data("camvid:train", tmp_path)
     settings = rare_class(crop_ratio=100, retries=7)  # never enough
-    pairs = Pairs(source, target, 0, LIMITED, CROP, settings, class_statistics(source, None))
+    pairs = Stream(source, target, 0, LIMITED, CROP, settings, class_statistics(source, None))
     read = []
     plain = datasets.read_image
     monkeypatch.setattr(datasets, "read_image", lambda path: (read.append(path), plain(path))[1])
@@ -303,9 +303,9 @@ def test_images_of_different_size_have_their_own_least_number_of_pixels(tmp_path
     half[:11, :10] = 2  # 110 of 400: more than a quarter
     source = write_source(tmp_path, {"large": corner(20, 20), "small": half})  # 400 of 3200: an eighth
     settings = rare_class(min_pixels=None, min_share=0.25)
-    pairs = Pairs(source, source, 0, CROP, CROP, settings, class_statistics(source, None))
+    pairs = Stream(source, source, 0, CROP, CROP, settings, class_statistics(source, None))
     assert pairs.images_of[2].tolist() == [1]
-    pairs = Pairs(source, source, 0, CROP, CROP, rare_class(min_pixels=200), class_statistics(source, None))
+    pairs = Stream(source, source, 0, CROP, CROP, rare_class(min_pixels=200), class_statistics(source, None))
     assert pairs.images_of[2].tolist() == [0]
 
 

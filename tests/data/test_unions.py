@@ -20,7 +20,7 @@ from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import DataSet, data_sets, open_data, own_space
 from segda.data.sets.labelled import open_labelled
 from segda.data.stream.augment import Augment
-from segda.data.stream.stream import SOURCE, TARGET, Pairs, RareClass, class_probabilities
+from segda.data.stream.stream import SOURCE, TARGET, RareClass, Stream, class_probabilities
 from segda.data.streets import streets
 from segda.errors import DataError, RecipeError
 
@@ -119,9 +119,9 @@ def test_the_statistics_of_a_union_are_its_parts_and_are_kept(camvid, tmp_path, 
 WEIGHTED = "camvid:train:day*3+camvid:val"
 
 
-def pairs_of(source, target, rare=None, statistics=None) -> Pairs:
+def pairs_of(source, target, rare=None, statistics=None) -> Stream:
     look = Augment(resize=None, crop=(8, 8), max_class_share=None, flip=0.5)
-    return Pairs(source, target, 5, look, look, rare, statistics)
+    return Stream(source, target, 5, look, look, rare, statistics)
 
 
 def test_a_part_is_drawn_as_often_as_its_weight_says_whatever_its_size(camvid):

@@ -69,7 +69,7 @@ def test_the_census_has_no_gradient():
 )
 def test_every_method_logs_the_entropy_of_what_it_predicts(method, domains, camvid):
     training = assembly.assemble(small_recipe(camvid, method), camvid, None)
-    ((batch,),) = loader(training.pairs, 2, 0, 1, 0, 0)
+    ((batch,),) = loader(training.stream, 2, 0, 1, 0, 0)
     log = training.step([batch])
     assert {name.split("/")[1] for name in log if name.startswith("histogram/")} == domains
     assert {name for name in log if name.startswith("H/") and name.count("/") == 1} == {f"H/{d}" for d in domains}
@@ -90,7 +90,7 @@ def test_as_pixel_weight_the_balance_weighs_the_cross_entropy_of_the_mixed_pixel
     monkeypatch.setattr(ebda, "supervised", supervising)
     recipe = small_recipe(camvid, "ebda", balance_as="pixel_weight", balance_weight=0.05, level=2.0)
     training = assembly.assemble(recipe, camvid, None)
-    ((batch,),) = loader(training.pairs, 2, 0, 1, 0, 0)
+    ((batch,),) = loader(training.stream, 2, 0, 1, 0, 0)
     log = training.step([batch])
 
     log_prob = seen["logits"].double().log_softmax(1)

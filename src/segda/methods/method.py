@@ -13,12 +13,15 @@ of `step` is the order of events; precision, scaling, optimisers, logging and sa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from segda.networks.network import Network
 from segda.scene import Batch
+
+Need = Literal["never", "may", "must"]
+"""Whether a method takes something that a recipe can give: it has no use for it, uses it where given, needs it."""
 
 
 class Method(nn.Module):
@@ -28,6 +31,12 @@ class Method(nn.Module):
     players: ClassVar[tuple[str, ...]] = ("student",)
     learns_target_labels: ClassVar[bool] = False
     """Whether the target scenes must have pseudo-labels (`data.target.labels`)."""
+
+    source: ClassVar[Need] = "must"
+    """Labelled scenes of another domain, `data.source`."""
+
+    reference: ClassVar[Need] = "never"
+    """A scene that belongs to the target's or the source's, `data.reference`."""
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         raise NotImplementedError

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from segda.data.stream.augment import Augment
 from segda.data.stream.loading import OnBadImage
-from segda.data.stream.stream import RareClass
+from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
 from segda.ground.hardware import DeviceName, PrecisionName
 from segda.ground.safe_yaml import read_yaml, yaml_values
@@ -70,15 +70,29 @@ class Target(Block):
     """Folder of pseudo-labels, written by `segda pseudo-label`; for methods that learn from them."""
 
 
+class Reference(Block):
+    """Images that show what the target's (or the source's) show under better conditions: the same place by day."""
+
+    set: str
+    """`name:split[:condition]`; its labels are never opened. Resized, cropped and mirrored as the images it is of."""
+    of: Of = "target"
+    """Whose images have these references."""
+    pairs: Path | None = None
+    """List of which belongs to which, a line `image,reference` each; None: the data set's own rule, else the name."""
+
+
 class Data(Block):
     """The domains and how their images are sampled."""
 
     root: Path | None = None
     """Folder of the data sets; None: $SEGDA_DATA, then data/."""
     space: str | None = None
-    """Label space that the network learns; None: the source's own."""
-    source: Source
+    """Label space that the network learns; None: the source's own, or the target's where there is no source."""
+    source: Source | None = None
+    """None for methods that learn without it."""
     target: Target
+    reference: Reference | None = None
+    """For methods that learn with it."""
     batch: int = Field(ge=1)
     """Scenes of each domain in a step; with `accumulate` in each of its passes, with torchrun in each process."""
     workers: int = Field(0, ge=0)
@@ -188,7 +202,8 @@ class Recipe(Block):
     @property
     def name(self) -> str:
         """Method and domains in a few words, for titles."""
-        return f"{self.method.get('name')} {self.data.source.set} -> {self.data.target.set}"
+        source = "" if self.data.source is None else f"{self.data.source.set} "
+        return f"{self.method.get('name')} {source}-> {self.data.target.set}"
 
     def override(self, *settings: str) -> Recipe:
         """A new recipe with "dotted.key=value" applied; the value is YAML. RecipeError for an unknown key."""
@@ -245,6 +260,7 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
     from segda.networks import NETWORKS
 
     refuse_old_keys(tree, where)
+    refuse_odd_domains(tree, where)
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
@@ -253,6 +269,7 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
     method = check(METHODS, recipe.method, f"{where}: method", ("student",))
     if recipe.pseudo_labels is not None:
         check(RULES, recipe.pseudo_labels.rule, f"{where}: pseudo_labels.rule", ())
+    _check_domains(recipe, where)
     others = set(getattr(class_named(METHODS, recipe.method, where), "players", ())) - {"student"}
     if surplus := recipe.players.keys() - others:
         raise RecipeError(f"{where}: players.{min(surplus)}: method {method['name']} has no such player; remove it")
@@ -267,6 +284,32 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
         raise RecipeError(f"{where}: {odd}: must be a finite number; write another")
     return recipe
 
+
+def _check_domains(recipe: Recipe, where: str) -> None:
+    """RecipeError for a domain that the method needs and the recipe lacks, or has in vain."""
+    from segda.methods import METHODS
+
+    method, name = class_named(METHODS, recipe.method, where), recipe.method["name"]
+    for domain in ("source", "reference"):
+        there, need = getattr(recipe.data, domain) is not None, getattr(method, domain)
+        if need == "must" and not there:
+            raise RecipeError(
+                f"{where}: data.{domain}: missing; method {name} learns from it: write "
+                f"{BLOCKS[domain].format(set='NAME:SPLIT')}"
+            )
+        if need == "never" and there:
+            raise RecipeError(f"{where}: data.{domain}: has no effect with method {name}; remove it")
+    reference = recipe.data.reference
+    if reference is not None and reference.of == "source" and recipe.data.source is None:
+        raise RecipeError(f"{where}: data.reference.of: there is no data.source; write of: target")
+
+
+BLOCKS: dict[str, str] = {
+    "source": "source: {{set: {set}, augment: {{...}}}}",
+    "target": "target: {{set: {set}, augment: {{...}}}}",
+    "reference": "reference: {{set: {set}}}",
+}
+"""What to write for a domain of `data`."""
 
 OLD_KEYS: dict[str, str] = {
     "recompute": "activation_checkpointing",
@@ -286,13 +329,22 @@ def refuse_old_keys(tree: Mapping[str, Any], where: str) -> None:
         holder = tree.get(block) if block else tree
         if isinstance(holder, Mapping) and key in holder:
             raise RecipeError(f"{where}: {old}: is called {new} now; rename it")
+
+
+def refuse_odd_domains(tree: Mapping[str, Any], where: str) -> None:
+    """RecipeError for a domain of `data` that is no block, or for no target, with what to write."""
     data = tree.get("data")
-    for domain in ("source", "target"):
-        if isinstance(data, Mapping) and isinstance(data.get(domain), str):
-            raise RecipeError(
-                f"{where}: data.{domain}: is a block now; write {domain}: {{set: {data[domain]!r:.80}, "
-                "augment: {...}}"
-            )
+    if not isinstance(data, Mapping):
+        return  # said by the schema
+    for domain, block in BLOCKS.items():
+        given = data.get(domain)
+        if isinstance(given, str):
+            raise RecipeError(f"{where}: data.{domain}: is a block now; write {block.format(set=repr(given)[:80])}")
+        if given is None and domain == "target":
+            raise RecipeError(f"{where}: data.target: missing; write {block.format(set='NAME:SPLIT')}")
+        if given is not None and not isinstance(given, Mapping):
+            write = block.format(set="NAME:SPLIT")
+            raise RecipeError(f"{where}: data.{domain}: must be a block of keys (got {given!r:.80}); write {write}")
 
 
 def not_finite(tree: Any, where: str = "") -> Iterator[str]:
@@ -304,6 +356,15 @@ def not_finite(tree: Any, where: str = "") -> Iterator[str]:
         yield from not_finite(value, f"{where}.{key}" if where else str(key))
 
 
+def _refuse_old_setting(key: str, text: str, value: Any) -> None:
+    """RecipeError for a key of an earlier version, with the option to write in its place."""
+    for old, new in OLD_KEYS.items():
+        if key == old or key.startswith(f"{old}."):
+            raise RecipeError(f"--set {key}: is called {new} now; write --set {new}{key.removeprefix(old)}={text:.80}")
+    if key.removeprefix("data.") in BLOCKS and isinstance(value, str):
+        raise RecipeError(f"--set {key}: is a block now; write --set {key}.set={text:.80}")
+
+
 def _set(tree: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key:
@@ -312,6 +373,7 @@ def _set(tree: dict[str, Any], setting: str) -> None:
         value = yaml_values(text)
     except ValueError as error:
         raise RecipeError(f"--set {key}: {text!r:.80} is not a YAML value: {error}") from error
+    _refuse_old_setting(key, text, value)
     *parents, last = key.split(".")
     for parent in parents:
         inner = tree.get(parent)

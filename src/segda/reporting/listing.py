@@ -69,7 +69,7 @@ def _recipes() -> list[tuple[str, ...]]:
         rows.append(
             (
                 name,
-                recipe.data.source.set,
+                "" if recipe.data.source is None else recipe.data.source.set,
                 recipe.data.target.set,
                 _in_words(recipe.network),
                 f"{recipe.steps:,}",

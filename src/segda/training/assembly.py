@@ -19,8 +19,9 @@ from segda.data.labels.spaces import Space
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import DataSet, open_data
 from segda.data.sets.labelled import open_labelled
+from segda.data.sets.pairs import partners
 from segda.data.stream.loading import loader
-from segda.data.stream.stream import Pairs
+from segda.data.stream.stream import References, Stream
 from segda.distributed import group, sharding, sync
 from segda.errors import RecipeError
 from segda.ground.hardware import leave_cores, pick_device, pick_precision
@@ -73,7 +74,7 @@ class Training:
     method: Method
     optimisers: dict[str, torch.optim.Optimizer]
     scaler: torch.amp.GradScaler
-    pairs: Pairs
+    stream: Stream
     scored: list[DataSet]
     device: torch.device
     precision: torch.dtype
@@ -124,7 +125,7 @@ class Training:
         own = range(group.rank() * passes, (group.rank() + 1) * passes)
         shares = group.world() * passes
         return loader(
-            self.pairs, recipe.data.batch, self.t, stop, workers, recipe.seed, shares, own,
+            self.stream, recipe.data.batch, self.t, stop, workers, recipe.seed, shares, own,
             on_bad_image=recipe.data.on_bad_image, pin=self.device.type == "cuda", skipped=self.skips.untold.append,
         )  # fmt: skip
 
@@ -146,8 +147,9 @@ def settings_of(recipe: Recipe) -> dict[str, Optim]:
 class Parts:
     """What a process builds of a run without asking the others."""
 
-    source: DataSet
+    source: DataSet | None
     target: DataSet
+    references: References | None
     scored: list[DataSet]
     pseudo_labels: PseudoLabels | None
     method: Method
@@ -162,19 +164,19 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None) -> Training:
     if recipe.shard and group.world() > 1:
         sharding.shard(parts.method, device)
     parts.method.to(device)
-    statistics = None
-    if recipe.data.source.rare_class is not None:
+    source, statistics = recipe.data.source, None
+    if parts.source is not None and source.rare_class is not None:
         skip = recipe.data.on_bad_image == "skip"
         statistics = class_statistics(parts.source, cache, leave_out=skip)
 
     def ready() -> Training:
-        pairs = Pairs(
-            parts.source, parts.target, recipe.seed, recipe.data.source.augment, recipe.data.target.augment,
-            recipe.data.source.rare_class, statistics, parts.method.student.fill, parts.pseudo_labels,
+        stream = Stream(
+            parts.source, parts.target, recipe.seed, source and source.augment, recipe.data.target.augment,
+            source and source.rare_class, statistics, parts.method.student.fill, parts.pseudo_labels, parts.references,
         )  # fmt: skip
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(parts.method, settings_of(recipe))
-        return Training(recipe, parts.method, players, scaler, pairs, parts.scored, device, precision)
+        return Training(recipe, parts.method, players, scaler, stream, parts.scored, device, precision)
 
     return group.all_succeed(ready)
 
@@ -182,7 +184,9 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None) -> Training:
 def build_parts(recipe: Recipe, root: Path) -> Parts:
     """Opens the data sets and builds the method."""
     space = runs.space_of(recipe)
-    source, target = (open_data(spec, root, space) for spec in (recipe.data.source.set, recipe.data.target.set))
+    target = open_data(recipe.data.target.set, root, space)
+    source = None if recipe.data.source is None else open_data(recipe.data.source.set, root, space)
+    references = references_of(recipe, source, target, root, space)
     scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
     pseudo_labels = target_labels(recipe, target, space)
     method = build_method(recipe, space)
@@ -190,7 +194,7 @@ def build_parts(recipe: Recipe, root: Path) -> Parts:
     alone = group.world() > 1 and not recipe.sync_batchnorm
     if alone and any(isinstance(module, nn.BatchNorm2d) for module in method.student.modules()):
         log.info("batch norm sees each process's scenes alone; with sync_batchnorm: true it sees those of all")
-    return Parts(source, target, scored, pseudo_labels, method)
+    return Parts(source, target, references, scored, pseudo_labels, method)
 
 
 def build_method(recipe: Recipe, space: Space) -> Method:
@@ -203,6 +207,19 @@ def build_method(recipe: Recipe, space: Space) -> Method:
     if recipe.activation_checkpointing:
         checkpoint_activations(network)
     return method
+
+
+def references_of(
+    recipe: Recipe, source: DataSet | None, target: DataSet, root: Path, space: Space
+) -> References | None:
+    """The references that the recipe names, each with its image; opens no image."""
+    told = recipe.data.reference
+    if told is None:
+        return None
+    images = target if told.of == "target" else source
+    assert images is not None, "refused with the recipe"
+    data = open_data(told.set, root, space)
+    return References(data, told.of, partners(images, data, told.pairs))
 
 
 def target_labels(recipe: Recipe, target: DataSet, space: Space) -> PseudoLabels | None:

@@ -90,8 +90,8 @@ def probe(recipe: Recipe) -> Found:
             "--check under torchrun"
         )
     device = pick_device(recipe.device)
-    for domain in ("source", "target"):
-        size(getattr(recipe.data, domain).augment, domain)
+    for domain, settings in augments(recipe).items():
+        size(settings, domain)
     if device.type == "cuda":
         found = by_trying(recipe, device)
     elif device.type == "cpu":
@@ -210,7 +210,8 @@ class Trial:
 
     def noise(self, batch: int) -> Batch:
         """Scenes such as the loader gives, of random colours and classes."""
-        data, generator = self.training.recipe.data, torch.Generator().manual_seed(0)
+        recipe, generator = self.training.recipe, torch.Generator().manual_seed(0)
+        told = recipe.data.reference
         classes = self.training.method.student.classes
 
         def scene(settings: Augment, domain: str, labelled: bool) -> Scene:
@@ -220,14 +221,22 @@ class Trial:
             weight = torch.ones(shape) if settings.ignore_top or settings.ignore_bottom else None
             return Scene(image, label, weight, ("noise",) * batch)
 
-        learns = self.training.method.learns_target_labels
-        return Batch(scene(data.source.augment, "source", True), scene(data.target.augment, "target", learns))
+        labelled = {"source": True, "target": self.training.method.learns_target_labels}
+        scenes = {domain: scene(settings, domain, labelled[domain]) for domain, settings in augments(recipe).items()}
+        reference = None if told is None else scene(augments(recipe)[told.of], told.of, False)
+        return Batch(scenes.get("source"), scenes["target"], reference=reference)
 
 
 def out_of_memory(error: Exception) -> bool:
     """Also on a processor, whose allocator has no error of its own."""
     said = ("can't allocate memory", "std::bad_alloc")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in said)
+
+
+def augments(recipe: Recipe) -> dict[str, Augment]:
+    """The settings of the domains that are drawn from; a reference goes by those of its image."""
+    source = {} if recipe.data.source is None else {"source": recipe.data.source.augment}
+    return source | {"target": recipe.data.target.augment}
 
 
 def size(settings: Augment, domain: str) -> tuple[int, int]:
@@ -344,9 +353,11 @@ def answer() -> None:
 
 def too_large(recipe: Recipe, least: int, limit: int) -> RunFailure:
     """What is said where not even the smallest step fits."""
-    height, width = size(recipe.data.source.augment, "source")
+    settings = augments(recipe)
+    first = next(iter(settings))
+    height, width = size(settings[first], first)
     ways = [] if recipe.activation_checkpointing else ["activation_checkpointing: true"]
-    ways += ["a smaller data.source.augment.crop and data.target.augment.crop", "precision: bf16"]
+    ways += ["a smaller " + " and ".join(f"data.{domain}.augment.crop" for domain in settings), "precision: bf16"]
     return RunFailure(
         f"--max-batch: a step with {least} of each domain's scenes ({height} x {width}) does not fit in {gib(limit)}; "
         f"set {', '.join(ways)} or a smaller network.encoder"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from segda.data.stream.loading import refuse_sizes
-from segda.data.stream.reader_processes import DOMAINS
 from segda.distributed import group, shares, sync
 from segda.errors import RunFailure
 from segda.ground.hardware import autocast
@@ -71,7 +71,7 @@ def backward(
     log: dict[str, Tensor] = {}
     events = method.step(batch, t)
     while True:
-        with autocast(batch.source.image.device, precision):
+        with autocast(batch.target.image.device, precision):
             terms = next(events, None)
         if terms is None:
             return log
@@ -93,24 +93,26 @@ def counted(batches: Sequence[Batch]) -> list[Batch]:
     """
     if group.world() * len(batches) == 1:
         return list(batches)
+    # All shares have the same domains. A reference has no label, and the size of its image.
+    domains = [domain for domain in batches[0].scenes if domain != "reference"]
     own = [
-        [_labelled(each.source), _labelled(each.target), *each.source.image.shape[-2:], *each.target.image.shape[-2:]]
+        [[_labelled(scene), *scene.image.shape[-2:]] for scene in (each.scenes[domain] for domain in domains)]
         for each in batches
     ]
-    every = group.gathered(torch.tensor(own, dtype=torch.float64))
-    if (every[:, 2:] != every[0, 2:]).any():
-        group.all_succeed(lambda: _refuse_sizes(every[:, 2:].int().tolist()))
-    source, target = every[:, :2].mean(0).tolist()
+    every = group.gathered(torch.tensor(own, dtype=torch.float64))  # (shares, domains, 3)
+    if (every[..., 1:] != every[0, :, 1:]).any():
+        group.all_succeed(lambda: _refuse_sizes(domains, every[..., 1:].int().tolist()))
+    labelled = dict(zip(domains, every[..., 0].mean(0).tolist(), strict=True))
     return [
-        Batch(batch.source.replace(labelled=source), batch.target.replace(labelled=target), batch.rng)
-        for batch in batches
+        replace(each, **{domain: each.scenes[domain].replace(labelled=count) for domain, count in labelled.items()})
+        for each in batches
     ]
 
 
-def _refuse_sizes(sizes: Sequence[Sequence[int]]) -> None:
-    """Shares of a step count alike, so they must be alike: (height, width) of each one's source, then target."""
-    for first, domain in zip((0, 2), DOMAINS, strict=True):
-        refuse_sizes(domain, (each[first : first + 2] for each in sizes), "step")
+def _refuse_sizes(domains: Sequence[str], sizes: Sequence[Sequence[Sequence[int]]]) -> None:
+    """Shares of a step count alike, so they must be alike: each one's (height, width) of each domain."""
+    for number, domain in enumerate(domains):
+        refuse_sizes(domain, (each[number] for each in sizes), "step")
 
 
 def _labelled(scene: Scene) -> int:
@@ -126,7 +128,7 @@ def refuse_infinite(log: Mapping[str, Tensor], batches: Sequence[Batch], t: int)
     """RunFailure where a term is not finite."""
     names = ", ".join(name for name, term in log.items() if not term.isfinite().all())
     if names:
-        files = ", ".join(name for batch in batches for name in (*batch.source.names, *batch.target.names))
+        files = ", ".join(name for batch in batches for scene in batch.scenes.values() for name in scene.names)
         raise RunFailure(
             f"step {t}: {names} is not finite for {files}; the last checkpoint is kept; train again "
             "with a lower optim.lr, a longer optim.warmup or --precision 32"

@@ -1,15 +1,22 @@
-"""Which image shows the same place by day, in normal conditions: ACDC's and Dark Zurich's references.
+"""Which image of one data set is the reference of which image of another: the same place by day, in normal conditions.
 
-ACDC's reference of an image has its name with `_ref`. Dark Zurich pairs its training images in the lists of `corresp/`
-(`corresp/train/night/...csv`: a line `train/night/GOPR0351/GOPR0351_frame_000001,train/day/...`), and those of val and
-test by name: `val/night/GOPR0356/KEY_rgb_anon.png` with `val_ref/day/GOPR0356_ref/KEY_ref..._rgb_anon.png`.
+`partners` finds them by a list of the user's; without one by what is known of the two data sets (RULES), else by name.
+
+ACDC's reference of an image has its key, with `_rgb_ref_anon` behind it. Dark Zurich pairs its training images in the
+lists of `corresp/` (`corresp/train/night/...csv`: a line `train/night/GOPR0351/GOPR0351_frame_000001,train/day/...`),
+and those of val and test by name: `val/night/GOPR0356/KEY_rgb_anon.png` with `val_ref/day/GOPR0356_ref/KEY_ref..._rgb_
+anon.png`. A drawn street by day is the reference of the street of the same number at night.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from segda.data.files.archives import read_bytes
 from segda.data.sets.datasets import DataSet
@@ -18,59 +25,227 @@ from segda.errors import DataError, RecipeError
 
 CORRESPONDENCES = ("corresp/{split}/*.csv", "corresp/{split}/*/*.csv", "corresp/{split}/*/*/*.csv")
 
+HEADER = ("image", "reference")
+"""A first line that a list may have."""
 
-def references(data: DataSet) -> tuple[Path | None, ...]:
-    """The reference of each image of acdc or dark-zurich, None for one that has none.
+NAMED = 3
+"""How many of the images without a reference a message names."""
 
-    RecipeError for another data set; DataError where there are no references at all.
+Pair = tuple[str, str]
+"""An image and its reference, as a list calls them."""
+
+Found = list[list[int]]
+"""The references that each image may have."""
+
+
+def partners(images: DataSet, references: DataSet, pairs: Path | None = None) -> np.ndarray:
+    """(N,) the number in `references` of each image's reference.
+
+    pairs: a list with a line `image,reference` for each image, called by their names or paths, with or without what
+    they end with; lines of other images do not matter. None: the rule of the two data sets, else the same name.
+    RecipeError or DataError, for all images at once, where one has no reference, or several.
     """
-    found = {"acdc": _acdc, "dark-zurich": _dark_zurich}.get(data.spec.split(":")[0])
-    if found is None:
-        raise RecipeError(f"{data.spec}: only the images of acdc and dark-zurich have references")
-    names = found(data)
-    if not any(names):
-        raise DataError(
-            f"{data.spec}: no image in {data.folder} has a reference; get them from {data.row.page} and see "
-            "docs/DATA.md"
+    if references.shares is not None:
+        raise RecipeError(
+            f"data.reference.set: {references.spec}: weights have no effect, since a reference comes with its image; "
+            "leave out the *"
         )
-    return tuple(None if name is None else data.tree.path(name) for name in names)
+    if pairs is None:
+        (found, how), absent = _by_rule(images, references), {}
+    else:
+        found, absent = _listed(images, references, _user_pairs(pairs), str(pairs))
+        how = f"by {pairs}"
+    several = [i for i, candidates in enumerate(found) if len(set(candidates)) > 1]
+    if several:
+        first = several[0]
+        both = " and ".join(references.names[j] for j in sorted(set(found[first]))[:2])
+        raise DataError(
+            f"data.reference: {len(several)} of {len(images)} images of {images.spec} have several references in "
+            f"{references.spec} ({how}), first {images.names[first]}: {both}; say which with data.reference.pairs"
+        )
+    lacking = [i for i, candidates in enumerate(found) if not candidates]
+    if lacking:
+        told = [images.names[i] + (f" (no {absent[i]} there)" if i in absent else "") for i in lacking[:NAMED]]
+        more = ", ..." if len(lacking) > NAMED else ""
+        raise DataError(
+            f"data.reference: {len(lacking)} of {len(images)} images of {images.spec} have no reference in "
+            f"{references.spec} ({how}): {', '.join(told)}{more}; get the missing images, say with "
+            "data.reference.pairs which belongs to which, or choose another data.reference.set"
+        )
+    return np.array([candidates[0] for candidates in found])
 
 
-def _acdc(data: DataSet) -> list[str | None]:
-    template = "rgb_anon/{condition}/{split}_ref/{sequence}/{key}_rgb_ref_anon.png".replace("{split}", data.split)
-    there = set(data.tree.matches((template,)))
-    names = [template.format(**_place(data, image)) for image in data.images]
-    return [name if name in there else None for name in names]
+def _by_rule(images: DataSet, references: DataSet) -> tuple[Found, str]:
+    """What the data sets' own rules say, else names; and why an image has none."""
+    found: Found = []
+    ways: dict[str, None] = {}
+    for part in images.parts:
+        mine: Found = [[] for _ in range(len(part))]
+        rules = {other.spec: RULES.get((_name(part), _name(other))) for other in references.parts}
+        begin = 0
+        for other in references.parts:
+            # A rule for one of the reference's parts leaves the others to that rule: names would pair by chance.
+            rule = rules[other.spec] or (None if any(rules.values()) else _same_name)
+            if rule is not None:
+                ways[WAYS[rule]] = None
+                for candidates, more in zip(mine, rule(part, other), strict=True):
+                    candidates += [begin + j for j in more]
+            begin += len(other)
+        found += mine
+    return found, "; ".join(ways)
 
 
-def _dark_zurich(data: DataSet) -> list[str | None]:
-    if data.split == "train":
-        partner = _correspondences(data)
-        keys = (f"{data.split}/{'/'.join(_place(data, image).values())}" for image in data.images)
-        return [f"rgb_anon/{partner[key]}_rgb_anon.png" if key in partner else None for key in keys]
-    by_key = {}
-    for name in data.tree.matches((f"rgb_anon/{data.split}_ref/day/{{sequence}}/{{key}}_rgb_anon.png",)):
-        key, ref, _ = Path(name).name.partition("_ref")
+def _name(part: DataSet) -> str:
+    return part.spec.split(":")[0]
+
+
+Rule = Callable[[DataSet, DataSet], Found]
+"""Of one part of the images and one of the references."""
+
+
+def _same_name(images: DataSet, references: DataSet) -> Found:
+    known = defaultdict(list)
+    for j, name in enumerate(references.names):
+        known[name].append(j)
+    return [known[name] for name in images.names]
+
+
+def _same_number(images: DataSet, references: DataSet) -> Found:
+    """Streets of one split: the same street in another weather."""
+    count = len(references) if images.split == references.split else 0
+    return [[i] if i < count else [] for i in range(len(images))]
+
+
+def _same_place(images: DataSet, references: DataSet) -> Found:
+    """ACDC: what tells an image's place (condition, sequence, key) is the same, as far as both layouts have it."""
+    mine, theirs = (
+        [_place(images, k) for k in range(len(images))],
+        [_place(references, k) for k in range(len(references))],
+    )
+    shared = sorted(mine[0].keys() & theirs[0].keys())
+    known = defaultdict(list)
+    for j, place in enumerate(theirs):
+        known[tuple(place[one] for one in shared)].append(j)
+    same = images.split == references.split
+    return [known[tuple(place[one] for one in shared)] if same else [] for place in mine]
+
+
+def _before_ref(images: DataSet, references: DataSet) -> Found:
+    """Dark Zurich's val and test: the name of a reference begins with its image's key and `_ref`."""
+    known = defaultdict(list)
+    for j in range(len(references)):
+        key, ref, _ = PurePosixPath(references.images[j]).name.partition("_ref")
         if ref:
-            by_key[key] = name
-    return [by_key.get(_place(data, image)["key"]) for image in data.images]
+            known[key].append(j)
+    return [known[_place(images, i)["key"]] for i in range(len(images))]
 
 
-def _place(data: DataSet, image: str) -> dict[str, str]:
-    return fields(image, data.row.image_files(data.split))
-
-
-def _correspondences(data: DataSet) -> dict[str, str]:
-    """Image -> reference, both without their ending; DataError for a line that is no pair."""
-    partner: dict[str, str] = {}
-    for name in data.tree.matches(tuple(path.replace("{split}", data.split) for path in CORRESPONDENCES)):
-        path = data.tree.path(name)
-        try:
-            lines = list(csv.reader(io.StringIO(read_bytes(path).decode("utf-8"))))
-        except (OSError, ValueError, csv.Error) as error:
-            raise DataError(f"{path}: is no list of pairs ({error}); download the archive again") from None
-        for number, line in enumerate(lines, 1):
+def _corresponding(images: DataSet, references: DataSet) -> Found:
+    """Dark Zurich's train: its own lists, which may be of other images as well."""
+    templates = tuple(path.replace("{split}", images.split) for path in CORRESPONDENCES)
+    lines: list[Pair] = []
+    for name in images.tree.matches(templates):
+        path = images.tree.path(name)
+        for number, line in _rows(path, "download the archive again"):
             if len(line) < 2:
                 raise DataError(f"{path}: line {number} is no pair of images; download the archive again")
-            partner[line[0].strip()] = line[1].strip()
-    return partner
+            lines.append((line[0], line[1]))
+    return _listed(images, references, lines, f"{images.folder}/corresp")[0]
+
+
+RULES: dict[tuple[str, str], Rule] = {
+    ("acdc", "acdc-ref"): _same_place,
+    ("dark-zurich", "dark-zurich"): _corresponding,
+    ("dark-zurich", "dark-zurich-ref"): _before_ref,
+    ("streets", "streets"): _same_number,
+}
+"""Data set of the images, data set of the references -> how they belong together."""
+
+WAYS: dict[Rule, str] = {
+    _same_name: "looked for the same name",
+    _same_place: "looked for the same condition, sequence and frame",
+    _corresponding: "looked in its lists, corresp/",
+    _before_ref: "looked for the same name before _ref",
+    _same_number: "looked for the same number in the same split",
+}
+
+
+def _place(data: DataSet, k: int) -> dict[str, str]:
+    return fields(data.images[k], data.row.image_files(data.split))
+
+
+# Lists
+
+
+def _user_pairs(path: Path) -> list[Pair]:
+    """The pairs of a list of the user's. DataError for one that is missing or none."""
+    lines: list[Pair] = []
+    for number, line in _rows(path, "write a line image,reference for each image"):
+        if len(line) != 2 or not all(line):
+            raise DataError(f"{path}: line {number} is no pair; write image,reference, the name of an image each")
+        if number > 1 or tuple(line) != HEADER:
+            lines.append((line[0], line[1]))
+    return lines
+
+
+def _rows(path: Path, way_out: str) -> list[tuple[int, list[str]]]:
+    """The lines of a CSV file that are not empty, each with its number."""
+    try:
+        lines = list(csv.reader(io.StringIO(read_bytes(path).decode("utf-8-sig"))))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such list of pairs; {way_out}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path}: is no list of pairs ({error}); {way_out}") from None
+    return [(number, [cell.strip() for cell in line]) for number, line in enumerate(lines, 1) if line]
+
+
+def _listed(images: DataSet, references: DataSet, lines: Iterable[Pair], where: str) -> tuple[Found, dict[int, str]]:
+    """The references that lines name for each image, and what they call one that is not there.
+
+    DataError for a name that several images have.
+    """
+    mine, theirs = _Names(images), _Names(references)
+    found: Found = [[] for _ in range(len(images))]
+    absent: dict[int, str] = {}
+    for image, reference in lines:
+        known = mine.find(image)
+        if len(known) > 1:
+            raise DataError(
+                f"{where}: {image} can be {' or '.join(images.names[i] for i in known[:2])} of {images.spec}; write "
+                "more of its path"
+            )
+        for i in known:
+            candidates = theirs.find(reference)
+            found[i] += candidates
+            if not candidates:
+                absent[i] = reference
+    return found, absent
+
+
+class _Names:
+    """What the images of a data set can be called in a list."""
+
+    def __init__(self, data: DataSet):
+        self.known: dict[str, list[int]] = defaultdict(list)
+        self.folders: list[Sequence[str]] = []
+        for i, name in enumerate(data.names):
+            part, k = data.at(i)
+            called = {name, part.names[k]}
+            folders: Sequence[str] = ()
+            if part.images:
+                path = PurePosixPath(part.folder.as_posix(), part.images[k])
+                called |= {path.name, path.stem, _place(part, k)["key"]}
+                folders = path.parent.parts
+            self.folders.append(folders)
+            for one in called:
+                self.known[one].append(i)
+
+    def find(self, called: str) -> list[int]:
+        """The images of a name or path. Its folders must be the image's last ones, as far as both are known."""
+        path = PurePosixPath(called)
+        folders = [part for part in path.parent.parts if part != "/"]
+        return [i for i in self.known.get(path.name, ()) if self._agree(folders, self.folders[i])]
+
+    @staticmethod
+    def _agree(one: Sequence[str], other: Sequence[str]) -> bool:
+        return all(a == b for a, b in zip(reversed(one), reversed(other), strict=False))

@@ -93,7 +93,7 @@ def augment(
 ) -> Scene:
     """A training crop of a single scene, (3, h, w) and (h, w); `fill` is the RGB in [0, 1] of padding."""
     scene = settings.resized(scene)
-    return cut(scene, draw_box(scene, settings, rng), settings, rng, fill)
+    return cut(scene, draw_box(scene, settings, rng), draw_mirrored(settings, rng), settings, fill, rng)
 
 
 def fitted_size(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
@@ -138,10 +138,33 @@ def scaled_size(size: tuple[int, int], box: tuple[int, int] | None, shape: Shape
 
 def resize(scene: Scene, box: tuple[int, int] | None, shape: Shape = "keep", kernel: Kernel = "bilinear") -> Scene:
     """A single scene brought to a (width, height) box, see Augment; labels are resized to the nearest."""
+    return _resized(scene, size_of(scene), box, shape, kernel)
+
+
+def resize_alongside(reference: Scene, size: tuple[int, int], settings: Augment) -> Scene:
+    """A reference brought to where its image goes, which was of that size, so that the same crop fits both.
+
+    It must be of the same shape as its image, see `same_shape`; its own size may be another.
+    """
+    return _resized(reference, size, settings.resize, settings.shape, settings.kernel)
+
+
+def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two (height, width) are the same picture's at two scales, within a pixel of the smaller one."""
+    return abs(one[0] * other[1] - one[1] * other[0]) <= max(one[1], other[1])
+
+
+def size_of(scene: Scene) -> tuple[int, int]:
+    """(height, width) of a single scene."""
+    _, height, width = scene.image.shape
+    return height, width
+
+
+def _resized(scene: Scene, size: tuple[int, int], box: tuple[int, int] | None, shape: Shape, kernel: Kernel) -> Scene:
+    """A single scene brought into a (width, height) box as one of (height, width) `size` goes there."""
     assert scene.weight is None
-    size = tuple(scene.image.shape[1:])
     scaled = scaled_size(size, box, shape)
-    if scaled != size:
+    if scaled != size_of(scene):
         label = None if scene.label is None else resize_label(scene.label, scaled, kernel)
         scene = scene.replace(image=_resize_image(scene.image, scaled, kernel), label=label)
     if box is None or shape != "pad" or scaled == (box[1], box[0]):
@@ -207,22 +230,29 @@ def draw_box(scene: Scene, settings: Augment, rng: np.random.Generator) -> Box:
     return box
 
 
+def draw_mirrored(settings: Augment, rng: np.random.Generator) -> bool:
+    """Whether the crop is mirrored."""
+    return rng.random() < settings.flip
+
+
 def cut(
     scene: Scene,
     box: Box,
+    mirrored: bool,
     settings: Augment,
-    rng: np.random.Generator,
     fill: tuple[float, float, float],
+    rng: np.random.Generator | None,
 ) -> Scene:
-    """The box of a single scene, flipped or not, distorted or not, padded to the crop's size, in memory of its own.
+    """The box of a single scene, mirrored or not, distorted or not, padded to the crop's size, in memory of its own.
 
     Has a weight map if rows are ignored; padded pixels are IGNORE in the label and count in the weight.
+    fill: the RGB in [0, 1] of padding. rng: of the distortion; None: colours stay as they are.
     """
     scene = scene.replace(image=crop(scene.image, box), label=crop(scene.label, box))
-    if rng.random() < settings.flip:
+    if mirrored:
         label = None if scene.label is None else scene.label.flip(-1)
         scene = scene.replace(image=scene.image.flip(-1), label=label)
-    if settings.distort is not None:
+    if settings.distort is not None and rng is not None:
         scene = scene.replace(image=distort(scene.image, settings.distort, rng))
     height, width = settings.crop or box[2:]
     if (height, width) != box[2:]:

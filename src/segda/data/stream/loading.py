@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from segda.data.stream.reader_processes import DOMAINS, ImageNumber, Note, Reading, read_ahead
-from segda.data.stream.stream import SOURCE, STEP, TARGET, Pairs
+from segda.data.stream.reader_processes import ImageNumber, Note, Reading, read_ahead
+from segda.data.stream.stream import REFERENCE, SOURCE, STEP, TARGET, Stream
 from segda.errors import DataError, ImageError, SegdaError
-from segda.scene import Batch, Scene, present, stack
+from segda.scene import DOMAINS, Batch, Scene, present, stack
 
 OnBadImage = Literal["stop", "skip"]
 
@@ -37,18 +37,17 @@ class Skip:
 
 @dataclass(frozen=True)
 class _Made:
-    """The draws of a batch, and the images that they should have had: (draw, file, why not)."""
+    """The draws of a batch by their domains, and the images that they should have had: (draw, file, why not)."""
 
-    source: Scene
-    target: Scene
+    scenes: dict[int, Scene]
     left_out: tuple[tuple[int, str, str], ...]
 
     def pinned(self) -> _Made:
-        return _Made(self.source.pin_memory(), self.target.pin_memory(), self.left_out)
+        return _Made({domain: scene.pin_memory() for domain, scene in self.scenes.items()}, self.left_out)
 
 
 def loader(
-    pairs: Pairs,
+    stream: Stream,
     batch: int,
     start: int,
     stop: int,
@@ -67,10 +66,10 @@ def loader(
     them. Each batch has the step's rng, all alike at their start. Neither the number of workers, nor the step it starts
     at, nor one of them that dies changes a batch, and torch's global random state is left alone.
 
-    An error of a draw is raised at the step that would have used it. on_bad_image: with "skip" a draw whose image or
-    label is damaged (ImageError), or killed a worker twice, is replaced by another that is as much a function of its
-    number, and `skipped` is told before its batch comes; DataError after TRIES that are no better. With "stop",
-    RunFailure where an image killed a worker twice.
+    An error of a draw is raised at the step that would have used it. on_bad_image: with "skip" a draw whose image,
+    label or reference is damaged (ImageError), or killed a worker twice, is replaced by another that is as much a
+    function of its number, and `skipped` is told before its batch comes; DataError after TRIES that are no better. With
+    "stop", RunFailure where an image killed a worker twice.
     pin: batches lie in memory that a cuda device reads by itself. Exhaust it, or close it, to end its workers.
     """
 
@@ -80,7 +79,7 @@ def loader(
         return ((start + step) * shares + own[place]) * batch
 
     count = (stop - start) * len(own)
-    make = _Maker(pairs, batch, on_bad_image == "skip")
+    make = _Maker(stream, batch, on_bad_image == "skip")
     if workers:
         made = read_ahead(make, [first(k) for k in range(count)], workers)
     else:
@@ -94,7 +93,8 @@ def loader(
                 for left_out in drawn.left_out:
                     skipped(Skip(step, *left_out))
                 drawn = drawn.pinned() if pin else drawn
-                passes.append(Batch(drawn.source, drawn.target, np.random.default_rng((seed, STEP, step))))
+                scenes, rng = drawn.scenes, np.random.default_rng((seed, STEP, step))
+                passes.append(Batch(scenes.get(SOURCE), scenes[TARGET], rng, scenes.get(REFERENCE)))
             yield tuple(passes)
 
 
@@ -102,12 +102,12 @@ def loader(
 class _Maker:
     """Makes the batch that begins at a draw."""
 
-    pairs: Pairs
+    stream: Stream
     batch: int
     skip: bool
 
     def file(self, domain: int, image: int) -> str:
-        return self.pairs.file(domain, image)
+        return self.stream.file(domain, image)
 
     def __call__(
         self, first: int, refused: frozenset[ImageNumber] = frozenset(), note: Note = lambda _: None
@@ -116,36 +116,37 @@ class _Maker:
         are values: the batches before them come first.
         """
         left_out: list[tuple[int, str, str]] = []
-        scenes: tuple[list[Scene], list[Scene]] = [], []
+        scenes: dict[int, list[Scene]] = {}
         try:
             for n in range(first, first + self.batch):
-                for domain in (SOURCE, TARGET):
-                    scenes[domain].append(self._scene(domain, n, refused, note, left_out))
+                for domain in self.stream.drawn:
+                    for each, scene in self._scenes(domain, n, refused, note, left_out).items():
+                        scenes.setdefault(each, []).append(scene)
             note(None)
-            source, target = map(_stacked, DOMAINS, scenes)
+            stacked = {domain: _stacked(DOMAINS[domain], found) for domain, found in scenes.items()}
         except SegdaError as error:
             return error
-        return _Made(source, target, tuple(left_out))
+        return _Made(stacked, tuple(left_out))
 
-    def _scene(
+    def _scenes(
         self,
         domain: int,
         n: int,
         refused: frozenset[ImageNumber],
         note: Note,
         left_out: list[tuple[int, str, str]],
-    ) -> Scene:
-        """A domain's scene of draw n, or of the first of the draws in its place that can be read."""
+    ) -> dict[int, Scene]:
+        """A domain's scene of draw n and its reference, or of the first of the draws in its place that can be read."""
 
-        def reading(image: int) -> None:
-            if (domain, image) in refused:
-                path = self.file(domain, image)
+        def reading(of: int, image: int) -> None:
+            if (of, image) in refused:
+                path = self.file(of, image)
                 raise ImageError(f"{path}: each process that read it died; look at it, or replace it", path)
-            note(Reading(n, domain, image))
+            note(Reading(n, of, image))
 
         for number in (n, *range(RESERVED + n * TRIES, RESERVED + (n + 1) * TRIES)):
             try:
-                return self.pairs.scene(domain, number, reading)
+                return self.stream.scenes(domain, number, reading)
             except ImageError as error:
                 if not self.skip:
                     raise

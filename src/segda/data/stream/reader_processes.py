@@ -27,11 +27,9 @@ import torch
 from torch import multiprocessing
 
 from segda.errors import RunFailure
+from segda.scene import DOMAINS
 
 log = logging.getLogger(__name__)
-
-DOMAINS = ("source", "target")
-"""What SOURCE and TARGET of the stream are called."""
 
 AHEAD = 2
 """Batches that each process is asked for before they are needed."""

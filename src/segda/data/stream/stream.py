@@ -1,4 +1,4 @@
-"""The training stream: draw number -> one source and one target scene, a pure function of (seed, draw number).
+"""The training stream: draw number -> one scene of each domain, a pure function of (seed, draw number).
 
 So it is the same for any number of workers, and a resumed run goes on where it stopped by starting at its step.
 
@@ -8,15 +8,18 @@ CVPR 2022, sec. 3.3) draw a class first, rare ones more often, then an image tha
 that still has. Unlike the authors' code, an image is decoded once however many crops are tried, and a class that no
 image has enough of is left out (their code stops).
 
-The target is always read without its ground truth. It has a label only where a folder of pseudo-labels is given.
+The target is always read without its ground truth. It has a label only where a folder of pseudo-labels is given. A
+reference comes with its image, brought to the same size, cut out at the same place and mirrored with it; it draws
+nothing of its own. Its colours stay as they are, and its labels are never read.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,16 +29,31 @@ from torch.utils.data import Dataset
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.sets.datasets import DataSet
 from segda.data.sets.unions import Union
-from segda.data.stream.augment import IMAGENET_MEAN, Augment, augment, cut, draw_box, resize_label, scaled_size
+from segda.data.stream.augment import (
+    IMAGENET_MEAN,
+    Augment,
+    cut,
+    draw_box,
+    draw_mirrored,
+    resize_alongside,
+    resize_label,
+    same_shape,
+    scaled_size,
+    size_of,
+)
 from segda.distributed import group
 from segda.errors import DataError, RecipeError, visible
-from segda.scene import IGNORE, Scene, crop
+from segda.scene import DOMAINS, IGNORE, Box, Scene, crop
 
 log = logging.getLogger(__name__)
 
-Reading = Callable[[int], None]
+Reading = Callable[[int, int], None]
+"""Is told the domain and the number of an image before it is read."""
 
-SOURCE, TARGET, STEP, PART = 0, 1, 2, 3  # which stream of random numbers: default_rng((seed, stream, number))
+SOURCE, TARGET, REFERENCE = 0, 1, 2
+"""The domains by number, as DOMAINS names them."""
+
+STEP, PART = 2, 3  # with SOURCE and TARGET, which stream of random numbers: default_rng((seed, stream, number))
 
 
 class RareClass(BaseModel):
@@ -86,100 +104,178 @@ def _order(seed: int, stream: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng((seed, stream, epoch, count)).permutation(count)
 
 
-class Pairs(Dataset):
-    """pairs[n]: the n-th source scene (with label) and target scene (without), cropped and ready to stack.
+Of = Literal["target", "source"]
 
+
+@dataclass(frozen=True)
+class References:
+    """The references of a domain's images.
+
+    of: whose. partner: (N,) the number in `data` of each image's reference, see data/sets/pairs.py.
+    """
+
+    data: DataSet
+    of: Of
+    partner: np.ndarray
+
+
+class Draw(NamedTuple):
+    """One scene of each domain; None where there is no such domain."""
+
+    source: Scene | None
+    target: Scene
+    reference: Scene | None
+
+
+class Stream(Dataset):
+    """stream[n]: the n-th draw, scenes cropped and ready to stack: the source with its label, the others without.
+
+    source: None where there is none; it comes with its `source_augment`.
     statistics: (N, C + 1) of `class_statistics` of the source, needed with `rare`.
     fill: RGB in [0, 1] of padding, the network's own.
     target_labels: pseudo-labels of the target's images; the target scene has them as its label. Its crops are the same
     with and without.
+    references: of the target's images or the source's. Their crops are the same with and without.
     DataError if a source image lacks its label (or the reverse); RecipeError for a setting that cannot have an effect.
     """
 
     def __init__(
         self,
-        source: DataSet,
+        source: DataSet | None,
         target: DataSet,
         seed: int,
-        source_augment: Augment,
+        source_augment: Augment | None,
         target_augment: Augment,
         rare: RareClass | None = None,
         statistics: np.ndarray | None = None,
         fill: tuple[float, float, float] = IMAGENET_MEAN,
         target_labels: PseudoLabels | None = None,
+        references: References | None = None,
     ):
         if target_augment.max_class_share is not None:
             raise RecipeError("data.target.augment.max_class_share: target labels are never read; set it to null there")
-        source.check_pairs()
+        if source is not None:
+            source.check_pairs()
         self.source, self.target, self.seed, self.fill = source, target, seed, fill
         self.source_augment, self.target_augment, self.rare = source_augment, target_augment, rare
-        self.target_labels = target_labels
+        self.target_labels, self.references = target_labels, references
         if rare is not None:
             assert statistics is not None, "rare-class sampling needs the source's class statistics"
             self._count_classes(rare, statistics)
 
     def _count_classes(self, rare: RareClass, statistics: np.ndarray) -> None:
         """Which images serve each class, and how often each class is drawn."""
-        classes = self.source.space.classes
-        assert statistics.shape == (len(self.source), len(classes) + 1)
+        source = self._known(SOURCE)
+        classes = source.space.classes
+        assert statistics.shape == (len(source), len(classes) + 1)
         enough = statistics[:, :-1] > np.reshape(rare.least(statistics.sum(1)), (-1, 1))
         self.images_of = [np.flatnonzero(column) for column in enough.T]
         if not enough.any():
             least = f"{rare.min_pixels}" if rare.min_share is None else f"{rare.min_share:.2%} of its"
             raise DataError(
-                f"{self.source.spec}: no image has more than {least} pixels of any class; lower "
+                f"{source.spec}: no image has more than {least} pixels of any class; lower "
                 "data.source.rare_class.min_pixels or min_share"
             )
-        self.weights = None if self.source.shares is None else self.source.image_weights()
+        self.weights = None if source.shares is None else source.image_weights()
         totals = statistics[:, :-1].sum(0) if self.weights is None else self.weights @ statistics[:, :-1]
         self.probability = class_probabilities(totals, rare.temperature, enough.any(0))
         left_out = [name for name, images in zip(classes, self.images_of, strict=True) if not len(images)]
         if left_out and group.rank() == 0:
             names = ", ".join(left_out)
-            log.warning("%s: no image has enough of %s to be drawn for it", self.source.spec, names)
+            log.warning("%s: no image has enough of %s to be drawn for it", source.spec, names)
 
-    def __getitem__(self, n: int) -> tuple[Scene, Scene]:
-        return self._source(n), self._target(n)
+    def __getitem__(self, n: int) -> Draw:
+        drawn: dict[int, Scene] = {}
+        for domain in self.drawn:
+            drawn |= self.scenes(domain, n)
+        return Draw(drawn.get(SOURCE), drawn[TARGET], drawn.get(REFERENCE))
 
-    def scene(self, domain: int, n: int, reading: Reading) -> Scene:
-        """The n-th scene of SOURCE or TARGET; `reading` is told which image it is before that is read."""
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The domains that are drawn from; a reference comes with its image."""
+        return (TARGET,) if self.source is None else (SOURCE, TARGET)
+
+    def scenes(self, domain: int, n: int, reading: Reading = lambda domain, i: None) -> dict[int, Scene]:
+        """The n-th scene of SOURCE or TARGET, and its reference where it has one."""
         return self._source(n, reading) if domain == SOURCE else self._target(n, reading)
 
     def file(self, domain: int, i: int) -> str:
-        """Where image i of SOURCE or TARGET is; its name where it is drawn."""
-        part, k = (self.source if domain == SOURCE else self.target).at(i)
+        """Where image i of a domain is; its name where it is drawn."""
+        part, k = self._known(domain).at(i)
         return visible(part.names[k] if part.row.rendered else str(part.image_path(k)))
 
-    def _target(self, n: int, reading: Reading = lambda i: None) -> Scene:
+    def _known(self, domain: int) -> DataSet:
+        """The data set of a domain that is there."""
+        references = None if self.references is None else self.references.data
+        found = (self.source, self.target, references)[domain]
+        assert found is not None
+        return found
+
+    def _target(self, n: int, reading: Reading) -> dict[int, Scene]:
         rng = np.random.default_rng((self.seed, TARGET, n))
         i, settings = self._next(self.target, TARGET, n), self.target_augment
-        reading(i)
+        reading(TARGET, i)
         scene = self.target.read(i, label=False)
-        size = tuple(scene.image.shape[1:])
+        size = size_of(scene)
         scene = settings.resized(scene)
         if self.target_labels is not None:
-            scene = scene.replace(label=torch.full(scene.image.shape[1:], IGNORE, dtype=torch.uint8))
+            label = torch.full(size_of(scene), IGNORE, dtype=torch.uint8)
             inner = scaled_size(size, settings.resize, settings.shape)  # smaller where the image was filled up
-            label = resize_label(self.target_labels.read(i, size), inner, settings.kernel)
-            scene.label[: inner[0], : inner[1]] = label
-        return cut(scene, draw_box(scene, settings, rng), settings, rng, self.fill)
+            label[: inner[0], : inner[1]] = resize_label(self.target_labels.read(i, size), inner, settings.kernel)
+            scene = scene.replace(label=label)
+        return self._cut(TARGET, i, scene, size, draw_box(scene, settings, rng), settings, rng, reading)
 
-    def _source(self, n: int, reading: Reading = lambda i: None) -> Scene:
+    def _source(self, n: int, reading: Reading) -> dict[int, Scene]:
+        source, settings = self._known(SOURCE), self.source_augment
+        assert settings is not None
         rng = np.random.default_rng((self.seed, SOURCE, n))
-        if self.rare is None:
-            i = self._next(self.source, SOURCE, n)
-            reading(i)
-            return augment(self.source.read(i, label=True), self.source_augment, rng, self.fill)
-        wanted, i = self.pick(rng)
-        reading(i)
-        scene = self.source_augment.resized(self.source.read(i, label=True))
-        box = draw_box(scene, self.source_augment, rng)
-        for _ in range(self.rare.retries):
+        wanted, i = (None, self._next(source, SOURCE, n)) if self.rare is None else self.pick(rng)
+        reading(SOURCE, i)
+        scene = source.read(i, label=True)
+        size = size_of(scene)
+        scene = settings.resized(scene)
+        box = draw_box(scene, settings, rng)
+        for _ in range(0 if self.rare is None else self.rare.retries):
             label = crop(scene.label, box)
             if int((label == wanted).sum()) > self.rare.crop_ratio * self.rare.least(label.numel()):
                 break
-            box = draw_box(scene, self.source_augment, rng)
-        return cut(scene, box, self.source_augment, rng, self.fill)
+            box = draw_box(scene, settings, rng)
+        return self._cut(SOURCE, i, scene, size, box, settings, rng, reading)
+
+    def _cut(
+        self,
+        domain: int,
+        i: int,
+        scene: Scene,
+        size: tuple[int, int],
+        box: Box,
+        settings: Augment,
+        rng: np.random.Generator,
+        reading: Reading,
+    ) -> dict[int, Scene]:
+        """The box of a domain's resized image i, which was of (height, width) `size`, and that of its reference."""
+        mirrored = draw_mirrored(settings, rng)
+        made = {domain: cut(scene, box, mirrored, settings, self.fill, rng)}
+        references = self.references
+        if references is not None and references.of == DOMAINS[domain]:
+            j = int(references.partner[i])
+            reading(REFERENCE, j)
+            reference = references.data.read(j, label=False)
+            self._refuse_other_shape(domain, i, size, j, size_of(reference))
+            reference = resize_alongside(reference, size, settings)
+            made[REFERENCE] = cut(reference, box, mirrored, settings, self.fill, None)
+        return made
+
+    def _refuse_other_shape(self, domain: int, i: int, size: tuple[int, int], j: int, other: tuple[int, int]) -> None:
+        """DataError where an image and its reference cannot be cut alike."""
+        if same_shape(size, other):
+            return
+        (height, width), (tall, wide) = size, other
+        raise DataError(
+            f"{self.file(REFERENCE, j)} is {wide}x{tall}, of another shape than the {width}x{height} of "
+            f"{self.file(domain, i)}, whose reference it is; give references of the same shape, or "
+            "other pairs"
+        )
 
     def pick(self, rng: np.random.Generator) -> tuple[int, int]:
         """A class by its probability, and one of the images that have enough of it."""
