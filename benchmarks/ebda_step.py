@@ -24,12 +24,12 @@ import sys
 from dataclasses import asdict, dataclass
 from statistics import median
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parts import SPACE, Clock, cell, loading
+from segda.distributed.shares import Share
 from segda.ground.hardware import environment, peak_memory
 from segda.methods import METHODS, daformer, ebda
 from segda.methods.method import Method
@@ -102,7 +102,7 @@ def dense_blur(image: Tensor, sigma: float) -> Tensor:
 
 
 @torch.no_grad()
-def follow_one_by_one(self: teacher.Teacher, student: nn.Module, t: int) -> None:
+def follow_one_by_one(self: teacher.Teacher, student: nn.Module, t: int, share: Share) -> None:
     """`Teacher.follow` as a loop over parameters."""
     keep = min(1 - 1 / (t + 1), self.decay)
     for ours, theirs in zip(self.network.parameters(), student.parameters(), strict=True):
@@ -183,7 +183,7 @@ class Iteration:
         """Seconds of each part of one iteration."""
         self.clock.spent.clear()
         batch = noise(t)
-        self.clock.timed("rest", step.train_step)(self.method, batch, t, self.players, self.scaler, self.precision)
+        self.clock.timed("rest", step.train_step)(self.method, [batch], t, self.players, self.scaler, self.precision)
         return dict(self.clock.spent)
 
 
@@ -194,7 +194,7 @@ def noise(seed: int) -> Batch:
     source, target = (torch.rand(BATCH, 3, SIDE, SIDE, generator=generator) for _ in range(2))
     weight = torch.ones(BATCH, SIDE, SIDE)
     weight[:, :15] = weight[:, -120:] = 0
-    return Batch(Scene(source, label), Scene(target, None, weight), np.random.default_rng(seed)).to(CPU)
+    return Batch(Scene(source, label), Scene(target, None, weight), share=Share(step=seed)).to(CPU)
 
 
 def child(name: str, encoder: str, way: Way, steps: int) -> None:

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from drawn import REFUSED, attempt, named
 from segda.data.labels.spaces import SPACES, UNKNOWN, Space
+from segda.distributed.shares import ALONE
 from segda.evaluation.metrics import Confusion
 from segda.parts.entropy import Level, balance, entropy, entropy_summary, mean_entropy, self_information
 from segda.pseudo_labelling.order_statistics import order_statistics
@@ -78,7 +79,7 @@ def a_level_stays_within_what_was_seen(
     given = quantile if statistic == "quantile" else None
     level = Level("auto", statistic, given, momentum)
     for seen in steps:
-        value = float(level.follow(torch.from_numpy(seen)))
+        value = float(level.follow(torch.from_numpy(seen), ALONE))
         low = min(float(one.min()) for one in steps)
         high = max(float(one.max()) for one in steps)
         assert low - 1e-5 <= value <= high + 1e-5

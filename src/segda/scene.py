@@ -10,11 +10,13 @@ image `(B, 3, H, W)` float32 RGB in [0, 1], label `(B, H, W)` int64, weight `(B,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from segda.distributed.shares import ALONE, Share
 
 IGNORE = 255
 """The label of a pixel that nobody is asked about: no class, no loss, no vote."""
@@ -70,16 +72,17 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One draw of each domain, and the random generator of this step (a pure function of seed and step).
+    """One draw of each domain.
 
     source: None where a training has none. reference: image i belongs to image i of the target (or of the source, as
     the recipe says) and was cropped and flipped with it; None where a training has no references.
+    share: what the batch is of its step; it has the step's random numbers, and knows what the other shares' batches know.
     """
 
     source: Scene | None
     target: Scene
-    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     reference: Scene | None = None
+    share: Share = ALONE
 
     @property
     def scenes(self) -> dict[str, Scene]:
@@ -87,7 +90,11 @@ class Batch:
         return {domain: scene for domain in DOMAINS if (scene := getattr(self, domain)) is not None}
 
     def to(self, device: torch.device | str) -> Batch:
-        return replace(self, **{domain: scene.to(device) for domain, scene in self.scenes.items()})
+        return self.replace(**{domain: scene.to(device) for domain, scene in self.scenes.items()})
+
+    def replace(self, **changes: Any) -> Batch:
+        """A copy with changes."""
+        return replace(self, **changes)
 
 
 def stack(scenes: Sequence[Scene]) -> Scene:

@@ -14,6 +14,7 @@ import torch
 
 from advent_weights import theirs as generated
 from golden import Golden
+from segda.distributed.shares import ALONE
 from segda.networks.network import Head, Output
 from segda.parts.adversary import SOURCE, TARGET, Discriminator, Discriminators, adversarial_loss, frozen
 from segda.parts.entropy import entropy, information, mean_entropy, self_information
@@ -98,7 +99,7 @@ def test_cross_entropy_over_valid_pixels_equals_the_authors():
     values = GOLDEN.npz("losses.npz")
     logits = normal("loss.logits", 2, 19, 17, 23, scale=3).requires_grad_()
     label = torch.from_numpy(values["labels"])
-    loss = cross_entropy(logits, label, over="valid")
+    loss = cross_entropy(logits, label, over="valid", share=ALONE)
     loss.backward()
     close(loss, GOLDEN.json("losses.json"), "cross_entropy")
     close(logits.grad, values, "cross_entropy_grad_logits")
@@ -110,7 +111,10 @@ def test_a_label_of_minus_one_counts_as_ignored():
     label[0, 0, :5] = -1
     # A label file's bytes: -1 is 255 there.
     ours = cross_entropy(
-        normal("loss.logits", 2, 19, 17, 23, scale=3), torch.from_numpy(label.astype(np.uint8)).long(), over="valid"
+        normal("loss.logits", 2, 19, 17, 23, scale=3),
+        torch.from_numpy(label.astype(np.uint8)).long(),
+        over="valid",
+        share=ALONE,
     )
     assert ours.item() == pytest.approx(GOLDEN.json("losses.json")["cross_entropy_with_minus1_f32"], rel=1e-6)
 
@@ -118,7 +122,7 @@ def test_a_label_of_minus_one_counts_as_ignored():
 def test_without_a_valid_pixel_the_gradient_is_the_authors_zero_and_the_value_not_their_nan():
     recorded = GOLDEN.json("losses.json")["cross_entropy_all_ignored"]
     logits = normal("loss.logits", 2, 19, 17, 23, scale=3).requires_grad_()
-    loss = cross_entropy(logits, torch.full((2, 17, 23), 255), over="valid")
+    loss = cross_entropy(logits, torch.full((2, 17, 23), 255), over="valid", share=ALONE)
     loss.backward()
     assert recorded["value"] == "nan" and loss.item() == 0
     assert float(recorded["grad_abssum"]) == logits.grad.abs().sum().item() == 0

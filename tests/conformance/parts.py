@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 
 from golden import Golden
 from segda.data.labels.spaces import SPACES
+from segda.distributed.shares import ALONE, Share
 from segda.networks.network import Head, Output
 from segda.parts.entropy import Level, balance, entropy
 from segda.parts.feature_distance import FeatureDistance, FeatureDistanceSettings, cell_labels, feature_distance
@@ -77,12 +79,12 @@ def test_entropy_equals_a_float64_sum_and_its_bounds():
 def test_a_moving_level_follows_the_mean_or_the_quantile():
     first, second = torch.tensor([0.0, 1.0, 2.0, 5.0]), torch.tensor([4.0, 4.0, 4.0, 4.0])
     mean = Level("auto", "mean", None, 0.75)
-    assert mean.follow(first) == 2.0
-    assert mean.follow(second) == 0.75 * 2.0 + 0.25 * 4.0
+    assert mean.follow(first, ALONE) == 2.0
+    assert mean.follow(second, ALONE) == 0.75 * 2.0 + 0.25 * 4.0
     quantile = Level("auto", "quantile", 0.75, 0.5)
-    assert quantile.follow(first) == 2.0  # the third smallest of four
-    assert quantile.follow(second) == 3.0
-    assert Level(0.4, None, None, None).follow(first) == torch.tensor(0.4)
+    assert quantile.follow(first, ALONE) == 2.0  # the third smallest of four
+    assert quantile.follow(second, ALONE) == 3.0
+    assert Level(0.4, None, None, None).follow(first, ALONE) == torch.tensor(0.4)
 
 
 # Cross entropy
@@ -100,14 +102,14 @@ def test_cross_entropy_equals_a_float64_loop(over):
             p = np.exp(logits[b, :, y, x]) / np.exp(logits[b, :, y, x]).sum()
             total -= weight[b, y, x] * math.log(p[label[b, y, x]])
     theirs = total / (label.size if over == "all" else (label != IGNORE).sum())
-    ours = cross_entropy(torch.tensor(logits), torch.tensor(label), torch.tensor(weight), over=over)
+    ours = cross_entropy(torch.tensor(logits), torch.tensor(label), torch.tensor(weight), over=over, share=ALONE)
     assert ours.item() == pytest.approx(theirs, rel=1e-6)
 
 
 def test_cross_entropy_of_a_scene_without_a_valid_pixel_is_zero_with_zero_gradient():
     logits = torch.randn(1, 3, 2, 2, requires_grad=True)
     for over in ("all", "valid"):
-        loss = cross_entropy(logits, torch.full((1, 2, 2), IGNORE), over=over)
+        loss = cross_entropy(logits, torch.full((1, 2, 2), IGNORE), over=over, share=ALONE)
         (gradient,) = torch.autograd.grad(loss, logits)
         assert loss == 0 and gradient.abs().max() == 0
 
@@ -117,7 +119,9 @@ def test_each_head_is_supervised_inside_its_box_by_its_share():
     main, detail = torch.randn(1, 3, 4, 4), torch.randn(1, 3, 2, 2)
     output = Output({"main": Head(main, 0.9), "detail": Head(detail, 0.1, (1, 2, 2, 2))})
     theirs = 0.9 * F.cross_entropy(main, label) + 0.1 * F.cross_entropy(detail, label[:, 1:3, 2:4])
-    torch.testing.assert_close(supervised(output, Scene(torch.zeros(1, 3, 4, 4), label), over="all"), theirs)
+    torch.testing.assert_close(
+        supervised(output, Scene(torch.zeros(1, 3, 4, 4), label), over="all", share=ALONE), theirs
+    )
 
 
 # Pseudo-labels and mixing
@@ -132,34 +136,47 @@ def mixing_inputs() -> tuple[dict[str, np.ndarray], Scene, Scene]:
     return theirs, source, Scene(normal("input/mix/target", 2, 3, 32, 48), weight=weight)
 
 
+class InTurn(Share):
+    """Its scenes draw one after the other from one generator, as the authors' do."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        object.__setattr__(self, "draws", np.random.RandomState(seed))
+        object.__setattr__(self, "due", itertools.count())
+
+    def rng(self, purpose: str, scene: int | None = None) -> np.random.RandomState:
+        assert (purpose, scene) == ("mix", next(self.due))
+        return self.draws
+
+
 def test_pseudo_labels_and_their_weight_equal_the_authors():
     theirs, _, target = mixing_inputs()
-    pseudo = confident_fraction(torch.from_numpy(theirs["teacher_logits"]), target, 0.968)
+    pseudo = confident_fraction(torch.from_numpy(theirs["teacher_logits"]), target, 0.968, share=ALONE)
     assert np.array_equal(pseudo.label.numpy(), theirs["pseudo_label"])
     close(pseudo.weight.max(), theirs["pseudo_weight"], 1e-6)
 
 
 def test_class_mix_equals_the_authors_draw_by_draw():
     theirs, source, target = mixing_inputs()
-    pseudo = confident_fraction(torch.from_numpy(theirs["teacher_logits"]), target, 0.968)
-    mask = paste_mask(source, np.random.RandomState(int(theirs["numpy_seed"])), "batch")
+    pseudo = confident_fraction(torch.from_numpy(theirs["teacher_logits"]), target, 0.968, share=ALONE)
+    mask = paste_mask(source, "batch", InTurn(int(theirs["numpy_seed"])))
     assert np.array_equal(mask.numpy(), theirs["mix_mask"][:, 0].astype(bool))
-    mixed = class_mix(source, pseudo, np.random.RandomState(int(theirs["numpy_seed"])), classes_of="batch")
+    mixed = class_mix(source, pseudo, classes_of="batch", share=InTurn(int(theirs["numpy_seed"])))
     close(mixed.image, theirs["mixed_img"], 0)
     assert np.array_equal(mixed.label.numpy(), theirs["mixed_lbl"][:, 0])
     close(mixed.weight, theirs["mixed_weight"], 1e-6)
     without_rows = class_mix(
         source,
-        confident_fraction(torch.from_numpy(theirs["teacher_logits"]), target.replace(weight=None), 0.968),
-        np.random.RandomState(int(theirs["numpy_seed"])),
+        confident_fraction(torch.from_numpy(theirs["teacher_logits"]), target.replace(weight=None), 0.968, share=ALONE),
         classes_of="batch",
+        share=InTurn(int(theirs["numpy_seed"])),
     )
     close(without_rows.weight, theirs["mixed_weight_nocrop"], 1e-6)
 
 
 def test_classes_of_the_image_are_half_of_its_own_rounded_up():
     label = torch.tensor([[[0, 1, 2, IGNORE, 4]], [[7, 7, 7, 7, 7]]])
-    mask = paste_mask(Scene(label[:, None], label), np.random.default_rng(0), "image")
+    mask = paste_mask(Scene(label[:, None], label), "image", ALONE)
     assert mask[0].sum() == 3 and mask[1].all()
 
 
@@ -187,7 +204,7 @@ def test_teacher_equals_the_authors_over_six_steps():
     for t in range(6):
         now = student(t)
         now.seen.fill_(t + 1)
-        teacher.follow(now, t)
+        teacher.follow(now, t, ALONE)
         for name in shapes:
             close(getattr(teacher.network, name), theirs[f"it{t}.{name}"], 1e-6)
     assert teacher.network.seen == 0, "buffers are not averaged"
@@ -200,7 +217,7 @@ def test_teacher_decay_is_the_authors_at_every_recorded_step():
     ):
         for t, theirs in steps.items():
             teacher = Teacher(Three({"w": torch.ones(1, dtype=torch.float64)}), decay)
-            teacher.follow(Three({"w": torch.zeros(1, dtype=torch.float64)}), int(t))
+            teacher.follow(Three({"w": torch.zeros(1, dtype=torch.float64)}), int(t), ALONE)
             assert teacher.network.w.item() == pytest.approx(theirs, abs=1e-12)
 
 
@@ -249,7 +266,7 @@ def test_the_feature_distance_of_things_and_of_everything_equals_the_authors(kin
     distance = FeatureDistance(Start(), FeatureDistanceSettings(weight=0.005, **settings))
     features = normal("fd/student", 2, 16, 4, 5).requires_grad_()
     source = Scene(torch.zeros(2, 3, 128, 160), torch.from_numpy(theirs["labels"]).long())
-    loss = distance(Output({}, [features]), distance.at_start(source))
+    loss = distance(Output({}, [features]), distance.at_start(source, ALONE))
     loss.backward()
     close(loss, theirs[f"{kind}_loss"], 1e-6)
     close(features.grad, theirs[f"{kind}_grad"], 1e-8)

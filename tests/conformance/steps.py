@@ -5,12 +5,15 @@ Nothing is random in them: dropout, stochastic depth, jitter and blur are off, a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 
 from conformance.networks import GOLDEN, NAMES, generated
 from segda.data.labels.spaces import space_named
+from segda.distributed.shares import Share
 from segda.methods import METHODS
 from segda.networks import MiTDAFormer
 from segda.networks.weights.names import to_ours
@@ -34,19 +37,34 @@ def authors_network(prefix: str, multiply: float) -> MiTDAFormer:
     return network
 
 
-class Recorded:
-    """Draws the classes that were recorded; gates of probability 0 stay shut."""
+@dataclass(frozen=True)
+class Recorded(Share):
+    """Each scene draws the classes that were recorded for it; gates of probability 0 stay shut."""
 
-    def __init__(self, chosen: list[list[int]], label: torch.Tensor):
-        self.chosen, self.present = iter(chosen), label.unique().tolist()
+    chosen: tuple[list[int], ...] = ()
+    present: tuple[int, ...] = ()
 
+    def rng(self, purpose: str, scene: int | None = None) -> Gate | Choice:
+        if scene is None:
+            assert purpose in ("jitter", "blur")
+            return Gate()
+        assert purpose == "mix"
+        return Choice(self.chosen[scene], self.present)
+
+
+class Gate:
     def random(self) -> float:
         return 0.5
 
+
+@dataclass
+class Choice:
+    classes: list[int]
+    present: tuple[int, ...]
+
     def choice(self, count: int, size: int, replace: bool) -> np.ndarray:
-        classes = next(self.chosen)
-        assert (count, size, replace) == (len(self.present), len(classes), False)
-        return np.array([self.present.index(one) for one in classes])
+        assert (count, size, replace) == (len(self.present), len(self.classes), False)
+        return np.array([self.present.index(one) for one in self.classes])
 
 
 def batch_of(t: int, recorded: dict) -> Batch:
@@ -62,8 +80,9 @@ def batch_of(t: int, recorded: dict) -> Batch:
     weight = torch.ones(2, side, side)
     weight[:, : recorded["ignore_top"]] = 0
     weight[:, side - recorded["ignore_bottom"] :] = 0
-    rng = Recorded([recorded["chosen_classes"][f"{t}/{sample}"] for sample in range(2)], label)
-    return Batch(Scene(image("img"), label), Scene(image("target"), weight=weight), rng)
+    chosen = tuple(recorded["chosen_classes"][f"{t}/{sample}"] for sample in range(2))
+    share = Recorded(chosen=chosen, present=tuple(label.unique().tolist()))
+    return Batch(Scene(image("img"), label), Scene(image("target"), weight=weight), share=share)
 
 
 def our_name(theirs: str) -> str | None:

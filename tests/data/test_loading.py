@@ -51,9 +51,7 @@ def same(ours: Iterator[Batch], theirs: Iterator[Batch]) -> bool:
         )
 
     return all(
-        equal(one.source, other.source)
-        and equal(one.target, other.target)
-        and one.rng.bit_generator.state == other.rng.bit_generator.state
+        equal(one.source, other.source) and equal(one.target, other.target) and one.share == other.share
         for one, other in zip(ours, theirs, strict=True)
     )
 
@@ -276,8 +274,12 @@ def test_the_shares_of_a_step_together_are_the_undivided_step(pairs, workers):
             scenes = [getattr(batch, domain) for batch in passes]
             assert torch.equal(torch.cat([scene.image for scene in scenes]), getattr(undivided, domain).image)
             assert sum((scene.names for scene in scenes), ()) == getattr(undivided, domain).names
-        drawn = {int(batch.rng.integers(0, 2**60)) for batch in passes}
-        assert drawn == {int(undivided.rng.integers(0, 2**60))}, "each has the step's numbers from their start"
+        shares = [batch.share for batch in passes]
+        assert [share.count for share in shares] == [4] * 4
+        drawn = {int(share.rng("gate").integers(0, 2**60)) for share in shares}
+        assert drawn == {int(undivided.share.rng("gate").integers(0, 2**60))}, "each has the step's numbers"
+        each = [int(share.rng("amount", scene=k).integers(0, 2**60)) for share in shares for k in range(2)]
+        assert each == [int(undivided.share.rng("amount", scene=k).integers(0, 2**60)) for k in range(8)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

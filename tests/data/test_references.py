@@ -157,7 +157,7 @@ def test_batches_have_the_reference_of_each_image_however_they_are_made(root, wo
         assert torch.equal(batch.reference.image[0], stream[n].reference.image)
         assert batch.reference.names == batch.target.names
         moved = batch.to("cpu")
-        assert torch.equal(moved.reference.image.flip(1), moved.target.image) and moved.rng is batch.rng
+        assert torch.equal(moved.reference.image.flip(1), moved.target.image) and moved.share is batch.share
         assert list(batch.scenes) == ["source", "target", "reference"]
 
 

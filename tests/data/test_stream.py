@@ -46,7 +46,7 @@ def equal(ours: Scene, theirs: Scene) -> bool:
 
 
 def same_batch(ours: Batch, theirs: Batch) -> bool:
-    drawn = [batch.rng.integers(0, 2**60) for batch in (ours, theirs)]
+    drawn = [batch.share.rng("gate").integers(0, 2**60) for batch in (ours, theirs)]
     return equal(ours.source, theirs.source) and equal(ours.target, theirs.target) and drawn[0] == drawn[1]
 
 
@@ -114,7 +114,7 @@ def test_a_batch_stacks_its_draws_and_each_step_has_random_numbers_of_its_own(ca
             assert torch.equal(batch.source.image[k], source.image) and torch.equal(batch.source.label[k], source.label)
             assert torch.equal(batch.target.image[k], target.image)
             assert (batch.source.names[k], batch.target.names[k]) == source.names + target.names
-    assert len({batch.rng.integers(0, 2**60) for batch in batches}) == 3
+    assert len({batch.share.rng("gate").integers(0, 2**60) for batch in batches}) == 3
 
 
 def test_torchs_global_random_numbers_are_left_alone(camvid):

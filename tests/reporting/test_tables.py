@@ -10,6 +10,7 @@ import torch
 
 from conftest import METHOD_SETTINGS
 from segda.data.labels.spaces import space_named
+from segda.distributed.shares import Share
 from segda.errors import RunError
 from segda.methods import METHODS
 from segda.methods.method import Method
@@ -71,7 +72,7 @@ def batch_of(t: int, name: str = "source_only") -> Batch:
     weight[:, -8:] = 0
     pseudo = label() if METHODS[name].learns_target_labels else None
     target = Scene(torch.rand(2, 3, 64, 64, generator=generator), pseudo, weight, names=("c", "d"))
-    return Batch(source, target, np.random.default_rng((0, t)))
+    return Batch(source, target, share=Share(step=t))
 
 
 def trained(method: Method, steps: range) -> list[dict[str, float]]:
@@ -190,7 +191,7 @@ def test_a_step_with_a_loss_that_is_not_finite_names_it_and_changes_no_weight():
     batch = batch_of(5)
     image = batch.source.image.clone()
     image[0, 0, 0, 0] = float("nan")
-    broken = Batch(batch.source.replace(image=image), batch.target, batch.rng)
+    broken = batch.replace(source=batch.source.replace(image=image))
     optimiser = {"student": torch.optim.AdamW(method.student.parameters(), lr=1e-3)}
     with pytest.raises(RunError, match=r"step 5: .*source.* is not finite for a, b, c, d; the last checkpoint is kept"):
         train_step(method, [broken], 5, optimiser, SCALER, torch.float32)

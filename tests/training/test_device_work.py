@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import METHOD_SETTINGS
 from reporting.test_tables import batch_of, method_named
+from segda.distributed.shares import ALONE
 from segda.methods import METHODS
 from segda.parts.mixing import paste_mask
 from segda.scene import IGNORE, Scene
@@ -145,7 +145,7 @@ def test_classes_looked_up_on_the_host_paste_what_those_of_the_device_do(classes
     image = torch.zeros(2, 3, 1, 5)
     known, unknown = Scene(image, label).to("cpu"), Scene(image, label.long())
     assert known.classes == ((0, 1, 2, 4, IGNORE), (0, 7, 18)) and unknown.classes is None
-    ours, theirs = (paste_mask(scene, np.random.default_rng(3), classes_of) for scene in (known, unknown))
+    ours, theirs = (paste_mask(scene, classes_of, ALONE) for scene in (known, unknown))
     assert torch.equal(ours, theirs)
 
 
@@ -158,7 +158,7 @@ def test_a_new_label_forgets_the_classes_of_the_old_one():
 def test_a_teacher_follows_with_two_kernels_for_all_its_parameters():
     method = method_named("ebda")
     with Watch() as watch:
-        method.teacher.follow(method.student, 3)
+        method.teacher.follow(method.student, 3, ALONE)
     assert watch.seen.count("aten::_foreach_mul_.Scalar") == 1
     assert watch.seen.count("aten::_foreach_add_.List") == 1
     assert not any(name.startswith(("aten::mul", "aten::add", "aten::lerp", "aten::copy_")) for name in watch.seen)

@@ -82,9 +82,9 @@ def test_as_pixel_weight_the_balance_weighs_the_cross_entropy_of_the_mixed_pixel
         seen["mixed"] = class_mix(*arguments, **settings)
         return seen["mixed"]
 
-    def supervising(output, scene, *, over):
+    def supervising(output, scene, **settings):
         seen["logits"], seen["scene"] = output.logits.detach(), scene
-        return supervised(output, scene, over=over)
+        return supervised(output, scene, **settings)
 
     monkeypatch.setattr(ebda, "class_mix", mixing)
     monkeypatch.setattr(ebda, "supervised", supervising)

@@ -1,23 +1,24 @@
-"""The scenes of one step in shares: of several processes (torchrun) and of several passes one after the other
+"""The scenes of one step in shares: of several processes (torchrun) and of several micro-batches one after the other
 (`accumulate`).
 
-A share has the scenes that its place gives it; the shares of a step, side by side, are the batch that one process would
-have had. Most of a method does not notice: the gradient of a mean over the batch is the mean of the shares' gradients.
-What does depend on all scenes asks here: a mean that is no loss, a number of labelled pixels, random numbers that are
-drawn scene by scene. Outside `sharing` there is one share, and all of it is nothing but the value itself.
+The shares of a step, side by side, are the batch that one process would have had. Most of a method does not notice: the
+gradient of a mean over the batch is the mean of the shares' gradients. What does depend on all scenes asks the share
+(`Batch.share`): a mean that is no loss, a number of labelled pixels. What is drawn has an address (`Share.rng`), which
+is the same however many shares there are.
 
-Passes take turns: each runs in a thread until it asks for what the others know, then the next one runs. So at most one
-holds the graph of a forward pass, unless it asks between a forward pass and its backward pass.
+Micro-batches take turns: each runs in a thread until it asks for what the others know, then the next one runs. So at
+most one holds the graph of a forward pass, unless it asks between a forward pass and its backward pass.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
+from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,82 +26,84 @@ from segda.distributed import group
 
 Result = TypeVar("Result")
 
+STEP = 2
+"""Sets a step's random numbers apart from those of the stream (data/stream/stream.py), which has 0, 1 and 3."""
+
 
 class Abandoned(BaseException):
-    """Ends a pass whose step has failed in another one."""
+    """Ends a micro-batch whose step has failed in another one."""
 
 
-@dataclass
-class _Seat:
-    """The number of a pass, and those that it takes turns with."""
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a batch is of its step. By default all of it.
 
-    number: int
-    turns: Turns | None
+    seed, step: of the run, and from 0. first_scene: the number in the whole step of the batch's first scene. count: how
+    many shares the step's scenes are in. turn: the micro-batch that it is, where its process has several.
+    """
+
+    seed: int = 0
+    step: int = 0
+    first_scene: int = 0
+    count: int = 1
+    turn: Turn | None = None
 
     @property
-    def passes(self) -> int:
-        return 1 if self.turns is None else self.turns.count
+    def first(self) -> bool:
+        """Whether it is its process's first: it does what is done once a step, before the others see it."""
+        return self.turn is None or self.turn.number == 0
+
+    def taking(self, turn: Turn) -> Share:
+        """The same share as a micro-batch among others."""
+        return replace(self, turn=turn)
+
+    def rng(self, purpose: str, scene: int | None = None) -> np.random.Generator:
+        """Random numbers for a purpose: of the whole step, or of a scene of this share (from 0).
+
+        A function of seed, step, purpose and the scene's number in the step: the same numbers whenever it is asked.
+        """
+        which = 0 if scene is None else 1 + self.first_scene + scene
+        return np.random.default_rng((self.seed, STEP, self.step, crc32(purpose.encode()), which))
+
+    def concatenated(self, value: Tensor) -> Tensor:
+        """(n, ...) of this share -> (count * n, ...) of all of them in their order, the same in each; no gradient."""
+        if self.count == 1:
+            return value
+        value = value.detach()
+        if self.turn is None:
+            return group.gathered(value)
+        return self.turn.meet(value, lambda values: group.gathered(torch.cat(values)))
+
+    def mean(self, value: Tensor) -> Tensor:
+        """A number's or a tensor's mean over the shares in float32, the same in each; no gradient."""
+        return value if self.count == 1 else self.concatenated(value[None].float()).mean(0)
 
 
-_seat: _Seat | None = None
-"""Of the share that is being computed. No thread's own: a backward pass may run in another thread."""
+ALONE = Share()
+"""All of a step that has no number: outside a training."""
 
 
-@contextmanager
-def sharing() -> Iterator[None]:
-    """Inside, this process's share of a step is computed, in one pass."""
-    global _seat
-    before, _seat = _seat, _Seat(0, None)
-    try:
-        yield
-    finally:
-        _seat = before
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """A micro-batch's number, from 0, and those that it takes turns with."""
 
+    number: int
+    turns: Turns
 
-def count() -> int:
-    """How many shares the step's scenes are in."""
-    return 1 if _seat is None else group.world() * _seat.passes
-
-
-def place() -> int:
-    """Which of them this one is, from 0: a process's passes lie side by side."""
-    return 0 if _seat is None else group.rank() * _seat.passes + _seat.number
-
-
-def first() -> bool:
-    """Whether this process's first pass asks: it does what is done once a step, before the others see it."""
-    return _seat is None or _seat.number == 0
-
-
-def concatenated(value: Tensor) -> Tensor:
-    """(n, ...) of this share -> (shares * n, ...) of all of them in their order, the same in each; no gradient."""
-    if _seat is None or count() == 1:
-        return value
-    value = value.detach()
-    if _seat.turns is None:
-        return group.gathered(value)
-    return _seat.turns.meet(value, lambda passes: group.gathered(torch.cat(passes)))
-
-
-def mean(value: Tensor) -> Tensor:
-    """A number's or a tensor's mean over the shares in float32, the same in each; no gradient."""
-    return value if count() == 1 else concatenated(value[None].float()).mean(0)
-
-
-def own(batch: Tensor) -> Tensor:
-    """What is this share's of a tensor with a row for each scene of the whole step."""
-    rows = len(batch) // count()
-    return batch[place() * rows : (place() + 1) * rows]
+    def meet(self, value: Tensor, combine: Callable[[list[Tensor]], Tensor]) -> Tensor:
+        """What `combine` makes of the values of all micro-batches, made once."""
+        return self.turns.meet(self.number, value, combine)
 
 
 class Turns(Generic[Result]):
-    """Passes that take turns, in threads: one of them runs at any time, and what they compute depends on no clock.
+    """Micro-batches that take turns, in threads: one runs at any time, and what they compute depends on no clock.
 
-    Each has torch's random state to itself, as `seed` leaves it at its begin.
+    seed: puts torch's random state where each begins; from there each has it to itself. enter: is told the number of
+    the one that begins or goes on.
     """
 
-    def __init__(self, count: int, seed: Callable[[], None]):
-        self.count, self.seed = count, seed
+    def __init__(self, count: int, seed: Callable[[], None], enter: Callable[[int], None] = lambda number: None):
+        self.count, self.seed, self.enter = count, seed, enter
         self.results: dict[int, Result] = {}
         self._fault: BaseException | None = None
         self._asked: dict[int, Tensor] = {}
@@ -110,11 +113,10 @@ class Turns(Generic[Result]):
         self._back = threading.Semaphore(0)
         self._device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
 
-    def run(self, work: Callable[[int], Result]) -> list[Result]:
-        """work(0), ..., work(count - 1). The first error of one of them ends all and is raised."""
-        global _seat
-        before = _seat
-        threads = [threading.Thread(target=self._one, args=(work, i), daemon=True) for i in range(self.count)]
+    def run(self, work: Callable[[Turn], Result]) -> list[Result]:
+        """What `work` makes of each turn. The first error of one of them ends all and is raised."""
+        turns = [Turn(number, self) for number in range(self.count)]
+        threads = [threading.Thread(target=self._one, args=(work, turn), daemon=True) for turn in turns]
         try:
             for thread in threads:
                 thread.start()
@@ -126,48 +128,45 @@ class Turns(Generic[Result]):
             for thread in threads:
                 if thread.ident is not None:  # it was started
                     thread.join()
-            _seat = before
-        return [self.results[i] for i in range(self.count)]
+        return [self.results[number] for number in range(self.count)]
 
     def _round(self) -> None:
-        """Each pass runs until it asks or ends; what they asked is answered."""
+        """Each micro-batch runs until it asks or ends; what they asked is answered."""
         self._asked.clear()
-        for i in range(self.count):
-            self._go[i].release()
+        for go in self._go:
+            go.release()
             self._back.acquire()
             if self._fault is not None:
                 raise self._fault
         if self._asked:
-            assert len(self._asked) == self.count, "some passes of a step asked the others, and some had ended"
+            assert len(self._asked) == self.count, "some micro-batches of a step asked the others, and some had ended"
             assert self._combine is not None
-            self._answer = self._combine([self._asked[i] for i in range(self.count)])
+            self._answer = self._combine([self._asked[number] for number in range(self.count)])
 
-    def _one(self, work: Callable[[int], Result], i: int) -> None:
-        global _seat
-        self._go[i].acquire()
+    def _one(self, work: Callable[[Turn], Result], turn: Turn) -> None:
+        self._go[turn.number].acquire()
         if self._fault is None:
             try:
                 if self._device is not None:
                     torch.cuda.set_device(self._device)
-                _seat = _Seat(i, self)
+                self.enter(turn.number)
                 self.seed()
-                self.results[i] = work(i)
+                self.results[turn.number] = work(turn)
             except Abandoned:
                 return
             except BaseException as fault:
                 self._fault = fault
         self._back.release()
 
-    def meet(self, value: Tensor, combine: Callable[[list[Tensor]], Tensor]) -> Tensor:
-        """Called by a pass: what `combine` makes of the values of all passes, made once."""
-        global _seat
-        seat, random = _seat, _random_state()
-        self._asked[seat.number], self._combine = value, combine
+    def meet(self, number: int, value: Tensor, combine: Callable[[list[Tensor]], Tensor]) -> Tensor:
+        """Called by a micro-batch: what `combine` makes of the values of all, made once."""
+        random = _random_state()
+        self._asked[number], self._combine = value, combine
         self._back.release()
-        self._go[seat.number].acquire()
+        self._go[number].acquire()
         if self._fault is not None:
             raise Abandoned
-        _seat = seat
+        self.enter(number)
         _restore(random)
         assert self._answer is not None
         return self._answer

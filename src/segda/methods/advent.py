@@ -33,7 +33,8 @@ class AdvEnt(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         output = self.student(batch.source.image)
-        yield {"source": supervised(output, batch.source, over="valid")} | entropy_summary("source", output.logits)
+        terms = {"source": supervised(output, batch.source, over="valid", share=batch.share)}
+        yield terms | entropy_summary("source", output.logits)
         with torch.no_grad():
             source = information(output)
 

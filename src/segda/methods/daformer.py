@@ -43,19 +43,21 @@ class DAFormer(Method):
         self.photometric = photometric
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
-        self.teacher.follow(self.student, t)
-        start = None if self.feature_distance is None else self.feature_distance.at_start(batch.source)
+        share = batch.share
+        self.teacher.follow(self.student, t, share)
+        start = None if self.feature_distance is None else self.feature_distance.at_start(batch.source, share)
         output = self.student(batch.source.image)
-        terms = {"source": supervised(output, batch.source, over="all")}
+        terms = {"source": supervised(output, batch.source, over="all", share=share)}
         if start is not None:
             terms["feature_distance"] = self.feature_distance(output, start)
         yield terms | entropy_summary("source", output.logits)
 
         logits = self.teacher(batch.target.image)
-        pseudo = confident_fraction(logits, batch.target, self.threshold)
+        pseudo = confident_fraction(logits, batch.target, self.threshold, share=share)
         terms = {"confident": confidence(pseudo)} | entropy_summary("target", logits)
-        mixed = class_mix(batch.source, pseudo, batch.rng, classes_of=self.classes_of)
-        image = photometric(mixed.image, self.photometric, batch.rng)
+        mixed = class_mix(batch.source, pseudo, classes_of=self.classes_of, share=share)
+        image = photometric(mixed.image, self.photometric, share=share)
 
         output = self.student(image)
-        yield terms | {"mix": supervised(output, mixed, over="all")} | entropy_summary("mixed", output.logits)
+        terms["mix"] = supervised(output, mixed, over="all", share=share)
+        yield terms | entropy_summary("mixed", output.logits)

@@ -39,8 +39,10 @@ class ESL(Method):
         self.discriminators = Discriminators(student.heads, student.classes, width)
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
+        share = batch.share
         output = self.student(batch.source.image)
-        yield {"source": supervised(output, batch.source, over="valid")} | entropy_summary("source", output.logits)
+        terms = {"source": supervised(output, batch.source, over="valid", share=share)}
+        yield terms | entropy_summary("source", output.logits)
         with torch.no_grad():
             source = information(output)
 
@@ -52,7 +54,7 @@ class ESL(Method):
                 f"fool/{head}": self.adversarial_weight[head] * adversarial_loss(scores[head], SOURCE)
                 for head in scores
             }
-            terms["pseudo"] = supervised(output, batch.target, over="valid")
+            terms["pseudo"] = supervised(output, batch.target, over="valid", share=share)
             yield terms | entropy_summary("target", output.logits)
         target = {head: maps.detach() for head, maps in target.items()}
 

@@ -27,7 +27,8 @@ class MinEnt(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         output = self.student(batch.source.image)
-        yield {"source": supervised(output, batch.source, over="valid")} | entropy_summary("source", output.logits)
+        terms = {"source": supervised(output, batch.source, over="valid", share=batch.share)}
+        yield terms | entropy_summary("source", output.logits)
         output = self.student(batch.target.image)
         heads = output.heads
         terms = {f"entropy/{head}": self.entropy_weight[head] * mean_entropy(heads[head].logits) for head in heads}

@@ -28,6 +28,7 @@ class SourceOnly(Method):
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         source = batch.source
         if self.photometric is not None:
-            source = source.replace(image=photometric(source.image, self.photometric, batch.rng))
+            source = source.replace(image=photometric(source.image, self.photometric, share=batch.share))
         output = self.student(source.image)
-        yield {"source": supervised(output, source, over="all")} | entropy_summary("source", output.logits)
+        terms = {"source": supervised(output, source, over="all", share=batch.share)}
+        yield terms | entropy_summary("source", output.logits)

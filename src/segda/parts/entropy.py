@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from segda.distributed import shares
+from segda.distributed.shares import Share
 from segda.errors import RecipeError
 from segda.networks.network import Output
 
@@ -125,16 +125,16 @@ class Level(nn.Module):
         # NaN: nothing seen yet.
         self.register_buffer("value", torch.tensor(float("nan") if self.moving else float(setting)))
 
-    def follow(self, pixel_entropy: Tensor) -> Tensor:
+    def follow(self, pixel_entropy: Tensor, share: Share) -> Tensor:
         """Takes one step's entropies in and returns the level, a scalar tensor without gradient."""
         if self.moving:
             seen = pixel_entropy.detach().flatten()
             if self.quantile is None:
-                statistic = shares.mean(seen.mean())
+                statistic = share.mean(seen.mean())
             else:
-                seen = shares.concatenated(seen)
+                seen = share.concatenated(seen)
                 statistic = seen.kthvalue(max(1, -int(-self.quantile * seen.numel() // 1))).values
-            if shares.first():
+            if share.first:
                 moved = self.momentum * self.value + (1 - self.momentum) * statistic
                 self.value.copy_(torch.where(self.value.isnan(), statistic, moved))
         return self.value.clone()

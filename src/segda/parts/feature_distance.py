@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from segda.distributed import shares
+from segda.distributed.shares import Share
 from segda.errors import RecipeError, nearest
 from segda.networks.network import Network, Output
 from segda.scene import IGNORE, Scene
@@ -69,12 +69,12 @@ class FeatureDistance(nn.Module):
         return self
 
     @torch.no_grad()
-    def at_start(self, source: Scene) -> AtStart:
+    def at_start(self, source: Scene, share: Share) -> AtStart:
         """What the network as it started says of the source images. Asked before the student's forward pass, see
-        segda/shares.py."""
+        distributed/shares.py."""
         features = self.network.features(source.image)[-1]
         held = self._held(source, features)
-        return AtStart(features, held, shares.mean(held.sum()))
+        return AtStart(features, held, share.mean(held.sum()))
 
     def forward(self, output: Output, start: AtStart) -> Tensor:
         """weight * feature_distance between the student's coarsest features of the source images and the start's."""
@@ -108,4 +108,4 @@ def feature_distance(features: Tensor, start: Tensor, held: Tensor, cells: Tenso
     gradient 0). The norm's gradient at 0 is 0.
     """
     distance = (features.float() - start.float()).norm(dim=1)
-    return torch.where(held, distance, 0).sum() / cells.clamp(min=1 / shares.count())
+    return torch.where(held, distance, 0).sum() / torch.where(cells == 0, 1, cells)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segda.distributed import shares
+from segda.distributed.shares import Share
 from segda.networks.network import Output
 from segda.scene import IGNORE, Scene, crop
 
@@ -15,7 +16,13 @@ Over = Literal["all", "valid"]
 
 
 def cross_entropy(
-    logits: Tensor, label: Tensor, weight: Tensor | None = None, *, over: Over, labelled: float | None = None
+    logits: Tensor,
+    label: Tensor,
+    weight: Tensor | None = None,
+    *,
+    over: Over,
+    share: Share,
+    labelled: float | None = None,
 ) -> Tensor:
     """sum over pixels of -weight * log softmax(logits)[label], divided by a number of pixels; nats, a scalar.
 
@@ -33,11 +40,12 @@ def cross_entropy(
     if over == "all":
         return pixels.mean()
     if labelled is not None:
-        return pixels.sum() / max(labelled, 1 / shares.count())
-    return pixels.sum() / shares.mean((label != IGNORE).sum()).clamp(min=1 / shares.count())
+        return pixels.sum() / (labelled or 1)
+    count = share.mean((label != IGNORE).sum())
+    return pixels.sum() / torch.where(count == 0, 1, count)
 
 
-def supervised(output: Output, scene: Scene, *, over: Over) -> Tensor:
+def supervised(output: Output, scene: Scene, *, over: Over, share: Share) -> Tensor:
     """Every head's cross entropy with the label inside its box, weighted by the head's share of the loss."""
     losses = [
         head.weight
@@ -46,6 +54,7 @@ def supervised(output: Output, scene: Scene, *, over: Over) -> Tensor:
             crop(scene.label, head.box),
             crop(scene.weight, head.box),
             over=over,
+            share=share,
             labelled=scene.labelled if head.box is None else None,
         )
         for head in output.heads.values()

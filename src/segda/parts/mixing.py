@@ -5,47 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from segda.distributed import shares
+from segda.distributed.shares import Share
 from segda.errors import RecipeError
 from segda.scene import IGNORE, Scene, present
 
 ClassesOf = Literal["batch", "image"]
 
 
-def paste_mask(source: Scene, rng: np.random.Generator, classes_of: ClassesOf) -> Tensor:
+def paste_mask(source: Scene, classes_of: ClassesOf, share: Share) -> Tensor:
     """A labelled scene -> (B, H, W) bool: True where the pixel's class was chosen, drawn anew for each image.
 
     Of the n classes present, ceil(n / 2) are chosen without replacement; IGNORE counts as a class. classes_of="batch"
-    lists the classes of the whole batch, so that an image may lack a chosen one (kept by the authors knowingly,
+    lists the classes of the whole step, so that an image may lack a chosen one (kept by the authors knowingly,
     lhoyer/DAFormer#19); "image" lists those of the image itself, as DACS means.
     """
     assert source.label is not None
-    each = _of_all_shares(source.classes or present(source.label))
+    each = source.classes or present(source.label)
     if classes_of == "batch":
-        each = (sorted(set().union(*each)),) * len(each)
+        each = (_of_the_step(each, share),) * len(each)
     table = torch.zeros(len(each), IGNORE + 1, dtype=torch.bool)
-    for row, classes in zip(table, each, strict=True):
-        chosen = rng.choice(len(classes), (len(classes) + 1) // 2, replace=False)
-        row[torch.tensor(classes)[chosen]] = True
-    table = shares.own(table).to(source.label.device, non_blocking=True)
+    for k, classes in enumerate(each):
+        chosen = share.rng("mix", scene=k).choice(len(classes), (len(classes) + 1) // 2, replace=False)
+        table[k, torch.tensor(classes)[chosen]] = True
+    table = table.to(source.label.device, non_blocking=True)
     return torch.stack([row[one] for row, one in zip(table, source.label, strict=True)])
 
 
-def _of_all_shares(each: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
-    """The classes in each image, of all images of the step: what is drawn for one follows on what is for the others."""
-    if shares.count() == 1:
-        return each
-    there = torch.zeros(len(each), IGNORE + 1, dtype=torch.uint8)
-    for row, classes in zip(there, each, strict=True):
-        row[list(classes)] = 1
-    return [row.nonzero().flatten().tolist() for row in shares.concatenated(there)]
+def _of_the_step(each: Sequence[Sequence[int]], share: Share) -> list[int]:
+    """The classes in any image of the step, ascending, from those in each image of this share."""
+    found = sorted(set().union(*each))
+    if share.count == 1:
+        return found
+    there = torch.zeros(1, IGNORE + 1, dtype=torch.uint8)
+    there[0, found] = 1
+    return share.concatenated(there).amax(0).nonzero().flatten().tolist()
 
 
-def class_mix(source: Scene, pseudo: Scene, rng: np.random.Generator, *, classes_of: ClassesOf) -> Scene:
+def class_mix(source: Scene, pseudo: Scene, *, classes_of: ClassesOf, share: Share) -> Scene:
     """Source pixels of the chosen classes over the pseudo-labelled target: image, label and weight alike.
 
     A pasted pixel brings its own label (IGNORE stays IGNORE) and its own weight, 1 where the source has none.
@@ -58,7 +57,7 @@ def class_mix(source: Scene, pseudo: Scene, rng: np.random.Generator, *, classes
             f"data.source.augment gives {one}, data.target.augment {other}, but classes are pasted from one into the "
             "other; give both the same crop (height, width)"
         )
-    mask = paste_mask(source, rng, classes_of)
+    mask = paste_mask(source, classes_of, share)
     ones = torch.ones_like(source.label, dtype=torch.float32)
     weights = [ones if scene.weight is None else scene.weight for scene in (source, pseudo)]
     return Scene(

@@ -8,48 +8,44 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from segda.distributed import shares
+from segda.distributed.shares import Share
 
 
 class Photometric(BaseModel):
-    """How images are recoloured and blurred. A probability is drawn once a batch, the amounts once an image."""
+    """How images are recoloured and blurred. A probability is drawn once a step, the amounts once an image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     jitter_prob: float = Field(ge=0, le=1)
-    """Probability that a batch is jittered; the authors' option 0.2 means 0.8, their code asks `> 0.2`."""
+    """Probability that a step's images are jittered; the authors' option 0.2 means 0.8, their code asks `> 0.2`."""
     jitter_strength: float = Field(ge=0, le=0.5)
     """s: brightness, contrast, saturation factors in [1 - s, 1 + s], hue shift in [-s, s] turns."""
     blur_prob: float = Field(ge=0, le=1)
-    """Probability that a batch is blurred."""
+    """Probability that a step's images are blurred."""
     blur_sigma: tuple[float, float]
     """Range of the Gaussian's standard deviation in pixels."""
 
 
-def photometric(image: Tensor, settings: Photometric, rng: np.random.Generator) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> the same, jittered and blurred or not. The gates are drawn always, jitter's first.
-
-    Amounts are drawn for all images of the step, though some may be other shares'.
-    """
-    jittered, blurred = rng.random() < settings.jitter_prob, rng.random() < settings.blur_prob
-    s, before = settings.jitter_strength, shares.place() * len(image)
+def photometric(image: Tensor, settings: Photometric, *, share: Share) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> the same, jittered and blurred or not."""
+    jittered = share.rng("jitter").random() < settings.jitter_prob
+    blurred = share.rng("blur").random() < settings.blur_prob
+    s = settings.jitter_strength
     result = []
     # Colours keep float32 whatever the networks compute in.
     with torch.autocast(image.device.type, enabled=False):
-        for k in range(shares.count() * len(image)):
-            jitter = (*rng.uniform(1 - s, 1 + s, 3), rng.uniform(-s, s), rng.permutation(4)) if jittered else None
-            sigma = rng.uniform(*settings.blur_sigma) if blurred else None
-            if not 0 <= k - before < len(image):
-                continue
-            one = image[k - before]
-            one = one if jitter is None else colour_jitter(one, *jitter)
-            result.append(one if sigma is None else gaussian_blur(one, sigma))
+        for k, one in enumerate(image):
+            if jittered:
+                rng = share.rng("jitter", scene=k)
+                one = colour_jitter(one, *rng.uniform(1 - s, 1 + s, 3), rng.uniform(-s, s), rng.permutation(4))
+            if blurred:
+                one = gaussian_blur(one, share.rng("blur", scene=k).uniform(*settings.blur_sigma))
+            result.append(one)
     return torch.stack(result)
 
 

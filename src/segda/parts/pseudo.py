@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from segda.distributed import shares
+from segda.distributed.shares import Share
 from segda.scene import Scene
 
 
-def confident_fraction(logits: Tensor, target: Scene, threshold: float) -> Scene:
+def confident_fraction(logits: Tensor, target: Scene, threshold: float, *, share: Share) -> Scene:
     """The target scene labelled by the most probable class, every pixel weighted by the share of confident pixels.
 
     logits (B, C, H, W) of the target images. q = (pixels with max softmax >= threshold) / (B H W): one scalar for the
@@ -16,7 +16,7 @@ def confident_fraction(logits: Tensor, target: Scene, threshold: float) -> Scene
     own weight where it has one (rows that must not teach).  DACS (Tranheden et al. 2021), DAFormer sec. 3.1.
     """
     prob, label = logits.float().softmax(1).max(1)
-    weight = shares.mean((prob >= threshold).float().mean()).expand(prob.shape)
+    weight = share.mean((prob >= threshold).float().mean()).expand(prob.shape)
     if target.weight is not None:
         weight = weight * target.weight
     return target.replace(label=label, weight=weight)

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from segda.distributed import shares
+from segda.distributed.shares import Share
 from segda.networks.network import Network
 
 
@@ -30,14 +30,14 @@ class Teacher(nn.Module):
         return self
 
     @torch.no_grad()
-    def follow(self, student: Network, t: int) -> None:
+    def follow(self, student: Network, t: int, share: Share) -> None:
         """teacher <- a * teacher + (1 - a) * student with a = min(1 - 1 / (t + 1), decay).
 
         At t = 0 this copies the student; then it is the plain mean until `decay` is reached. Called before the
         forward passes of step t, that is, with the student after t updates (lhoyer/DAFormer `dacs.py:_update_ema`).
-        Of a step in several passes, the first does it.
+        Of a step in several micro-batches, the first does it.
         """
-        if not shares.first():
+        if not share.first:
             return
         keep = min(1 - 1 / (t + 1), self.decay)
         ours, theirs = list(self.network.parameters()), list(student.parameters())

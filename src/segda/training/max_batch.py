@@ -31,6 +31,7 @@ from segda import errors
 from segda import run as runs
 from segda.data.stream.augment import Augment
 from segda.distributed import group
+from segda.distributed.shares import Share
 from segda.errors import RecipeError, RunFailure, SegdaError
 from segda.ground.hardware import free_memory, leave_cores, peak_memory, pick_device, pick_precision
 from segda.networks import NETWORKS
@@ -186,7 +187,8 @@ class Trial:
         if accelerated:
             torch.cuda.reset_peak_memory_stats(training.device)
         training.t = 0  # rates beyond the recipe's end are none
-        scenes = [self.noise(batch)] * training.recipe.accumulate
+        count, noise = training.recipe.accumulate, self.noise(batch)
+        scenes = [noise.replace(share=Share(first_scene=i * batch, count=count)) for i in range(count)]
         seconds = math.inf
         try:
             for _ in range(STEPS):

@@ -1,18 +1,19 @@
-"""One optimisation step from a method's generator: in one pass or several, in one process or several."""
+"""One optimisation step from a method's generator: in one micro-batch or several, in one process or several."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from segda.data.stream.loading import refuse_sizes
-from segda.distributed import group, shares, sync
+from segda.distributed import group, sync
+from segda.distributed.shares import Turn, Turns
 from segda.errors import RunFailure
 from segda.ground.hardware import autocast
 from segda.methods.method import Method
+from segda.networks.dropout import number_scenes
 from segda.scene import IGNORE, Batch, Scene
 
 
@@ -27,25 +28,33 @@ def train_step(
 ) -> dict[str, Tensor]:
     """The gradient of all terms over all scenes of the step, then every player's optimiser steps.
 
-    batches: this process's, a pass each. seed: puts torch's random state where each pass begins. Returns the
-    means of all terms over passes and processes, detached.
+    batches: this process's, the micro-batches of the step. seed: puts torch's random state where each of them begins.
+    Returns the means of all terms over micro-batches and processes, detached.
 
     RunFailure, before any weight changes, when a term is not finite: with the step, the term and the batch's files.
     """
     for optimiser in optimisers.values():
         optimiser.zero_grad(set_to_none=True)
-    count = len(batches)
+    count, first_scene = len(batches), number_scenes(method)
+    assert all(batch.share.count == group.world() * count for batch in batches), "a batch has another step's share"
 
-    def one(i: int) -> dict[str, Tensor]:
-        return backward(method, batches[i], t, scaler, precision, count)
+    def enter(number: int) -> None:
+        first_scene(batches[number].share.first_scene)
 
-    if count == 1:
-        with shares.sharing():
+    def one(turn: Turn) -> dict[str, Tensor]:
+        batch = batches[turn.number]
+        return backward(method, batch.replace(share=batch.share.taking(turn)), t, scaler, precision, count)
+
+    try:
+        if count == 1:
+            enter(0)
             seed()
-            log = one(0)
-    else:
-        logs = shares.Turns(count, seed).run(one)
-        log = {name: torch.stack([each[name] for each in logs]).mean(0) for name in logs[0]}
+            log = backward(method, batches[0], t, scaler, precision, count)
+        else:
+            logs = Turns(count, seed, enter).run(one)
+            log = {name: torch.stack([each[name] for each in logs]).mean(0) for name in logs[0]}
+    finally:
+        first_scene(0)
     own = log
     if group.world() > 1:
         log = {name: term.clone() for name, term in log.items()}
@@ -62,11 +71,12 @@ def train_step(
 
 
 def backward(
-    method: Method, batch: Batch, t: int, scaler: torch.amp.GradScaler, precision: torch.dtype, passes: int
+    method: Method, batch: Batch, t: int, scaler: torch.amp.GradScaler, precision: torch.dtype, count: int
 ) -> dict[str, Tensor]:
-    """One pass: pulls each dict of terms under autocast, adds up those with a gradient, goes backward outside autocast.
+    """One micro-batch of `count`: pulls each dict of terms under autocast, adds up those with a gradient, goes backward
+    outside autocast.
 
-    Returns all terms, detached. The gradient is that of the mean over so many passes.
+    Returns all terms, detached. The gradient is that of the mean over the micro-batches.
     """
     log: dict[str, Tensor] = {}
     events = method.step(batch, t)
@@ -81,14 +91,14 @@ def backward(
             )
         log |= {name: term.detach() for name, term in terms.items()}
         loss = torch.stack([term for term in terms.values() if term.requires_grad]).sum()
-        scaler.scale(loss / passes).backward()
+        scaler.scale(loss / count).backward()
         del terms, loss  # with them goes the graph, before the next forward pass
 
 
 def counted(batches: Sequence[Batch]) -> list[Batch]:
     """The batches of a step, still on the host, with the numbers of labelled pixels that all shares of it have.
 
-    So no share must wait for the others between its forward and its backward pass, see segda/shares.py. DataError
+    So no share must wait for the others between its forward and its backward pass, see distributed/shares.py. DataError
     where the scenes of a step differ in size.
     """
     if group.world() * len(batches) == 1:
@@ -104,7 +114,7 @@ def counted(batches: Sequence[Batch]) -> list[Batch]:
         group.all_succeed(lambda: _refuse_sizes(domains, every[..., 1:].int().tolist()))
     labelled = dict(zip(domains, every[..., 0].mean(0).tolist(), strict=True))
     return [
-        replace(each, **{domain: each.scenes[domain].replace(labelled=count) for domain, count in labelled.items()})
+        each.replace(**{domain: each.scenes[domain].replace(labelled=count) for domain, count in labelled.items()})
         for each in batches
     ]
 

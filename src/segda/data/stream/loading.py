@@ -9,10 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from segda.data.stream.reader_processes import ImageNumber, Note, Reading, read_ahead
-from segda.data.stream.stream import REFERENCE, SOURCE, STEP, TARGET, Stream
+from segda.data.stream.stream import REFERENCE, SOURCE, TARGET, Stream
+from segda.distributed.shares import Share
 from segda.errors import DataError, ImageError, SegdaError
 from segda.scene import DOMAINS, Batch, Scene, present, stack
 
@@ -63,7 +62,7 @@ def loader(
     """The batches of steps start .. stop - 1, of each step those with the places `own` among its `shares`.
 
     Step t has the draws t * shares * batch .. (t + 1) * shares * batch - 1; those of place p are the p-th `batch` of
-    them. Each batch has the step's rng, all alike at their start. Neither the number of workers, nor the step it starts
+    them, and each batch says which (`Batch.share`). Neither the number of workers, nor the step it starts
     at, nor one of them that dies changes a batch, and torch's global random state is left alone.
 
     An error of a draw is raised at the step that would have used it. on_bad_image: with "skip" a draw whose image,
@@ -86,16 +85,17 @@ def loader(
         made = (make(first(k)) for k in range(count))
     with closing(made):
         for step in range(start, stop):
-            passes = []
-            for drawn in (next(made) for _ in own):
+            micro_batches = []
+            for place in own:
+                drawn = next(made)
                 if isinstance(drawn, SegdaError):
                     raise drawn
                 for left_out in drawn.left_out:
                     skipped(Skip(step, *left_out))
                 drawn = drawn.pinned() if pin else drawn
-                scenes, rng = drawn.scenes, np.random.default_rng((seed, STEP, step))
-                passes.append(Batch(scenes.get(SOURCE), scenes[TARGET], rng, scenes.get(REFERENCE)))
-            yield tuple(passes)
+                scenes, share = drawn.scenes, Share(seed, step, place * batch, shares)
+                micro_batches.append(Batch(scenes.get(SOURCE), scenes[TARGET], scenes.get(REFERENCE), share))
+            yield tuple(micro_batches)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ Reading = Callable[[int, int], None]
 SOURCE, TARGET, REFERENCE = 0, 1, 2
 """The domains by number, as DOMAINS names them."""
 
-STEP, PART = 2, 3  # with SOURCE and TARGET, which stream of random numbers: default_rng((seed, stream, number))
+PART = 3  # with SOURCE and TARGET, which stream of random numbers: default_rng((seed, stream, number)); 2 is a step's
 
 
 class RareClass(BaseModel):
