@@ -23,7 +23,7 @@ class Referenced(Method):
         self.student, self.weight = student, weight
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
-        yield {"source": supervised(self.student(batch.source.image), batch.source, over="all")}
+        yield {"source": supervised(self.student(batch.source.image), batch.source, over="all", share=batch.share)}
         night, day = (self.student(scene.image).logits.softmax(1) for scene in (batch.target, batch.reference))
         yield {"alike": self.weight * (night - day).square().mean()}
 

@@ -76,7 +76,7 @@ class Batch:
 
     source: None where a training has none. reference: image i belongs to image i of the target (or of the source, as
     the recipe says) and was cropped and flipped with it; None where a training has no references.
-    share: what the batch is of its step; it has the step's random numbers, and knows what the other shares' batches know.
+    share: what the batch is of its step. It has the step's random numbers, and knows what all shares know.
     """
 
     source: Scene | None
