@@ -17,7 +17,7 @@ from torch import Tensor
 from conformance.networks import GOLDEN, generated
 from segda.commands.convert import convert
 from segda.networks.encoder_decoder import DECODERS, EncoderDecoder
-from segda.networks.encoders.mit import ENCODERS
+from segda.networks.encoders.mit import MITS
 from segda.networks.weights.layouts import LAYOUTS, to_theirs
 from segda.networks.weights.load import COUNTER
 from segda.networks.weights.names import to_ours
@@ -78,7 +78,7 @@ def settings(architecture: str) -> dict[str, object]:
         "decoder": DECODER_OF[decoder],
         "weights": "scratch",
         "dropout": 0.1 if DECODERS[DECODER_OF[decoder]].dropout else None,
-        "drop_path": 0.1 if ENCODER_OF[encoder] in ENCODERS else None,
+        "drop_path": 0.1 if ENCODER_OF[encoder] in MITS else None,
     }
 
 
@@ -146,7 +146,7 @@ def test_there_are_as_many_parameters_as_in_the_authors_network(architecture):
 def test_every_encoder_has_the_authors_tensors(encoder):
     """Also B0, B1 and B2, which no architecture here has, but for the batches that batch norm has counted."""
     theirs = GOLDEN.json(f"encoder_{encoder}.json")
-    chosen = {"decoder": "sep_aspp", "dropout": 0.1, "drop_path": 0.1 if ENCODER_OF[encoder] in ENCODERS else None}
+    chosen = {"decoder": "sep_aspp", "dropout": 0.1, "drop_path": 0.1 if ENCODER_OF[encoder] in MITS else None}
     with torch.device("meta"):
         ours = EncoderDecoder(["road"], encoder=ENCODER_OF[encoder], weights="scratch", **chosen).encoder
     held = {name: list(tensor.shape) for name, tensor in ours.state_dict().items() if not name.endswith(COUNTER)}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segda import run as runs
 from segda.conversion.asked import (
@@ -27,20 +27,14 @@ from segda.errors import RecipeError, RunError, WeightsError
 from segda.ground.atomic import write_text
 from segda.ground.hardware import environment
 from segda.networks import NETWORKS
-from segda.networks.encoders.mit import ENCODERS, MiT
-from segda.networks.encoders.resnet import RESNETS, ResNet
+from segda.networks.encoders.encoder import Encoder
+from segda.networks.encoders.table import ENCODERS, of_family
 from segda.networks.network import Network
 from segda.networks.weights.layouts import LAYOUTS, Layout, from_theirs, styles_of
-from segda.networks.weights.load import COUNTER, HUB_NAME, ON_HUB, check, few, from_hub, read
+from segda.networks.weights.load import COUNTER, HUB_NAME, ON_HUB, check, family_of, few, from_hub, read
 from segda.networks.weights.names import FAMILIES
 from segda.recipes.build import build, from_scratch
 from segda.recipes.recipe import Recipe
-
-ALONE: dict[type[nn.Module], tuple[Mapping[str, object], Callable[[str], nn.Module]]] = {
-    ResNet: (RESNETS, ResNet),
-    MiT: (ENCODERS, lambda name: MiT(name, drop_path=0.0)),
-}
-"""Of each kind of encoder that comes alone: the sizes that there are, and how one is built."""
 
 
 def _refuse_another_network(layout: Layout, style: str, recipe: Recipe | None) -> None:
@@ -159,9 +153,11 @@ def _encoder(held: Held, asked: Asked) -> Converted:
     refuse_taken(asked.out, asked.overwrite)
     found, left_out = _translated(held, asked)
     kind = asked.layout.encoder
-    family, (sizes, build_one) = FAMILIES[kind], ALONE[kind]
+    family = FAMILIES[kind]
     tensors = {name.removeprefix("encoder."): tensor for name, tensor in found.items()}
-    encoder = build_one(family.size(tensors) or next(iter(sizes)))
+    size = family.size(tensors) or of_family(kind)[0]
+    row = ENCODERS[size]
+    encoder = row.build(size, drop_path=0.0) if row.drop_path else row.build(size)
     check(encoder, tensors, family, held.file)
     own = encoder.state_dict()
     added = tuple(f"encoder.{name}" for name in own if name not in tensors)
@@ -204,9 +200,9 @@ def fill(
     """
     own = network.state_dict()
     for place, module in network.named_modules():
-        if type(module) in FAMILIES:
+        if isinstance(module, Encoder):
             held = {key.removeprefix(f"{place}."): value for key, value in found.items() if key.startswith(f"{place}.")}
-            check(module, held, FAMILIES[type(module)], file, allow_missing=allow_missing)
+            check(module, held, family_of(module), file, allow_missing=allow_missing)
     added = tuple(key for key in own if key not in found and (key in CONSTANTS or key.endswith(COUNTER)))
     missing = tuple(key for key in own if key not in found and key not in added)
     theirs = {key: layout.theirs(key)[0] for key in own}

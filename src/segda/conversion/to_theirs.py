@@ -17,7 +17,7 @@ from segda.conversion.asked import CONSTANTS, PLAIN, Asked, Converted, agreed, r
 from segda.errors import RecipeError, RunError, RunFailure, WeightsError
 from segda.ground.atomic import atomic_write, cannot_write
 from segda.ground.safe_yaml import json_values
-from segda.networks.encoders.mit import ENCODERS
+from segda.networks.encoders.mit import MITS
 from segda.networks.weights.layouts import to_theirs
 from segda.networks.weights.load import read_tensors
 
@@ -51,7 +51,7 @@ def back(given: Path, asked: Asked) -> Converted:
         raise WeightsError(
             f"{path}: holds {has}, but {asked.style} checkpoints are {layout.network}; choose another style"
         )
-    if layout.folder and spec["encoder"] not in ENCODERS:
+    if layout.folder and spec["encoder"] not in MITS:
         raise WeightsError(
             f"{path}: has encoder {spec['encoder']}, but {asked.style} models have a MiT; choose a .pth style"
         )
@@ -85,7 +85,7 @@ def _folder(
     """config.json, the weights, and the normalisation of images, all of them or none."""
     from transformers.models.segformer.configuration_segformer import SegformerConfig
 
-    row = ENCODERS[spec["encoder"]]
+    row = MITS[spec["encoder"]]
     config = SegformerConfig(
         hidden_sizes=list(row.channels),
         depths=list(row.depths),

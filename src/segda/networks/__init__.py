@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from segda.networks.deeplab import DeepLabV2
-from segda.networks.encoder_decoder import ALL_ENCODERS, DECODERS, EncoderDecoder
-from segda.networks.encoders.mit import ENCODERS
-from segda.networks.encoders.resnet import RESNETS
+from segda.networks.encoder_decoder import DECODERS, EncoderDecoder
+from segda.networks.encoders.pyramids import PYRAMIDS
+from segda.networks.encoders.table import ENCODERS, of_family
 from segda.networks.mit_daformer import MiTDAFormer
 from segda.networks.network import Network
 
@@ -16,8 +16,8 @@ NETWORKS: dict[str, type[Network]] = {
 }
 
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
-    "mit_daformer": {"encoder": tuple(ENCODERS)},
-    "encoder_decoder": {"encoder": ALL_ENCODERS, "decoder": tuple(DECODERS)},
-    "deeplab_v2": {"encoder": tuple(RESNETS)},
+    "mit_daformer": {"encoder": of_family("mit")},
+    "encoder_decoder": {"encoder": tuple(ENCODERS), "decoder": tuple(DECODERS), "pyramid": tuple(PYRAMIDS)},
+    "deeplab_v2": {"encoder": of_family("resnet")},
 }
 """The values of those settings of each network that name a part."""

@@ -14,18 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segda.errors import RecipeError
-from segda.networks.encoders.resnet import ResNet, init_weights
+from segda.networks.encoders.encoder import learning_layers
+from segda.networks.encoders.resnet import init_weights
+from segda.networks.encoders.table import CAFFE_MEAN, encoder_row, of_family
 from segda.networks.network import Head, Network, Output, refuse_smaller
 from segda.networks.weights.load import load_encoder_weights
 
-MEAN = (104.00698793, 116.66876762, 122.67891434)
-"""Mean of ImageNet in 0..255, in Caffe's order: blue, green, red [code, IMG_MEAN]."""
-
 DILATIONS = (6, 12, 18, 24)
 """Of a head's four convolutions [code, deeplabv2.py]."""
-
-SMALLEST = 8
-"""Pixels, the stride: on less than 7 the deepest map has a single row, and batch norm nothing to compare."""
 
 
 class Classifier(nn.ModuleList):
@@ -55,7 +51,8 @@ class Classifier(nn.ModuleList):
 class DeepLabV2(Network):
     """Dilated ResNet, output stride 8, one head or two. Any image of at least 8 pixels a side.
 
-    encoder: "small", "50", "101" (quotes are not needed).
+    encoder: "small", "50", "101" (quotes are not needed). freeze: true, or the number of its first blocks that do not
+    learn, nor does its stem.
     weights: where the encoder starts from: "scratch", the authors' DeepLab_resnet_pretrained_imagenet.pth, a ResNet
     file of torchvision or timm, a name on the Hugging Face hub, a folder (see weights/load.py); `origin` says what was
     made of it. Files of torchvision and of the hub were trained with the stride on the 3x3 and on RGB of mean 0 and
@@ -71,6 +68,7 @@ class DeepLabV2(Network):
         weights: str,
         multi_level: bool,
         aux_weight: float | None = None,
+        freeze: bool | int = False,
     ):
         super().__init__()
         if multi_level != (aux_weight is not None):
@@ -81,24 +79,26 @@ class DeepLabV2(Network):
         if aux_weight is not None and not aux_weight > 0:
             raise RecipeError(f"network.aux_weight: {aux_weight} is not above 0; for one head set multi_level: false")
         self.class_names = tuple(class_names)
-        self.fill = tuple(mean / 255 for mean in reversed(MEAN))
         self.heads = ("main", "aux") if multi_level else ("main",)
         self.align_corners = True
         self.weight_of = {"main": 1.0, "aux": aux_weight}
-        self.encoder = ResNet(str(encoder))
+        row = encoder_row(str(encoder), of_family("resnet"))
+        self.smallest, self.fill = row.smallest, row.normalisation.mean
+        self.encoder = row.build(str(encoder))
         self.stride = self.encoder.stride
         level = {"main": 3, "aux": 2}
         self.classifiers = nn.ModuleDict(
             {head: Classifier(self.encoder.channels[level[head]], self.classes, DILATIONS) for head in self.heads}
         )
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(CAFFE_MEAN).view(3, 1, 1))
         self.register_buffer("scale", torch.tensor(255.0))
         self.origin = load_encoder_weights(self.encoder, weights)
+        self.encoder.freeze(freeze)
         self.to(memory_format=torch.channels_last)
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Four maps of strides 4, 8, 8, 8; the last two are what the heads look at."""
-        refuse_smaller(image, SMALLEST, "deeplab_v2")
+        refuse_smaller(image, self.smallest, "deeplab_v2")
         normalised = image.flip(1) * self.scale - self.mean
         return self.encoder(normalised.contiguous(memory_format=torch.channels_last))
 
@@ -132,7 +132,7 @@ class DeepLabV2(Network):
         and four times a step (see `backbone_updates` in training/optim.py).
         """
         blocks = self.encoder.blocks()
-        return {
+        groups = {
             "stem": [self.encoder.conv1.weight],
             "blocks": [
                 convolution.weight for block in blocks for convolution in (block.conv1, block.conv2, block.conv3)
@@ -140,6 +140,11 @@ class DeepLabV2(Network):
             "shortcuts": [block.shortcut[0].weight for block in blocks if len(block.shortcut)],
             "head": list(self.classifiers.parameters()),
         }
+        learning = {name: [weight for weight in weights if weight.requires_grad] for name, weights in groups.items()}
+        return {name: weights for name, weights in learning.items() if weights}
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        return learning_layers(self.encoder)
 
 
 def upsample(cells: Tensor, size: Sequence[int]) -> Tensor:

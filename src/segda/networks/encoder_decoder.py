@@ -19,16 +19,11 @@ from segda.networks.decoders.attention import DANet, ISAFusion, ISANet
 from segda.networks.decoders.daformer import ASPP, SepASPP, Stacked, bottleneck_aspp, pointwise, upsample
 from segda.networks.decoders.deeplab import DeepLabV3Plus, DilatedSum
 from segda.networks.decoders.pyramid import SegFormer, UPerNet
-from segda.networks.encoders.mit import ENCODERS, SMALLEST, MiT
-from segda.networks.encoders.residual import RESIDUALS, Residual
-from segda.networks.mit_daformer import DEVIATION, MEAN
+from segda.networks.encoders.encoder import learning_groups, learning_layers
+from segda.networks.encoders.pyramids import PYRAMIDS
+from segda.networks.encoders.table import encoder_row, on_grid
 from segda.networks.network import Head, Network, Output, refuse_smaller
 from segda.networks.weights.load import load_encoder_weights
-
-ALL_ENCODERS = (*ENCODERS, *RESIDUALS)
-
-SMALLEST_RESIDUAL = 16
-"""Pixels, two cells of the deepest map: on a single one batch norm would have nothing to compare."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +68,15 @@ DECODERS: dict[str, Decoder] = {
 
 
 class EncoderDecoder(Network):
-    """A row of encoders, a row of DECODERS. Images of at least 32 pixels a side with MiT, of 16 with another encoder.
+    """A row of ENCODERS, a row of DECODERS. Images of any size, from the smallest that the encoder takes.
 
-    encoder: a MiT, "tiny", "b0" .. "b5", or a row of RESIDUALS, "resnet101_v1c".
+    encoder: a row of ENCODERS. It sees images on its grid: if its row has a `multiple`, they are resized to it first.
     decoder: a row of DECODERS, with the channels and dilations it was published with.
+    pyramid: a row of PYRAMIDS, for an encoder of one map.
     weights: where the encoder starts from: "scratch", a name on the Hugging Face hub, a file or a folder
     (see networks/weights/load.py); `origin` says what was made of it.
     dropout: of the decoder, for all that have it. drop_path: of the last block, for MiT.
+    freeze: true, or the number of the encoder's first blocks that do not learn, nor does its stem.
     """
 
     def __init__(
@@ -91,31 +88,39 @@ class EncoderDecoder(Network):
         weights: str,
         dropout: float | None = None,
         drop_path: float | None = None,
+        pyramid: str | None = None,
+        freeze: bool | int = False,
     ):
         super().__init__()
-        if encoder not in ALL_ENCODERS:
-            raise RecipeError(f"network.encoder: unknown encoder {encoder!r}{nearest(encoder, ALL_ENCODERS)}")
+        kind = encoder_row(encoder)
         if decoder not in DECODERS:
             raise RecipeError(f"network.decoder: unknown decoder {decoder!r}{nearest(decoder, DECODERS)}")
         row = DECODERS[decoder]
         check_rate("dropout", dropout, row.dropout, f"decoder {decoder}")
-        check_rate("drop_path", drop_path, encoder in ENCODERS, f"encoder {encoder}")
+        check_rate("drop_path", drop_path, kind.drop_path, f"encoder {encoder}")
+        check_pyramid(pyramid, kind.single, encoder)
         self.class_names = tuple(class_names)
-        self.fill = MEAN
+        self.fill = kind.normalisation.mean
         self.heads = row.heads
         self.align_corners = False
-        self.encoder = Residual(encoder) if drop_path is None else MiT(encoder, drop_path=drop_path)
-        self.stride = self.encoder.stride
-        self.smallest = SMALLEST if encoder in ENCODERS else SMALLEST_RESIDUAL
+        self.encoder = kind.build(encoder, **({"drop_path": drop_path} if kind.drop_path else {}))
+        self.pyramid = None if pyramid is None else PYRAMIDS[pyramid](*kind.channels)
+        self.stride = self.encoder.stride * (1 if self.pyramid is None else 2)
+        self.smallest, self.multiple = kind.smallest, kind.multiple
         self.enlarge = self.stride // row.deepest if row.deepest else 1
-        self.pools = row.pools or (encoder in RESIDUALS and RESIDUALS[encoder].split)
+        self.pools = row.pools or kind.pools
         settings = {**row.settings, "dropout": dropout} if row.dropout else row.settings
-        self.decoder = row.build(self.encoder.channels, self.classes, **settings)
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1))
+        channels = self.encoder.channels if self.pyramid is None else self.pyramid.channels
+        self.decoder = row.build(channels, self.classes, **settings)
+        # In the order that the encoder has its channels in.
+        self.backwards = kind.normalisation.order == "BGR"
+        for name in ("mean", "deviation"):
+            colour = torch.tensor(getattr(kind.normalisation, name))
+            self.register_buffer(name, (colour.flip(0) if self.backwards else colour).view(3, 1, 1))
         self.origin = load_encoder_weights(self.encoder, weights)
+        self.encoder.freeze(freeze)
         # Faster for convolutions; of MiT's layers those that like it bring it about themselves.
-        self.layout = torch.channels_last if encoder in RESIDUALS else torch.contiguous_format
+        self.layout = torch.channels_last if kind.channels_last else torch.contiguous_format
         self.to(memory_format=self.layout)
 
     @property
@@ -130,8 +135,10 @@ class EncoderDecoder(Network):
                 "data.batch: 1 is too few: this network has batch norm after pooling to one cell, which has nothing to "
                 "compare in one image; set at least 2, or another network.decoder or network.encoder"
             )
+        image = on_grid(image.flip(1) if self.backwards else image, self.multiple)
         normalised = ((image - self.mean) / self.deviation).contiguous(memory_format=self.layout)
-        return self.enlarged(self.encoder(normalised))
+        levels = self.encoder(normalised)
+        return self.enlarged(levels if self.pyramid is None else self.pyramid(levels))
 
     def enlarged(self, levels: Sequence[Tensor]) -> list[Tensor]:
         *finer, deepest = levels
@@ -162,19 +169,11 @@ class EncoderDecoder(Network):
         return self.encoder.blocks()
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """encoder: all but its layer norms; norm: those, of MiT; head: the whole decoder, batch norm included.
+        """encoder: all but its layer norms; norm: those; head: decoder and pyramid, batch norm included."""
+        return learning_groups(self.encoder, [self.decoder] if self.pyramid is None else [self.pyramid, self.decoder])
 
-        Batch norm of an encoder is in `encoder`: the authors' rule for no weight decay goes by the name "norm".
-        """
-        norm = [
-            parameter
-            for module in self.encoder.modules()
-            if isinstance(module, nn.LayerNorm)
-            for parameter in module.parameters()
-        ]
-        known = set(map(id, norm))
-        rest = [parameter for parameter in self.encoder.parameters() if id(parameter) not in known]
-        return {"encoder": rest, **({"norm": norm} if norm else {}), "head": list(self.decoder.parameters())}
+    def layers(self) -> list[list[nn.Parameter]]:
+        return learning_layers(self.encoder)
 
 
 def check_rate(key: str, rate: float | None, has: bool, part: str) -> None:
@@ -185,3 +184,14 @@ def check_rate(key: str, rate: float | None, has: bool, part: str) -> None:
         raise RecipeError(f"network.{key}: {rate} has no effect, {part} has none; remove it")
     if rate is not None and not 0 <= rate < 1:
         raise RecipeError(f"network.{key}: {rate} is not in [0, 1)")
+
+
+def check_pyramid(pyramid: str | None, single: bool, encoder: str) -> None:
+    """RecipeError unless an encoder of one map has a row of PYRAMIDS, and no other has one."""
+    if single and pyramid is None:
+        known = ", ".join(PYRAMIDS)
+        raise RecipeError(f"network.pyramid: missing; encoder {encoder} has one map, of which it makes four: {known}")
+    if not single and pyramid is not None:
+        raise RecipeError(f"network.pyramid: {pyramid} has no effect, encoder {encoder} has several maps; remove it")
+    if pyramid is not None and pyramid not in PYRAMIDS:
+        raise RecipeError(f"network.pyramid: unknown pyramid {pyramid!r}{nearest(pyramid, PYRAMIDS)}")

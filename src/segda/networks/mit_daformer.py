@@ -9,21 +9,16 @@ from torch import Tensor, nn
 
 from segda.errors import RecipeError
 from segda.networks.decoders.daformer import SepASPP, upsample
-from segda.networks.encoders.mit import SMALLEST, MiT
+from segda.networks.encoders.encoder import learning_groups, learning_layers
+from segda.networks.encoders.table import encoder_row, of_family
 from segda.networks.network import Head, Network, Output, refuse_smaller
 from segda.networks.weights.load import load_encoder_weights
-
-MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
-"""Mean RGB of ImageNet, in [0, 1]."""
-
-DEVIATION = (58.395 / 255, 57.12 / 255, 57.375 / 255)
-"""Standard deviation of ImageNet's RGB, in [0, 1]."""
 
 
 class MiTDAFormer(Network):
     """MiT encoder, sep-ASPP decoder, one head. Any image of at least 32 pixels a side.
 
-    encoder: "tiny", "b0" .. "b5".
+    encoder: "tiny", "b0" .. "b5". freeze: true, or the number of its first blocks that do not learn, nor does its stem.
     weights: where the encoder starts from: "scratch", a name on the Hugging Face hub, a file or a folder
     (see networks/weights/load.py); `origin` says what was made of it.
     channels, dilations, dropout: of the decoder. drop_path: of the encoder's last block.
@@ -39,6 +34,7 @@ class MiTDAFormer(Network):
         dilations: Sequence[int],
         dropout: float,
         drop_path: float,
+        freeze: bool | int = False,
     ):
         super().__init__()
         if channels < 1 or not dilations or min(dilations) < 1:
@@ -49,20 +45,23 @@ class MiTDAFormer(Network):
             if not 0 <= rate < 1:
                 raise RecipeError(f"network.{key}: {rate} is not in [0, 1)")
         self.class_names = tuple(class_names)
-        self.fill = MEAN
         self.heads = ("main",)
         self.align_corners = False
-        self.encoder = MiT(encoder, drop_path=drop_path)
+        row = encoder_row(encoder, of_family("mit"))
+        colours = row.normalisation
+        self.smallest, self.fill = row.smallest, colours.mean
+        self.encoder = row.build(encoder, drop_path=drop_path)
         self.stride = self.encoder.stride
         self.decoder = SepASPP(
             self.encoder.channels, self.classes, channels=channels, dilations=dilations, dropout=dropout
         )
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(colours.mean).view(3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(colours.deviation).view(3, 1, 1))
         self.origin = load_encoder_weights(self.encoder, weights)
+        self.encoder.freeze(freeze)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        refuse_smaller(image, SMALLEST, "mit_daformer")
+        refuse_smaller(image, self.smallest, "mit_daformer")
         return self.encoder((image - self.mean) / self.deviation)
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
@@ -87,15 +86,7 @@ class MiTDAFormer(Network):
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """encoder: all but its layer norms; norm: those; head: the whole decoder, batch norm included."""
-        norm = [
-            parameter
-            for module in self.encoder.modules()
-            if isinstance(module, nn.LayerNorm)
-            for parameter in module.parameters()
-        ]
-        known = set(map(id, norm))
-        return {
-            "encoder": [parameter for parameter in self.encoder.parameters() if id(parameter) not in known],
-            "norm": norm,
-            "head": list(self.decoder.parameters()),
-        }
+        return learning_groups(self.encoder, [self.decoder])
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        return learning_layers(self.encoder)

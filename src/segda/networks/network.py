@@ -97,6 +97,13 @@ class Network(nn.Module, ABC):
         """
         return [block for network in self.wrapped() for block in network.blocks()]
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """What learns of the encoder, layer by layer, the stem first, for rates that fall towards it
+        (`optim.layer_decay`); none where nobody has said. A wrapper's are those of the one network that it wraps.
+        """
+        wrapped = self.wrapped()
+        return wrapped[0].layers() if len(wrapped) == 1 else []
+
     @property
     def least_images(self) -> int:
         """How many images a step of training must have; two where batch norm sees one cell of each."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segda.distributed.shares import Share
+from segda.networks.encoders.encoder import frozen_weights
 from segda.networks.network import Network
 
 
@@ -25,8 +26,9 @@ class Teacher(nn.Module):
 
     def train(self, mode: bool = True) -> Teacher:
         self.training = mode
+        self.network.train(mode)  # but for batch norm of frozen layers
         for module in self.network.modules():
-            module.training = mode and isinstance(module, nn.modules.batchnorm._BatchNorm)
+            module.training = module.training and isinstance(module, nn.modules.batchnorm._BatchNorm)
         return self
 
     @torch.no_grad()
@@ -40,7 +42,9 @@ class Teacher(nn.Module):
         if not share.first:
             return
         keep = min(1 - 1 / (t + 1), self.decay)
-        ours, theirs = list(self.network.parameters()), list(student.parameters())
+        still = frozen_weights(student)  # and equal from the start: a mean of two equal numbers may round
+        pairs = zip(self.network.parameters(), student.parameters(), strict=True)
+        ours, theirs = zip(*((one, other) for one, other in pairs if other not in still), strict=True)
         torch._foreach_mul_(ours, keep)
         torch._foreach_add_(ours, theirs, alpha=1 - keep)
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch.optim import Optimizer
 
 from segda.distributed.sharding import is_shard
 from segda.errors import RecipeError
+from segda.networks.network import Network
 
 if TYPE_CHECKING:
     from segda.methods.method import Method
 
 Groups = dict[str, list[torch.nn.Parameter]]
+Row = dict[str, Any]
+"""One parameter group, as torch's optimisers take it."""
 
 
 class Schedule(BaseModel):
@@ -48,6 +52,8 @@ class AdamW(Schedule):
     """The head learns this many times faster."""
     betas: tuple[float, float]
     weight_decay: float = Field(ge=0)
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Each layer of the encoder learns so much slower than the one after it; its last one at the encoder's rate."""
 
 
 class SGD(Schedule):
@@ -84,10 +90,14 @@ its block and itself.
 
 def optimisers(method: Method, settings: Mapping[str, Optim]) -> dict[str, torch.optim.Optimizer]:
     """One optimiser a player, by its name. Groups carry `base_lr`, which `set_lr` starts from."""
-    return {name: optimiser(getattr(method, name).groups(), settings[name]) for name in method.players}
+    return {
+        name: optimiser(player.groups(), settings[name], player.layers() if isinstance(player, Network) else ())
+        for name, player in ((name, getattr(method, name)) for name in method.players)
+    }
 
 
-def optimiser(groups: Groups, settings: Optim) -> torch.optim.Optimizer:
+def optimiser(groups: Groups, settings: Optim, layers: Sequence[Sequence[torch.nn.Parameter]] = ()) -> Optimizer:
+    """layers: what learns of the encoder, layer by layer, for rates that differ from one to the next."""
     factor = {} if settings.name == "adam" else {"head": settings.head_lr_factor}
     rows = [
         {"params": parameters, "name": name, "base_lr": settings.lr * factor.get(name, 1)}
@@ -101,6 +111,8 @@ def optimiser(groups: Groups, settings: Optim) -> torch.optim.Optimizer:
     if settings.name == "adamw":
         for row in rows:
             row["weight_decay"] = 0.0 if row["name"] == "norm" else settings.weight_decay
+        if settings.layer_decay is not None:
+            rows = layer_by_layer(rows, layers, settings.layer_decay)
         return torch.optim.AdamW(rows, lr=settings.lr, betas=settings.betas, fused=fused)
     known = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
     if settings.backbone_updates == "once":
@@ -113,6 +125,26 @@ def optimiser(groups: Groups, settings: Optim) -> torch.optim.Optimizer:
     for row in rows:
         row["times"] = TIMES.get(row["name"], 1)
     return RepeatedSGD(rows, **known)
+
+
+def layer_by_layer(rows: list[Row], layers: Sequence[Sequence[torch.nn.Parameter]], decay: float) -> list[Row]:
+    """The groups, the encoder's split by layers: layer k of n, the stem 0, learns decay^(n - 1 - k) times as fast as
+    the last one. What is in no layer stays as it is.
+    """
+    if not layers:
+        raise RecipeError("optim.layer_decay: has no effect: the network does not say what its layers are; remove it")
+    place = {weight: k for k, layer in enumerate(layers) for weight in layer}
+    found = []
+    for row in rows:
+        for k in (None, *range(len(layers))):
+            weights = [weight for weight in row["params"] if place.get(weight) == k]
+            if weights:
+                name, rate = row["name"], row["base_lr"]
+                changed = (
+                    {} if k is None else {"name": f"{name}/{k:02d}", "base_lr": rate * decay ** (len(layers) - 1 - k)}
+                )
+                found.append(row | {"params": weights} | changed)
+    return found
 
 
 class RepeatedSGD(torch.optim.Optimizer):

@@ -1,7 +1,5 @@
-"""Encoders: an image to maps of features, finest first.
-
-MiT: the Mix Transformers of SegFormer (Xie et al., NeurIPS 2021). The blocks are those of `transformers`,
-with its scaled-dot-product attention; where it parts from the authors' code we set it right after building:
+"""MiT: the Mix Transformers of SegFormer (Xie et al., NeurIPS 2021). The blocks are those of `transformers`, with
+its scaled-dot-product attention; where it parts from the authors' code we set it right after building:
 
 - layer norms have eps 1e-6 in blocks and at the end of stages, 1e-5 in patch embeddings and reduced attention
   (the library: 1e-5 everywhere);
@@ -17,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from segda.errors import RecipeError, nearest
 from segda.networks.dropout import DropPath
+from segda.networks.encoders.encoder import Encoder, Layer
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class MiTSize:
     heads: tuple[int, int, int, int]
 
 
-ENCODERS: dict[str, MiTSize] = {
+MITS: dict[str, MiTSize] = {
     "tiny": MiTSize((16, 32, 64, 96), (1, 1, 1, 1), (1, 2, 4, 6)),  # ours, for tests and demonstrations
     "b0": MiTSize((32, 64, 160, 256), (2, 2, 2, 2), (1, 2, 5, 8)),
     "b1": MiTSize((64, 128, 320, 512), (2, 2, 2, 2), (1, 2, 5, 8)),
@@ -40,11 +38,8 @@ ENCODERS: dict[str, MiTSize] = {
     "b5": MiTSize((64, 128, 320, 512), (3, 6, 40, 3), (1, 2, 5, 8)),
 }
 
-SMALLEST = 32
-"""Pixels: on a shorter side the first stage's reduced attention would have no cell left."""
 
-
-class MiT(nn.Module):
+class MiT(Encoder):
     """(B, 3, H, W) normalised image -> four maps (B, channels[i], h, w) of strides 4, 8, 16, 32.
 
     Each map is the layer-normalised end of a stage; the next stage starts from it. h = ceil(H / stride).
@@ -59,9 +54,7 @@ class MiT(nn.Module):
         from transformers.models.segformer.configuration_segformer import SegformerConfig
         from transformers.models.segformer.modeling_segformer import SegformerModel
 
-        if name not in ENCODERS:
-            raise RecipeError(f"network.encoder: unknown encoder {name!r}{nearest(name, ENCODERS)}")
-        row = ENCODERS[name]
+        row = MITS[name]
         self.name = name
         self.channels = row.channels
         config = SegformerConfig(
@@ -90,6 +83,16 @@ class MiT(nn.Module):
     def blocks(self) -> list[nn.Module]:
         """All blocks, first to last."""
         return [block for stage in self.stages for block in stage.blocks]
+
+    def layers(self) -> list[Layer]:
+        layers: list[Layer] = [[self.stages[0].patch_embeddings]]
+        for number, stage in enumerate(self.stages):
+            blocks: list[list[nn.Module]] = [[block] for block in stage.blocks]
+            if number:
+                blocks[0].insert(0, stage.patch_embeddings)
+            blocks[-1].append(stage.layer_norm)
+            layers += blocks
+        return layers
 
     def forward(self, image: Tensor) -> list[Tensor]:
         levels = []

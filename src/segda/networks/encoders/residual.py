@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segda.errors import RecipeError, nearest
+from segda.networks.encoders.encoder import Encoder, Layer
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ DILATIONS = (1, 1, 2, 4)
 WIDER = 4
 """A block gives this many times its planes as channels."""
 
+CHANNELS = tuple(WIDER * planes for planes in PLANES)
+
 PARTS = 2
 """Of a split convolution: the radix."""
 
@@ -59,18 +61,16 @@ REDUCTION = 4
 NARROWEST = 32
 
 
-class Residual(nn.Module):
+class Residual(Encoder):
     """(B, 3, H, W) normalised image -> four maps (B, channels[i], h, w) of strides 4, 8, 8, 8; h = ceil(H / stride)."""
 
     stride = 8
 
     def __init__(self, name: str):
         super().__init__()
-        if name not in RESIDUALS:
-            raise RecipeError(f"network.encoder: unknown encoder {name!r}{nearest(name, RESIDUALS)}")
         row = RESIDUALS[name]
         self.name = name
-        self.channels = tuple(WIDER * planes for planes in PLANES)
+        self.channels = CHANNELS
         self.stem = deep_stem(row.stem) if row.deep else shallow_stem(row.stem)
         self.stages = nn.ModuleList()
         width = row.stem
@@ -85,6 +85,9 @@ class Residual(nn.Module):
     def blocks(self) -> list[nn.Module]:
         """The stem, whose maps are the largest, and all blocks, first to last."""
         return [self.stem, *(block for stage in self.stages for block in stage)]
+
+    def layers(self) -> list[Layer]:
+        return [[block] for block in self.blocks()]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         cells = F.max_pool2d(self.stem(image), 3, stride=2, padding=1)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segda.errors import RecipeError, nearest
+from segda.networks.encoders.encoder import Encoder, Layer
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ WIDER = 4
 """A block gives this many times its inner channels."""
 
 
-class ResNet(nn.Module):
+class ResNet(Encoder):
     """(B, 3, H, W) normalised image -> four maps (B, channels[i], h, w) of strides 4, 8, 8, 8.
 
     h = ceil((ceil(H / 2) + 1) / 2), rounded up, at stride 4, and half of that, rounded up, at stride 8.
@@ -51,8 +51,6 @@ class ResNet(nn.Module):
 
     def __init__(self, name: str):
         super().__init__()
-        if name not in RESNETS:
-            raise RecipeError(f"network.encoder: unknown encoder {name!r}{nearest(name, RESNETS)}")
         row = RESNETS[name]
         self.name = name
         self.channels = tuple(WIDER * planes for planes in row.planes)
@@ -70,6 +68,9 @@ class ResNet(nn.Module):
     def blocks(self) -> list[nn.Module]:
         """All blocks, first to last."""
         return [block for stage in self.stages for block in stage]
+
+    def layers(self) -> list[Layer]:
+        return [[self.conv1, self.bn1], *([block] for block in self.blocks())]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         cells = F.relu(self.bn1(self.conv1(image)), inplace=True)

@@ -20,10 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from segda.networks.encoders.mit import MiT
-from segda.networks.encoders.resnet import ResNet
 from segda.networks.weights.names import (
     MIT,
     OFFICIAL_MIT,
@@ -147,7 +145,7 @@ class Layout:
     what stands before the names of any of them that is not the student's.
     skips: beginnings of names, after what stands before them, that the authors' own code does not use.
     turned: our name of the 1x1 convolution over the stacked levels, where they stack the deepest first.
-    encoder: of a file that holds an encoder alone, its class. folder: of Hugging Face's kind, with a configuration.
+    encoder: of a file that holds an encoder alone, its family. folder: of Hugging Face's kind, with a configuration.
     lacks: for a network that we have in part, what it is without the tensors that have no place here.
     """
 
@@ -159,7 +157,7 @@ class Layout:
     others: str | None = None
     skips: tuple[str, ...] = ()
     turned: str | None = None
-    encoder: type[nn.Module] | None = None
+    encoder: str | None = None
     folder: bool = False
     lacks: str = ""
 
@@ -248,7 +246,7 @@ LAYOUTS: dict[str, Layout] = {
         ("deeplab_v2",),
         (Part("Scale.", "encoder.", Style(USUAL_RESNET, 1)),),
         skips=("Scale.layer5.",),  # the classifier of another task [code, train.py]
-        encoder=ResNet,
+        encoder="resnet",
     ),
     "daformer": Layout(("mit_daformer",), (MIT_BACKBONE, head(SEP_ASPP)), **TRAINING),
     **{
@@ -283,7 +281,7 @@ LAYOUTS: dict[str, Layout] = {
         ("mit_daformer", "encoder_decoder"),
         (Part("", "encoder.", Style(OFFICIAL_MIT, 1)),),
         skips=("head.",),  # the classifier of ImageNet
-        encoder=MiT,
+        encoder="mit",
     ),
     "huggingface": Layout(
         ("encoder_decoder",),
@@ -301,7 +299,7 @@ LAYOUTS: dict[str, Layout] = {
         (Part("encoder.", "encoder.", Style(PUBLISHED_MIT)), Part("", "encoder.", Style(MIT))),
         around=r"(segformer\.)?",
         skips=("classifier.",),  # of ImageNet
-        encoder=MiT,
+        encoder="mit",
         folder=True,
     ),
 }

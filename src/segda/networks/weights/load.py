@@ -21,9 +21,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segda.errors import WeightsError
+from segda.networks.encoders.encoder import Encoder
+from segda.networks.encoders.table import ENCODERS
 from segda.networks.weights.names import FAMILIES, Family, to_ours
 
 IN_FOLDER = ("model.safetensors", "network.safetensors", "pytorch_model.bin")
@@ -61,13 +63,13 @@ class Forgotten:
         pass
 
 
-def load_encoder_weights(encoder: nn.Module, where: str) -> str:
+def load_encoder_weights(encoder: Encoder, where: str) -> str:
     """Fill `encoder` from `where` (see the module); a line on what came from where, or WeightsError."""
     if where == "scratch":
         return f"encoder {encoder.name}: random start (weights: scratch)"
+    family = family_of(encoder)
     file = find(where)
     tensors = read_tensors(file)
-    family = FAMILIES[type(encoder)]
     style, fitting, ignored = translate(tensors, family, file)
     check(encoder, fitting, family, file)
     counters = {name: value for name, value in encoder.state_dict().items() if name.endswith(COUNTER)}
@@ -79,6 +81,14 @@ def load_encoder_weights(encoder: nn.Module, where: str) -> str:
         parts = Counter(key.split(".")[0] if "." in key else key for key in ignored)
         line += f"; ignored {len(ignored)} others ({few(f'{part}: {n}' for part, n in parts.items())})"
     return line
+
+
+def family_of(encoder: Encoder) -> Family:
+    """What files of its weights are called in; WeightsError for an encoder that has none."""
+    family = ENCODERS[encoder.name].family
+    if family is None:
+        raise WeightsError(f"network.weights: no file is known of encoder {encoder.name}; set it to 'scratch'")
+    return FAMILIES[family]
 
 
 def find(where: str) -> Path:
@@ -228,7 +238,7 @@ def translate(tensors: Mapping[str, Tensor], family: Family, file: Path) -> tupl
 
 
 def check(
-    encoder: nn.Module, tensors: Mapping[str, Tensor], family: Family, file: Path, *, allow_missing: bool = False
+    encoder: Encoder, tensors: Mapping[str, Tensor], family: Family, file: Path, *, allow_missing: bool = False
 ) -> None:
     """WeightsError unless `tensors` are all of the encoder's (or some, if that is allowed), in its shapes, finite, and
     no more.

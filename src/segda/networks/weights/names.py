@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from segda.errors import WeightsError
-from segda.networks.encoders.mit import ENCODERS, MiT
-from segda.networks.encoders.residual import PLANES, RESIDUALS, Residual
-from segda.networks.encoders.resnet import RESNETS, ResNet
+from segda.networks.encoders.mit import MITS
+from segda.networks.encoders.residual import PLANES, RESIDUALS
+from segda.networks.encoders.resnet import RESNETS
 
 Names = dict[str, str | tuple[str, str]]
 
@@ -238,7 +238,7 @@ def _channels(tensors: Mapping[str, Tensor], name: str, *places: int) -> tuple[i
 def mit_size(tensors: Mapping[str, Tensor]) -> str:
     depths = _blocks(tensors, r"stages\.(\d+)\.blocks\.(\d+)\.")
     channels = _channels(tensors, "stages.S.layer_norm.weight", 0, 1, 2, 3)
-    return next((name for name, row in ENCODERS.items() if (row.depths, row.channels) == (depths, channels)), "")
+    return next((name for name, row in MITS.items() if (row.depths, row.channels) == (depths, channels)), "")
 
 
 def resnet_size(tensors: Mapping[str, Tensor]) -> str:
@@ -256,24 +256,25 @@ def residual_size(tensors: Mapping[str, Tensor]) -> str:
     return next((name for name, row in rows.items() if row == held), "")
 
 
-FAMILIES: dict[type[nn.Module], Family] = {
-    MiT: Family(
+FAMILIES: dict[str, Family] = {
+    "mit": Family(
         "MiT",
         {"our": Style(MIT), "published Hugging Face": Style(PUBLISHED_MIT), "official MiT": Style(OFFICIAL_MIT, 1)},
         re.compile(r"(module\.)?(model\.)?(backbone\.|segformer\.)?(encoder\.)?"),
         mit_size,
     ),
-    ResNet: Family(
+    "resnet": Family(
         "ResNet",
         {"our": Style(RESNET), "usual ResNet": Style(USUAL_RESNET, 1), "Hugging Face": Style(PUBLISHED_RESNET)},
         # Scale: of the authors' file of ImageNet weights.
         re.compile(r"(module\.)?(model\.)?(backbone\.|resnet\.|Scale\.)?(encoder\.)?"),
         resnet_size,
     ),
-    Residual: Family(
+    "residual": Family(
         "residual",
         {"our": Style(RESIDUAL), "open-mmlab": Style(OPEN_MMLAB, 1)},
         re.compile(r"(module\.)?(model\.)?(backbone\.)?(encoder\.)?"),
         residual_size,
     ),
 }
+"""By the `family` of their rows in ENCODERS (encoders/table.py)."""
