@@ -332,7 +332,7 @@ def refused() -> Iterator[tuple[str, object, str]]:
     yield "mit_daformer", "some", r"network.freeze: .*\(got 'some'\)"
 
 
-@pytest.mark.parametrize(("name", "freeze", "said"), refused())
+@pytest.mark.parametrize(("name", "freeze", "said"), list(refused()))
 def test_a_number_of_blocks_that_there_are_not_is_refused(name, freeze, said):
     with pytest.raises(RecipeError, match=said):
         built(SMALL[name] | {"freeze": freeze})

@@ -116,7 +116,7 @@ def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
         refuse_taken(asked.out, asked.overwrite)
     else:
         _refuse_taken_run(asked.out, recipe, asked.overwrite)
-    found, left_out = _translated(held, asked)
+    found, left_out = translated(held, asked)
     spec = from_scratch(NETWORKS, recipe.network, "network")
     # What the file may lack is a function of the recipe alone.
     with torch.random.fork_rng(devices=[]):
@@ -151,7 +151,7 @@ def _encoder(held: Held, asked: Asked) -> Converted:
     if asked.allow_missing:
         raise RecipeError(f"--allow-missing: an encoder of style {asked.style} must be whole; remove it")
     refuse_taken(asked.out, asked.overwrite)
-    found, left_out = _translated(held, asked)
+    found, left_out = translated(held, asked)
     kind = asked.layout.encoder
     family = FAMILIES[kind]
     tensors = {name.removeprefix("encoder."): tensor for name, tensor in found.items()}
@@ -165,7 +165,7 @@ def _encoder(held: Held, asked: Asked) -> Converted:
     return Converted(asked.out, asked.style, len(found), left_out, added)
 
 
-def _translated(held: Held, asked: Asked) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def translated(held: Held, asked: Asked) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The file's tensors by our names, and what was left out: no tensors, other networks, skipped, agreed to."""
     layout, which = asked.layout, asked.which
     unwanted = {key for key in held.tensors if key.startswith(asked.leave_out)}

@@ -162,7 +162,12 @@ class Recipe(Block):
     """Optimisation steps."""
     data: Data
     network: dict[str, Any]
+    start: str | None = None
+    """A trained network that the whole student begins with, in place of its encoder's weights: a run, a file of ours,
+    or a checkpoint of other code; see training/start.py."""
     method: dict[str, Any]
+    given: dict[str, str] = {}
+    """Trained networks that the method takes, by the names of its arguments: runs, or files of ours."""
     optim: Optim
     """Of the student."""
     players: dict[str, Optim] = {}
@@ -258,6 +263,7 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
     """A tree of plain values -> Recipe; also checks the network's and the method's block against their signatures."""
     from segda.methods import METHODS
     from segda.networks import NETWORKS
+    from segda.recipes.given import refuse_other_networks
 
     refuse_old_keys(tree, where)
     refuse_odd_domains(tree, where)
@@ -266,7 +272,8 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
     except ValidationError as error:
         raise RecipeError(f"{where}: {explain(error, Recipe)}") from error
     network = check(NETWORKS, recipe.network, f"{where}: network", ("class_names",))
-    method = check(METHODS, recipe.method, f"{where}: method", ("student",))
+    refuse_other_networks(recipe, where)
+    method = check(METHODS, recipe.method, f"{where}: method", ("student", *recipe.given))
     if recipe.pseudo_labels is not None:
         check(RULES, recipe.pseudo_labels.rule, f"{where}: pseudo_labels.rule", ())
     _check_domains(recipe, where)

@@ -30,11 +30,13 @@ from segda.methods.method import Method
 from segda.networks import NETWORKS
 from segda.networks.activation_checkpointing import checkpoint_activations
 from segda.networks.network import Network
-from segda.recipes.build import build, class_named
+from segda.parts.given import given_in
+from segda.recipes.build import build, class_named, from_scratch
 from segda.recipes.recipe import Recipe
 from segda.scene import Batch
 from segda.training import checkpoint
 from segda.training.optim import Optim, optimisers, set_lr
+from segda.training.start import begin_with, given_network
 from segda.training.step import counted, train_step
 from segda.training.timing import Skips
 
@@ -88,6 +90,11 @@ class Training:
     def constants(self) -> dict[str, str]:
         """A hash of each part of the method that never changes."""
         return {name: checkpoint.digest(part) for name, part in checkpoint.constants(self.method).items()}
+
+    @cached_property
+    def given(self) -> dict[str, str]:
+        """A hash of each network that the method was given, by its name in the recipe."""
+        return {one.name: checkpoint.digest(one.network) for one in given_in(self.method).values()}
 
     @property
     def sharded(self) -> bool:
@@ -155,12 +162,15 @@ class Parts:
     method: Method
 
 
-def assemble(recipe: Recipe, root: Path, cache: Path | None) -> Training:
-    """Builds the whole run from a recipe, the cheap checks first. Class statistics are cached in the folder `cache`."""
+def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True) -> Training:
+    """Builds the whole run from a recipe, the cheap checks first. Class statistics are cached in the folder `cache`.
+
+    fresh: whether the student begins with `start` or its pretrained weights; not where a checkpoint replaces them.
+    """
     device = group.own_device(pick_device(recipe.device))
     precision = pick_precision(recipe.precision, device)
     leave_cores(recipe.data.workers)
-    parts = group.all_succeed(lambda: build_parts(recipe, root))
+    parts = group.all_succeed(lambda: build_parts(recipe, root, fresh))
     if recipe.shard and group.world() > 1:
         sharding.shard(parts.method, device)
     parts.method.to(device)
@@ -181,7 +191,7 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None) -> Training:
     return group.all_succeed(ready)
 
 
-def build_parts(recipe: Recipe, root: Path) -> Parts:
+def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
     """Opens the data sets and builds the method."""
     space = runs.space_of(recipe)
     target = open_data(recipe.data.target.set, root, space)
@@ -189,21 +199,30 @@ def build_parts(recipe: Recipe, root: Path) -> Parts:
     references = references_of(recipe, source, target, root, space)
     scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
     pseudo_labels = target_labels(recipe, target, space)
-    method = build_method(recipe, space)
-    log.info(method.student.origin)
+    method = build_method(recipe, space, fresh)
+    if fresh:
+        log.info(method.student.origin)
+    for given in given_in(method).values():
+        log.info(given.origin)
     alone = group.world() > 1 and not recipe.sync_batchnorm
     if alone and any(isinstance(module, nn.BatchNorm2d) for module in method.student.modules()):
         log.info("batch norm sees each process's scenes alone; with sync_batchnorm: true it sees those of all")
     return Parts(source, target, references, scored, pseudo_labels, method)
 
 
-def build_method(recipe: Recipe, space: Space) -> Method:
+def build_method(recipe: Recipe, space: Space, fresh: bool = True) -> Method:
     """The network as the recipe starts it and the method around it, on the host and in training mode."""
     torch.manual_seed(recipe.seed)
-    network: Network = build(NETWORKS, recipe.network, "network", class_names=space.classes)
+    spec = recipe.network
+    if recipe.start is not None or not fresh:
+        spec = from_scratch(NETWORKS, spec, "network")
+    network: Network = build(NETWORKS, spec, "network", class_names=space.classes)
+    if recipe.start is not None and fresh:
+        network.origin = begin_with(network, recipe)
+    given = {name: given_network(name, where, space.classes) for name, where in recipe.given.items()}
     if group.world() > 1 and recipe.sync_batchnorm:
         sync.synchronise(network)
-    method: Method = build(METHODS, recipe.method, "method", student=network).train()
+    method: Method = build(METHODS, recipe.method, "method", student=network, **given).train()
     if recipe.activation_checkpointing:
         checkpoint_activations(network)
     return method

@@ -4,11 +4,13 @@ student, teacher, discriminators, running levels     the method's state
 optimisers, gradient scaler                          theirs
 means                                                the log line that is not complete yet
 constants                                            a hash of each constant's weights
+given                                                a hash of each network that the recipe's `given` names
 recipe, made_by                                      what it is a state of, and the code and machine that computed it
 
 No random state: what a step draws is a function of seed and step (data/stream/stream.py, `Training.step`). No constant
-either: it is the network as the run began, which the recipe's seed or `network.weights` give again; the hash tells
-whether they did. A frozen copy of the student in every file would say nothing new.
+either: it is the network as the run began, which the recipe's seed, `network.weights` or `start` give again; the hash
+tells whether they did. A frozen copy of the student in every file would say nothing new. A training without constants
+goes on without what it started from.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from segda.distributed import sharding
 from segda.errors import RunError, WeightsError
 from segda.ground.hardware import environment
 from segda.parts.feature_distance import FeatureDistance
+from segda.parts.given import given_in
 from segda.recipes.build import starts_of
 from segda.run import CHECKPOINT_FORMAT
 
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
 def state_of(training: Training) -> dict[str, Any]:
     """Everything that `restore` needs. Of several processes all must ask where weights are sharded; see `whole`."""
-    still = tuple(f"{name}." for name in constants(training.method))
+    still = kept_out(training.method)
     state = {
         "format": CHECKPOINT_FORMAT,
         "t": training.t,
@@ -43,6 +46,7 @@ def state_of(training: Training) -> dict[str, Any]:
         "made_by": maker(training.device, training.precision),
         "method": {name: value for name, value in training.method.state_dict().items() if not name.startswith(still)},
         "constants": training.constants,
+        "given": training.given,
         "optimisers": {name: optimiser.state_dict() for name, optimiser in training.optimisers.items()},
         "scaler": training.scaler.state_dict(),
         "means": training.means.state(),
@@ -52,9 +56,8 @@ def state_of(training: Training) -> dict[str, Any]:
 
 def restore(training: Training, state: dict[str, Any], where: Path) -> None:
     """Puts a state, read from `where`, into a training that was built anew. WeightsError where it does not fit."""
-    constant = tuple(f"{name}." for name in training.constants)
     own = training.method.state_dict()
-    still = {name: value for name, value in own.items() if name.startswith(constant)}
+    still = {name: value for name, value in own.items() if name.startswith(kept_out(training.method))}
     try:
         training.method.load_state_dict(sharding.place(state["method"], own) | still)
         for name, optimiser in training.optimisers.items():
@@ -66,12 +69,20 @@ def restore(training: Training, state: dict[str, Any], where: Path) -> None:
         training.scaler.load_state_dict(state["scaler"])
         training.means.restore(state["means"], training.device)
         training.t = training.saved = int(state["t"])
+        lent = [name for name, own in training.given.items() if state.get("given", {}).get(name) != own]
         other = [name for name, own in training.constants.items() if state["constants"].get(name, own) != own]
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{where} does not fit this recipe: {reason}; train anew with --overwrite") from error
+    if lent:
+        raise WeightsError(
+            f"{where}: given.{lent[0]} ({training.recipe.given[lent[0]]}) is another network than the run began with; "
+            "put that back, or train anew with --overwrite"
+        )
     if other:
-        starts = ", ".join(f"{key} ({value})" for key, value in starts_of(training.recipe.network).items())
+        start = training.recipe.start
+        found = {"start": start} if start is not None else starts_of(training.recipe.network)
+        starts = ", ".join(f"{key} ({value})" for key, value in found.items())
         raise WeightsError(
             f"{where}: {other[0]} is the network as the run began, but {starts or 'the seed'} now gives other weights "
             "than then; put those back, or train anew with --overwrite"
@@ -83,6 +94,11 @@ def restore(training: Training, state: dict[str, Any], where: Path) -> None:
 def constants(method: nn.Module) -> dict[str, FeatureDistance]:
     """The parts of a method that never change after it is built, by their name in it."""
     return {name: module for name, module in method.named_modules() if isinstance(module, FeatureDistance)}
+
+
+def kept_out(method: nn.Module) -> tuple[str, ...]:
+    """The beginnings of the names in a method's state that no checkpoint holds."""
+    return tuple(f"{name}." for name in (*constants(method), *given_in(method)))
 
 
 def digest(module: nn.Module) -> str:

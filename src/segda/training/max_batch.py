@@ -34,8 +34,6 @@ from segda.distributed import group
 from segda.distributed.shares import Share
 from segda.errors import RecipeError, RunFailure, SegdaError
 from segda.ground.hardware import free_memory, leave_cores, peak_memory, pick_device, pick_precision
-from segda.networks import NETWORKS
-from segda.recipes.build import from_scratch
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.scene import Batch, Scene
 from segda.training import assembly
@@ -172,8 +170,7 @@ class Trial:
         device = pick_device(recipe.device)
         precision = pick_precision(recipe.precision, device)
         leave_cores(recipe.data.workers)
-        recipe = recipe.model_copy(update={"network": from_scratch(NETWORKS, recipe.network, "network")})
-        method = assembly.build_method(recipe, runs.space_of(recipe)).to(device)
+        method = assembly.build_method(recipe, runs.space_of(recipe), fresh=False).to(device)
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(method, assembly.settings_of(recipe))
         self.training = assembly.Training(recipe, method, players, scaler, None, [], device, precision)

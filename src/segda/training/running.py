@@ -17,6 +17,7 @@ from segda.errors import Interrupted, RunError, RunFailure
 from segda.evaluation.metrics import Report, write_reports
 from segda.ground.atomic import write_text
 from segda.ground.hardware import environment, peak_memory, pick_device
+from segda.parts.given import given_in
 from segda.recipes.diff import Changes, admit, admit_processes, told
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.reporting.html import write_report
@@ -52,12 +53,18 @@ def _ready(
     steps = group.all_gather_object(None if state is None else state["t"])
     group.on_rank_zero(_refuse_others, out, steps)
     # Built before the folder is touched: a recipe that cannot run leaves nothing behind.
-    training = assembly.assemble(recipe, root, out.parent / ".segda")
+    # A constant is the student as it began, so that needs its start again.
+    fresh = state is None or bool(state["constants"])
+    training = assembly.assemble(recipe, root, out.parent / ".segda", fresh)
     if state is not None:
         group.all_succeed(lambda: checkpoint.restore(training, state, out / "last.pt"))
     facts = environment(training.device, training.precision)
     # Target scenes are read without their labels, always; see data/stream/stream.py.
     facts |= {"start": training.method.student.origin, "target_labels_read": False}
+    if state is not None:
+        facts["start"] = runs.read_environment(out).get("start", facts["start"])
+    if given := {one.name: one.origin for one in given_in(training.method).values()}:
+        facts["given"] = given
     if state is None:
         group.remember(key, "beginning")
     group.on_rank_zero(_begin, training, out, state, changes, resume, facts)

@@ -1,0 +1,52 @@
+"""A trained network of another run, handed to a method: it never learns, and it never changes its mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from torch import Tensor, nn
+
+from segda.networks.network import Network, Output
+
+
+class Given(Network):
+    """What the recipe's `given` names, under `name` there. As the network itself, but frozen and in evaluation mode.
+
+    Gradients pass through it to what it is asked about. A checkpoint holds but its hash.
+    """
+
+    def __init__(self, name: str, network: Network):
+        super().__init__()
+        self.name = name
+        self.network = network.requires_grad_(False)
+        self.class_names, self.stride, self.fill = network.class_names, network.stride, network.fill
+        self.origin, self.heads, self.align_corners = network.origin, network.heads, network.align_corners
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+    def forward(self, image: Tensor) -> Output:
+        return self.network(image)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        return self.network.features(image)
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        return self.network.decode(features)
+
+    def infer(self, image: Tensor) -> Tensor:
+        return self.network.infer(image)
+
+    def low_res_logits(self, image: Tensor) -> Tensor:
+        return self.network.low_res_logits(image)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Nothing of it learns."""
+        return {}
+
+
+def given_in(method: nn.Module) -> dict[str, Given]:
+    """The given networks of a method, by the names of their modules."""
+    return {name: module for name, module in method.named_modules() if isinstance(module, Given)}

@@ -1,0 +1,154 @@
+"""What a training begins with, beside its encoder's own weights: the whole student, and networks of other runs.
+
+start: WHERE             the recipe's student begins with the weights of a trained one, encoder and decoder
+given: {name: WHERE}     a trained network is handed to the method, frozen
+
+WHERE is a run, which stands for its student; a .safetensors file of ours, as RUN/teacher.safetensors, a snapshot, or
+what `segda convert` wrote; and, to start from, also a checkpoint of other code or a model on the Hugging Face hub, as
+far as `segda convert` can read it for the recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from segda import run as runs
+from segda.conversion.to_ours import Held, fill, opened, style_of, translated
+from segda.conversion.asked import Asked
+from segda.conversion.to_theirs import facts_in
+from segda.errors import SegdaError, WeightsError
+from segda.networks import NETWORKS
+from segda.networks.network import Network
+from segda.networks.weights.layouts import LAYOUTS
+from segda.networks.weights.load import HUB_NAME, from_hub, read
+from segda.parts.given import Given
+from segda.recipes.build import build, from_scratch
+from segda.recipes.diff import differences
+from segda.recipes.recipe import Recipe
+
+BESIDES = ("weights", "dropout", "drop_path", "freeze", "aux_weight")
+"""Settings of networks that change no weight's shape."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A file of ours, and what it says of the network in it."""
+
+    file: Path
+    spec: dict[str, Any]
+    class_names: tuple[str, ...]
+
+
+def begin_with(network: Network, recipe: Recipe) -> str:
+    """Fills the student with what `start` names; a line on what came from where. WeightsError where it does not fit."""
+    assert recipe.start is not None
+    try:
+        found = ours(recipe.start)
+        if found is None:
+            return _from_other_code(network, recipe)
+        _refuse_other_classes(found, network.class_names)
+        tensors = runs.read_tensors(found.file)
+        try:
+            runs.fill(network, tensors, found.file)
+        except WeightsError as error:
+            different = [
+                f"{key}: {there!r} there, {here!r} here"
+                for key, (there, here) in differences(found.spec, recipe.network, "network.").items()
+                if key.rpartition(".")[2] not in BESIDES
+            ]
+            if not different:
+                raise
+            raise WeightsError(
+                f"{found.file} holds another network than the recipe's ({'; '.join(different)}); change the recipe's, "
+                "or start from another run"
+            ) from error
+    except SegdaError as error:
+        error.args = (f"start: {error}",)
+        raise
+    return f"student: {len(tensors)} tensors from {found.file}{_step_said(found.file)}"
+
+
+def given_network(name: str, where: str, class_names: tuple[str, ...]) -> Given:
+    """A trained network for a method, built from what its file says. WeightsError where it has other classes."""
+    try:
+        found = ours(where)
+        if found is None:
+            raise WeightsError(f"{where} is no run and no .safetensors file of ours; `segda convert` makes one of it")
+        _refuse_other_classes(found, class_names)
+        network = build(NETWORKS, from_scratch(NETWORKS, found.spec, "network"), "network", class_names=class_names)
+        runs.fill(network, runs.read_tensors(found.file), found.file)
+    except SegdaError as error:
+        error.args = (f"given.{name}: {error}",)
+        raise
+    network.origin = f"{name}: {found.file}{_step_said(found.file)}"
+    return Given(name, network)
+
+
+def ours(where: str) -> Ours | None:
+    """The file of ours that is meant, of a run its student; None for one of other code. WeightsError for nothing."""
+    path = Path(where).expanduser()
+    if (path / "recipe.yaml").is_file():
+        path = path / runs.FILES["student"]
+        if not path.is_file():
+            raise WeightsError(f"{where} has no student ({path.name}); train it first, or name another file in it")
+    if path.is_file():
+        if path.suffix != ".safetensors" or not _says_what_it_holds(path):
+            return None
+        spec, names = facts_in(path)
+        return Ours(path, spec, tuple(names))
+    if path.is_dir() or HUB_NAME.fullmatch(where):
+        return None
+    raise WeightsError(f"no run, file or folder {where}; give one")
+
+
+def _says_what_it_holds(path: Path) -> bool:
+    try:
+        with safe_open(path, "pt") as file:
+            return "network" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False  # whoever reads its tensors says what is wrong with it
+
+
+def _refuse_other_classes(found: Ours, class_names: tuple[str, ...]) -> None:
+    if found.class_names == class_names:
+        return
+    theirs, own = set(found.class_names), set(class_names)
+    only = [f"only there: {', '.join(sorted(theirs - own))}"] if theirs - own else []
+    only += [f"only here: {', '.join(sorted(own - theirs))}"] if own - theirs else []
+    how = "; ".join(only) or "in another order"
+    raise WeightsError(
+        f"{found.file} knows {len(theirs)} other classes than the {len(own)} of this recipe ({how}); name a run on the "
+        "same classes, or set data.space"
+    )
+
+
+def _from_other_code(network: Network, recipe: Recipe) -> str:
+    """Through the table that `segda convert` reads checkpoints by; the recipe says which network it must be."""
+    assert recipe.start is not None
+    try:
+        path = Path(recipe.start).expanduser()
+        if path.exists():
+            held = opened(path, None)
+        else:
+            file = from_hub(recipe.start)
+            held = Held(file, *read(file))
+        style = style_of(held, "student", recipe)
+    except SegdaError as error:
+        error.args = (str(error).removeprefix("--recipe: ").removeprefix("network.weights: "),)
+        raise
+    layout = LAYOUTS[style]
+    if layout.encoder:
+        raise WeightsError(f"{held.file} holds an encoder alone; name it in network.weights")
+    found, _ = translated(held, Asked(Path(), style, "student", (), False, False))
+    fill(network, found, layout, held.file)
+    return f"student: {len(found)} tensors from {recipe.start} ({held.file.name}), {style} names"
+
+
+def _step_said(file: Path) -> str:
+    with safe_open(file, "pt") as opened_file:
+        step = (opened_file.metadata() or {}).get("step")
+    return "" if step is None else f", after step {step}"
