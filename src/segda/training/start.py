@@ -17,8 +17,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from segda import run as runs
-from segda.conversion.to_ours import Held, fill, opened, style_of, translated
 from segda.conversion.asked import Asked
+from segda.conversion.to_ours import Held, fill, opened, style_of, translated
 from segda.conversion.to_theirs import facts_in
 from segda.errors import SegdaError, WeightsError
 from segda.networks import NETWORKS
