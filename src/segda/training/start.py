@@ -91,12 +91,13 @@ def given_network(name: str, where: str, class_names: tuple[str, ...]) -> Given:
 def ours(where: str) -> Ours | None:
     """The file of ours that is meant, of a run its student; None for one of other code. WeightsError for nothing."""
     path = Path(where).expanduser()
-    if (path / "recipe.yaml").is_file():
+    of_run = (path / "recipe.yaml").is_file()
+    if of_run:
         path = path / runs.FILES["student"]
         if not path.is_file():
             raise WeightsError(f"{where} has no student ({path.name}); train it first, or name another file in it")
     if path.is_file():
-        if path.suffix != ".safetensors" or not _says_what_it_holds(path):
+        if not of_run and not _says_what_it_holds(path):
             return None
         spec, names = facts_in(path)
         return Ours(path, spec, tuple(names))
@@ -106,6 +107,8 @@ def ours(where: str) -> Ours | None:
 
 
 def _says_what_it_holds(path: Path) -> bool:
+    if path.suffix != ".safetensors":
+        return False
     try:
         with safe_open(path, "pt") as file:
             return "network" in (file.metadata() or {})
