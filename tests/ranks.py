@@ -101,9 +101,19 @@ def sharded_run(data: Path) -> Recipe:
     return small_recipe(data, "ebda").override(*settings, "shard=true", "sync_batchnorm=true")
 
 
+WRAPPED = """network={name: "two_scales:TwoScales", detail: 0.1, over: {name: "two_scales:TwoScales", detail: 0.1, over:
+{name: deeplab_v2, encoder: small, weights: scratch, multi_level: false}}}"""
+"""Networks inside networks."""
+
+
 def whole_runs(data: Path, out: Path) -> None:
-    """OUT/sharded in one go, OUT/stopped with a stop after its third step, OUT/plain without shards."""
+    """OUT/sharded in one go, OUT/stopped with a stop after its third step, OUT/plain without shards; OUT/wrapped and
+    OUT/wrapped-sharded of networks inside networks.
+    """
     recipe = sharded_run(data)
+    wrapped = recipe.override(WRAPPED, "steps=2", "data.batch=2", f"optim={SGD}", "optim.lr=0.01", "evaluate.data=[]")
+    train(wrapped, out / "wrapped-sharded")
+    train(wrapped.override("shard=false"), out / "wrapped")
     train(recipe, out / "sharded")
     train(recipe.override("shard=false"), out / "plain")
     run_steps = loop.run_steps

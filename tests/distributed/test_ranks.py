@@ -98,6 +98,12 @@ def test_the_cases_differ_by_far_more_than_the_comparisons_allow(alone):
         assert max((ours[name] - theirs[name]).abs().max() for name in shared) > 1e-4, (one, other)
 
 
+@pytest.mark.parametrize("which", ["student", "teacher"])
+def test_networks_inside_networks_learn_in_shards_what_they_learn_whole(which, folder):
+    ours, theirs = (runs.load_network(folder / "two" / run, which) for run in ("wrapped-sharded", "wrapped"))
+    same(ours.state_dict(), theirs.state_dict())
+
+
 def test_a_run_in_shards_is_saved_whole_scored_and_goes_on(folder):
     sharded, stopped, plain = (folder / "two" / name for name in ("sharded", "stopped", "plain"))
     files = ("network.safetensors", "teacher.safetensors", "snapshots/network-0000003.safetensors")
