@@ -128,7 +128,7 @@ def test_a_step_that_does_not_fit_at_all_is_a_failure_with_ways_out(recipe, smal
 
 
 def test_a_network_that_does_not_fit_itself_is_the_same_failure(recipe, monkeypatch):
-    def build(*_):
+    def build(*_, **__):
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(module.assembly, "build_method", build)
