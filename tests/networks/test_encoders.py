@@ -16,6 +16,7 @@ from networks.test_network_table import SMALL, images
 from resuming import at, same
 from segda import run as runs
 from segda.commands.train import train
+from segda.distributed.shares import ALONE
 from segda.errors import RecipeError, WeightsError
 from segda.networks import NETWORKS
 from segda.networks.encoder_decoder import DECODERS
@@ -286,7 +287,7 @@ def test_a_frozen_teacher_normalises_with_what_it_knows_and_the_rest_with_the_ba
             if weight.requires_grad:
                 weight.add_(0.1)
         network.encoder.stem[0].weight.mul_(1.0000001)  # as it never does: the teacher must not look
-    teacher.follow(network, 5)
+    teacher.follow(network, 5, ALONE)
     frozen = {f"network.{name}" for name in frozen_names(network)}
     for name, value in teacher.state_dict().items():
         if name in frozen:

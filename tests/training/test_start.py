@@ -42,7 +42,7 @@ class Near(Method):
         self.student, self.like, self.other, self.factor = student, perceptual, other, factor
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
-        yield {"source": supervised(self.student(batch.source.image), batch.source, over="all")}
+        yield {"source": supervised(self.student(batch.source.image), batch.source, over="all", share=batch.share)}
         theirs = self.like.infer(batch.target.image)
         ours = self.student(batch.target.image).logits
         yield {"near": self.factor * (ours - theirs).square().mean()}
