@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from segda.data.sets.datasets import DataSet, open_data
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.datasets import open_data
 from segda.data.sets.labelled import open_labelled
 from segda.data.stream.augment import resize
 from segda.evaluation.measure import evaluate_network

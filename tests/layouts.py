@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from segda.data.labels.labellings import CAMVID_COLOURS, LABELLINGS
-from segda.data.rows import Row
-from segda.data.sets.datasets import DATASETS, DataSet
+from segda.data.rows import DATASETS, Row
+from segda.data.sets.dataset import DataSet
 from segda.errors import DataError
 from segda.scene import IGNORE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segda.data.sets import datasets
+from segda.data.sets import files as file_sets
 from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import Augment
 from segda.data.stream.stream import SOURCE, Stream
@@ -41,7 +41,7 @@ def make_deadly(
     """From now on each reading of an image by another process than this one is its last, so many times; the folder
     `marks`, which is returned, has a file for each.
     """
-    here, plain = os.getpid(), datasets.read_image
+    here, plain = os.getpid(), file_sets.read_image
     marks.mkdir()
 
     def read(asked: Path):
@@ -51,5 +51,5 @@ def make_deadly(
             os.kill(os.getpid(), number)
         return plain(asked)
 
-    monkeypatch.setattr(datasets, "read_image", read)
+    monkeypatch.setattr(file_sets, "read_image", read)
     return marks

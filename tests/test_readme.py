@@ -20,8 +20,9 @@ import segda
 from conftest import write_camvid
 from segda.cli.main import app, main
 from segda.data.labels import spaces
-from segda.data.sets import datasets
-from segda.data.streets import streets
+from segda.data.rows import DATASETS, Row
+from segda.data.sets import streets as street_sets
+from segda.data.streets.conditions import SPLITS
 from segda.methods.minent import MinEnt
 from segda.recipes.recipe import load_recipe, shipped
 
@@ -80,12 +81,12 @@ def here(tmp_path, monkeypatch) -> Path:
     write_camvid(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEGDA_DATA", raising=False)
-    monkeypatch.setattr(datasets, "STREETS_SIZE", (64, 128))
-    for split, (seed, _) in list(streets.SPLITS.items()):
-        monkeypatch.setitem(streets.SPLITS, split, (seed, 2))
-    datasets._drawn.cache_clear()
+    monkeypatch.setattr(street_sets, "SIZE", (64, 128))
+    for split, (seed, _) in list(SPLITS.items()):
+        monkeypatch.setitem(SPLITS, split, (seed, 2))
+    street_sets.drawn.cache_clear()
     yield tmp_path
-    datasets._drawn.cache_clear()
+    street_sets.drawn.cache_clear()
 
 
 def test_the_commands_of_the_readme_and_of_their_page_work_in_their_order(here, capsys):
@@ -191,7 +192,7 @@ def test_the_data_set_in_adding_is_read(here, monkeypatch):
     (made,) = eval(f"({space})", {"Space": spaces.Space})
     monkeypatch.setitem(spaces.SPACES, made.name, made)
     monkeypatch.setitem(spaces.LABELLINGS, "harbour", eval(f"{{{labelling}}}")["harbour"])
-    monkeypatch.setitem(datasets.DATASETS, "harbour", eval(f"{{{row}}}", {"Row": datasets.Row})["harbour"])
+    monkeypatch.setitem(DATASETS, "harbour", eval(f"{{{row}}}", {"Row": Row})["harbour"])
     for path, pixels in (
         ("images/train/storm_1.png", np.zeros((2, 5, 3), np.uint8)),
         ("images/train/calm_1.png", np.zeros((2, 5, 3), np.uint8)),

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from segda.commands.sweep import sweep
     from segda.commands.train import train
     from segda.data.labels.spaces import SPACES
-    from segda.data.sets.datasets import DATASETS, open_data
+    from segda.data.rows import DATASETS
+    from segda.data.sets.datasets import open_data
     from segda.errors import DataError, RecipeError, RunError, SegdaError, WeightsError
     from segda.methods import METHODS
     from segda.networks import NETWORKS
@@ -45,8 +46,9 @@ _HOMES = {
     "segda.commands.report": ("report",),
     "segda.commands.sweep": ("sweep",),
     "segda.commands.train": ("train",),
-    "segda.data.sets.datasets": ("DATASETS", "open_data"),
     "segda.data.labels.spaces": ("SPACES",),
+    "segda.data.rows": ("DATASETS",),
+    "segda.data.sets.datasets": ("open_data",),
     "segda.errors": ("DataError", "RecipeError", "RunError", "SegdaError", "WeightsError"),
     "segda.methods": ("METHODS",),
     "segda.networks": ("NETWORKS",),

@@ -26,7 +26,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from segda.data.labels.spaces import Space, space_named
-from segda.data.sets.datasets import default_root, own_space
+from segda.data.sets.datasets import default_root
+from segda.data.sets.specs import own_space
 from segda.errors import RunError, RunFailure, WeightsError
 from segda.ground.atomic import PARTIAL, atomic_write, cannot_write, remove_partial, sync, write_text
 from segda.ground.safe_yaml import json_values, read_json

@@ -17,9 +17,9 @@ from conftest import FRAMES
 from layouts import LAYOUTS, SIZE, write_row
 from segda.commands.check_data import check_data
 from segda.data.labels.labellings import LABELLINGS
-from segda.data.sets import datasets
-from segda.data.sets.datasets import DATASETS
-from segda.data.streets import streets
+from segda.data.rows import DATASETS
+from segda.data.sets import streets as street_sets
+from segda.data.streets.conditions import SPLITS
 from segda.errors import DataError, RecipeError
 from segda.reporting.contact_sheet import GAP, LINE, TILE
 from segda.reporting.tables import LISTED, data_table
@@ -210,8 +210,8 @@ def test_a_very_tall_image_does_not_make_a_very_tall_sheet(tmp_path):
 
 
 def test_drawn_scenes_are_checked_too(monkeypatch, tmp_path):
-    monkeypatch.setitem(streets.SPLITS, "val", (streets.SPLITS["val"][0], 3))
-    monkeypatch.setattr(datasets, "STREETS_SIZE", (32, 64))
+    monkeypatch.setitem(SPLITS, "val", (SPLITS["val"][0], 3))
+    monkeypatch.setattr(street_sets, "SIZE", (32, 64))
     report = check_data("streets:val:night", out=tmp_path)
     assert report.usable and (report.images, report.labels, report.where) == (3, 3, "drawn")
     assert report.class_counts.sum() == 3 * 32 * 64 and report.sheet.is_file()

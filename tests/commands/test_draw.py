@@ -10,6 +10,7 @@ from PIL import Image
 from segda.commands.draw import draw_files
 from segda.data.sets.datasets import open_data
 from segda.data.streets import streets
+from segda.data.streets.conditions import SPLITS
 from segda.errors import RecipeError, RunError, SegdaError
 
 SIZE = (64, 128)
@@ -39,7 +40,7 @@ def test_drawn_files_are_read_back_by_the_readers_of_cityscapes(tmp_path, condit
     assert out / image in written
     data = open_data(row, tmp_path)
     assert len(data) == 2
-    scene, drawn = data.read(1, label=True), streets.draw(streets.SPLITS["val"][0], 1, condition, SIZE)
+    scene, drawn = data.read(1, label=True), streets.draw(SPLITS["val"][0], 1, condition, SIZE)
     assert np.array_equal(scene.image.permute(1, 2, 0).numpy(), drawn.image)
     assert torch.equal(scene.label, torch.from_numpy(drawn.label))
 

@@ -18,6 +18,7 @@ from segda.commands.make_fog import make_fog
 from segda.commands.make_rain import make_rain
 from segda.data.sets.datasets import open_data
 from segda.data.streets import streets
+from segda.data.streets.conditions import SPLITS
 from segda.data.weather import rain
 from segda.data.weather.make import clear_images
 from segda.data.weather.stereo import depth_of, read_camera, read_disparity
@@ -91,7 +92,7 @@ def test_rain_is_that_of_the_paper_in_float64(drawn, tmp_path):
 
 @pytest.mark.parametrize("k", [0, 1])
 def test_drawn_disparities_give_the_drawn_depth(drawn, k):
-    scene = streets.draw(streets.SPLITS["train"][0], k, "day", SIZE)
+    scene = streets.draw(SPLITS["train"][0], k, "day", SIZE)
     place = clear_images(drawn)[k]
     camera = read_camera(place.camera)
     assert camera == scene.camera
@@ -111,7 +112,7 @@ def test_fog_made_is_read_and_checked_as_foggy_cityscapes(clear, tmp_path, beta)
     assert len(data) == 2 and len(open_data("cityscapes-foggy:train", tmp_path)) == 6
     scene = data.read(1, label=True)
     assert np.array_equal(scene.image.permute(1, 2, 0), read(data.image_path(1)))
-    labels = streets.draw(streets.SPLITS["train"][0], 1, "day", SIZE).label
+    labels = streets.draw(SPLITS["train"][0], 1, "day", SIZE).label
     assert np.array_equal(scene.label.numpy(), labels)
     found = check_data(spec, tmp_path, out=tmp_path / "sheet")
     assert found.labels == 2 and not found.faults and found.sheet.is_file()

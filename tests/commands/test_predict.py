@@ -12,9 +12,9 @@ from PIL import Image
 from evaluation.test_submission import LABEL_IDS, write_nineteen
 from segda.commands.predict import predict
 from segda.data.labels.spaces import space_named
-from segda.data.sets import datasets
+from segda.data.sets import streets as street_sets
 from segda.data.sets.given import images_of
-from segda.data.streets import streets
+from segda.data.streets.conditions import SPLITS
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.reporting.pictures import SCALE, coloured, entropy_picture, overlaid, palette_png
 from segda.reporting.predictions import plan
@@ -195,14 +195,14 @@ def test_a_data_set_is_predicted_as_its_images_are_without_a_look_at_labels(run,
 
 
 def test_several_data_sets_and_drawn_ones_are_predicted(run, camvid, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "STREETS_SIZE", (64, 128))
-    monkeypatch.setitem(streets.SPLITS, "test", (streets.SPLITS["test"][0], 1))
-    datasets._drawn.cache_clear()
+    monkeypatch.setattr(street_sets, "SIZE", (64, 128))
+    monkeypatch.setitem(SPLITS, "test", (SPLITS["test"][0], 1))
+    street_sets.drawn.cache_clear()
     joined = predict(run, (), tmp_path / "joined", data="camvid:val+camvid:test", root=camvid)
     assert len(joined) == 5 and all(path.stem.startswith(("0016E5", "0001TP")) for path in joined)
     (drawn,) = predict(run, (), tmp_path / "drawn", data="streets:test:night", overlay=True)[::2]
     assert drawn.name == "test_night_0.png" and pixels_of(drawn).shape == (64, 128)
-    datasets._drawn.cache_clear()
+    street_sets.drawn.cache_clear()
 
 
 def test_predictions_do_not_overwrite_a_data_set(run, camvid):

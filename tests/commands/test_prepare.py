@@ -14,7 +14,8 @@ from layouts import save, sixteen_bits, write_row
 from segda.cli.main import main
 from segda.commands.prepare import prepare
 from segda.data.labels.spaces import SPACES
-from segda.data.sets.datasets import DATASETS, open_data
+from segda.data.rows import DATASETS
+from segda.data.sets.datasets import open_data
 from segda.errors import DataError, RecipeError, RunError
 
 # More processes than cores are slow, not wrong.

@@ -15,13 +15,14 @@ from PIL import Image
 
 from segda.cli.main import main
 from segda.data.labels.pseudo_labels import PseudoLabels
-from segda.data.sets.datasets import DataSet, open_data
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.datasets import open_data
+from segda.data.sets.files import FileSet
 from segda.data.stream.augment import Augment, resize
 from segda.data.stream.stream import Stream
 from segda.errors import DataError
 from segda.evaluation import look
 from segda.evaluation.inference import slide
-from segda.pseudo_labelling.job import image_sizes
 from segda.reporting.tables import pseudo_labels_table
 from segda.run import load_network
 from segda.scene import IGNORE
@@ -187,11 +188,11 @@ def test_an_image_is_seen_as_in_evaluation_and_what_was_filled_up_has_no_label(p
 def test_true_labels_are_opened_only_on_demand_and_after_all_is_written(place, tmp_path, monkeypatch):
     opened = []
 
-    def seen(self, i, whole=DataSet.label_ids):
+    def seen(self, i, whole=FileSet.label_ids):
         opened.append(len(list(out.glob("*.png"))))
         return whole(self, i)
 
-    monkeypatch.setattr(DataSet, "label_ids", seen)
+    monkeypatch.setattr(FileSet, "label_ids", seen)
     out = tmp_path / "blind"
     label(place, out)
     assert not opened
@@ -232,9 +233,13 @@ def test_the_true_labels_must_be_there_to_score(place, tmp_path):
     label(tmp_path, tmp_path / "out")
 
 
+def sizes_of(data: DataSet) -> list[tuple[int, int]]:
+    return [data.size(i) for i in range(len(data))]
+
+
 def test_sizes_come_from_the_headers_and_those_of_drawn_scenes_are_known(place):
-    assert image_sizes(open_data(DUSK, place / "data")) == [(48, 64)] * 3
-    assert set(image_sizes(open_data("streets:val:fog"))) == {(256, 512)}
+    assert sizes_of(open_data(DUSK, place / "data")) == [(48, 64)] * 3
+    assert set(sizes_of(open_data("streets:val:fog"))) == {(256, 512)}
 
 
 def test_the_command_line_prints_a_table_and_says_how_to_go_on(place, tmp_path, capsys, monkeypatch):

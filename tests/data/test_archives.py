@@ -15,13 +15,14 @@ from torch.utils.data import DataLoader
 from layouts import LAYOUTS, ZIPPED, encoded, pack, save, write_row
 from segda.commands.check_data import check_data
 from segda.data.files.archives import members, read_bytes, state
+from segda.data.rows import DATASETS
 from segda.data.sets.class_statistics import class_statistics
-from segda.data.sets.datasets import DATASETS, open_data
+from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import Augment
 from segda.data.stream.loading import loader
 from segda.data.stream.stream import Stream
 from segda.errors import DataError
-from segda.pseudo_labelling.job import image_sizes, part_name
+from segda.pseudo_labelling.job import part_name
 
 PACKED = [layout for layout in LAYOUTS if layout[0] in ZIPPED]
 
@@ -147,7 +148,7 @@ def test_statistics_from_an_archive_are_counted_again_only_when_its_labels_chang
 def test_sizes_and_marks_of_packed_images_are_known(tmp_path):
     pack(written(tmp_path / "cityscapes", "cityscapes"), "cityscapes")
     data = open_data("cityscapes:train", tmp_path)
-    assert image_sizes(data) == [(6, 9)] * 2 and len({part_name(data, i) for i in range(2)}) == 2
+    assert [data.size(i) for i in range(2)] == [(6, 9)] * 2 and len({part_name(data, i) for i in range(2)}) == 2
 
 
 # Archives that are none.

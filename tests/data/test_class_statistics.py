@@ -14,13 +14,16 @@ from PIL import Image
 
 from data.test_stream import corner, write_source
 from layouts import save
-from segda.data import streets as drawing
 from segda.data.labels.spaces import SPACES
 from segda.data.sets import class_statistics as counting
-from segda.data.sets import datasets
+from segda.data.sets import files as file_sets
+from segda.data.sets import streets as street_sets
 from segda.data.sets.class_statistics import class_statistics
-from segda.data.sets.datasets import DataSet, open_data
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.datasets import open_data
+from segda.data.sets.streets import Streets
 from segda.data.streets import streets
+from segda.data.streets.conditions import SPLITS
 from segda.distributed import group
 from segda.errors import DataError
 from segda.ground import progress
@@ -38,8 +41,8 @@ def source(tmp_path):
 def counted(monkeypatch) -> list[Path]:
     """The label files that are opened from now on."""
     opened = []
-    plain = datasets.read_ids
-    monkeypatch.setattr(datasets, "read_ids", lambda path, decoder: (opened.append(path), plain(path, decoder))[1])
+    plain = file_sets.read_ids
+    monkeypatch.setattr(file_sets, "read_ids", lambda path, decoder: (opened.append(path), plain(path, decoder))[1])
     return opened
 
 
@@ -165,23 +168,21 @@ def test_an_interrupted_count_goes_on_where_it_was(tmp_path, monkeypatch, worker
 
 
 def test_drawn_scenes_are_counted_again_when_their_drawing_changes(monkeypatch, tmp_path):
-    monkeypatch.setitem(streets.SPLITS, "val", (streets.SPLITS["val"][0], 2))
-    monkeypatch.setattr(datasets, "STREETS_SIZE", (32, 64))
+    monkeypatch.setitem(SPLITS, "val", (SPLITS["val"][0], 2))
+    monkeypatch.setattr(street_sets, "SIZE", (32, 64))
     data = open_data("streets:val")
     statistics = class_statistics(data, tmp_path)
     assert statistics.sum(1).tolist() == [32 * 64] * 2
-    monkeypatch.setattr(DataSet, "class_counts", lambda self, i: pytest.fail("counted again"))
+    monkeypatch.setattr(Streets, "class_counts", lambda self, i: pytest.fail("counted again"))
     assert class_statistics(data, tmp_path).tolist() == statistics.tolist()
-    copy = Path(shutil.copytree(drawing.__path__[0], tmp_path / "drawing"))
-    monkeypatch.setattr(drawing, "__path__", [str(copy)])
+    copy = Path(shutil.copytree(Path(streets.__file__).parent, tmp_path / "drawing"))
+    monkeypatch.setattr(streets, "__file__", str(copy / "streets.py"))
     assert class_statistics(data, tmp_path).tolist() == statistics.tolist()
-    for marker, changed in enumerate((copy / "vehicles.py", tmp_path / "streets.py")):
-        monkeypatch.setattr(DataSet, "class_counts", lambda self, i, marker=marker: np.full(20, marker))
-        if changed.name == "streets.py":
-            changed.write_text(Path(streets.__file__).read_text())
-            monkeypatch.setattr(streets, "__file__", str(changed))
+    for marker, changed in enumerate(sorted(copy.glob("*.py"))):
+        monkeypatch.setattr(Streets, "class_counts", lambda self, i, marker=marker: np.full(20, marker + 1))
         changed.write_text(changed.read_text() + "\n# other wheels\n")
-        assert class_statistics(data, tmp_path).tolist() == [[marker] * 20] * 2
+        assert class_statistics(data, tmp_path).tolist() == [[marker + 1] * 20] * 2
+    assert marker > 8, "all files of the drawing"
 
 
 @pytest.fixture

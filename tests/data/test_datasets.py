@@ -13,9 +13,12 @@ from PIL import Image
 
 from conftest import FRAMES
 from layouts import LAYOUTS, NOISE, SIZE, refused, save, write_row, written_as
-from segda.data.labels.spaces import LABELLINGS, SPACES, space_named
-from segda.data.sets import datasets
-from segda.data.sets.datasets import DATASETS, DataSet, default_root, open_data
+from segda.data.labels.spaces import LABELLINGS, SPACES, Space, space_named
+from segda.data.rows import DATASETS
+from segda.data.sets import files as file_sets
+from segda.data.sets import streets as street_sets
+from segda.data.sets.datasets import default_root, open_data
+from segda.data.sets.files import FileSet
 from segda.errors import DataError, RecipeError
 from segda.scene import IGNORE
 
@@ -76,7 +79,7 @@ def test_every_row_refuses_an_id_that_its_labelling_does_not_name_and_an_image_w
 
 
 def test_the_drawn_row_reads_too(monkeypatch):
-    monkeypatch.setattr(datasets, "STREETS_SIZE", (32, 64))
+    monkeypatch.setattr(street_sets, "SIZE", (32, 64))
     day, night = open_data("streets:val:day"), open_data("streets:val:night")
     assert len(day) == len(night) > 50 and day.names[0] == "val_day_00"
     assert open_data("streets:val").names == day.names
@@ -91,7 +94,7 @@ def test_the_drawn_row_reads_too(monkeypatch):
 
 def test_drawn_scenes_are_kept_for_each_size(monkeypatch):
     for size in ((16, 32), (32, 64)):
-        monkeypatch.setattr(datasets, "STREETS_SIZE", size)
+        monkeypatch.setattr(street_sets, "SIZE", size)
         assert open_data("streets:val").read(0).image.shape[1:] == size
 
 
@@ -165,7 +168,7 @@ def test_the_marks_of_labels_change_with_what_their_ids_mean(camvid, monkeypatch
 
 
 def test_a_space_without_any_of_the_labels_classes_is_refused(camvid, monkeypatch):
-    other = datasets.Space("other", {"unicorn": (1, 2, 3)})
+    other = Space("other", {"unicorn": (1, 2, 3)})
     with pytest.raises(RecipeError, match=r"^camvid:train: its labels have no class of the space other; use camvid-11"):
         open_data("camvid:train", camvid, other)
 
@@ -252,8 +255,8 @@ def test_an_image_alone_is_read_whatever_became_of_its_label(camvid, monkeypatch
     data = open_data("camvid:train:dusk", camvid)
     assert all(fnmatchcase(name, "0001TP*") for name in data.names)
     before = [data.read(i, label=False).image for i in range(len(data))]
-    monkeypatch.setattr(datasets, "read_ids", lambda path, decoder: pytest.fail(f"{path} was opened"))
-    monkeypatch.setattr(DataSet, "_label_file", lambda self, i: pytest.fail("a label was looked for"))
+    monkeypatch.setattr(file_sets, "read_ids", lambda path, decoder: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(FileSet, "_label_file", lambda self, i: pytest.fail("a label was looked for"))
     for spoil in (lambda path: path.write_bytes(b"no picture"), Path.unlink):
         for path in (camvid / "camvid" / "trainannot").iterdir():
             spoil(path)

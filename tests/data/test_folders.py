@@ -16,8 +16,9 @@ from layouts import refused, save
 from segda.commands.check_data import check_data
 from segda.commands.train import train
 from segda.data.labels.spaces import SPACES
-from segda.data.sets.datasets import data_sets, open_data, own_space, parse
+from segda.data.sets.datasets import open_data
 from segda.data.sets.labelled import open_labelled
+from segda.data.sets.specs import data_sets, own_space, parse
 from segda.errors import DataError, RecipeError
 from segda.scene import IGNORE
 

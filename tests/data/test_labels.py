@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segda.data.labels.spaces import LABELLINGS, SPACES, UNKNOWN, space_named
-from segda.data.sets.datasets import DATASETS
+from segda.data.rows import DATASETS
 from segda.errors import RecipeError
 from segda.evaluation.metrics import Report
 from segda.scene import IGNORE

@@ -10,7 +10,9 @@ import pytest
 from layouts import LAYOUTS, matlab, save, write_row
 from segda.commands.check_data import check_data
 from segda.data.files.matlab import numbers
-from segda.data.sets.datasets import DATASETS, conditions_of, open_data
+from segda.data.rows import DATASETS
+from segda.data.sets.datasets import open_data
+from segda.data.sets.specs import conditions_of
 from segda.errors import DataError, RecipeError
 
 WRITTEN_BY_SCIPY = bytes(124) + base64.b64decode(

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from segda.data.sets import datasets
+from segda.data.sets import files as file_sets
 from segda.data.stream.loading import TRIES, Skip, loader
 from segda.data.stream.stream import SOURCE, TARGET, Stream
 from segda.errors import DataError, ImageError, RunFailure
@@ -135,7 +135,7 @@ def test_a_process_that_dies_twice_without_an_image_stops_the_stream(pairs, monk
 
 
 def test_a_fault_of_ours_in_a_process_comes_with_its_trace(pairs, monkeypatch):
-    monkeypatch.setattr(datasets, "read_image", lambda path: 1 // 0)
+    monkeypatch.setattr(file_sets, "read_image", lambda path: 1 // 0)
     with pytest.raises(RuntimeError, match="in a process that reads images:\n(.|\n)*ZeroDivisionError"):
         list(stream(pairs, workers=1, on_bad_image="skip"))
     with pytest.raises(ZeroDivisionError):

@@ -10,7 +10,8 @@ import torch
 
 from layouts import SIZE, encoded, png, refused, save, sixteen_bits, write_row
 from segda.data.labels.spaces import SPACES
-from segda.data.sets.datasets import DATASETS, open_data
+from segda.data.rows import DATASETS
+from segda.data.sets.datasets import open_data
 from segda.errors import DataError
 from segda.scene import IGNORE
 

@@ -15,9 +15,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from segda.data.labels.spaces import SPACES
-from segda.data.sets import datasets
+from segda.data.sets import files as file_sets
 from segda.data.sets.class_statistics import class_statistics
-from segda.data.sets.datasets import DataSet, open_data
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import Augment
 from segda.data.stream.loading import loader
 from segda.data.stream.stream import RareClass, Stream, class_probabilities
@@ -286,8 +287,8 @@ def test_an_image_is_read_once_however_many_crops_are_tried(tmp_path, monkeypatc
     settings = rare_class(crop_ratio=100, retries=7)  # never enough
     pairs = Stream(source, target, 0, LIMITED, CROP, settings, class_statistics(source, None))
     read = []
-    plain = datasets.read_image
-    monkeypatch.setattr(datasets, "read_image", lambda path: (read.append(path), plain(path))[1])
+    plain = file_sets.read_image
+    monkeypatch.setattr(file_sets, "read_image", lambda path: (read.append(path), plain(path))[1])
     pairs[0]
     assert len(read) == 2  # source and target
 

@@ -7,8 +7,9 @@ import pytest
 
 from segda.data.labels.spaces import space_named
 from segda.data.streets import weather
+from segda.data.streets.conditions import CONDITIONS, FOG, SPLITS
 from segda.data.streets.pinhole import SKY_DEPTH, Canvas, Plane
-from segda.data.streets.streets import CONDITIONS, FOG, SPLITS, WEATHERS, draw
+from segda.data.streets.streets import WEATHERS, draw
 from segda.errors import RecipeError
 
 CLASSES = space_named("cityscapes-19").classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +16,16 @@ from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.labels.spaces import SPACES
-from segda.data.sets import datasets
+from segda.data.sets import streets as street_sets
 from segda.data.sets.class_statistics import class_statistics
-from segda.data.sets.datasets import DataSet, data_sets, open_data, own_space
+from segda.data.sets.dataset import image_weights
+from segda.data.sets.datasets import open_data
+from segda.data.sets.files import FileSet
 from segda.data.sets.labelled import open_labelled
+from segda.data.sets.specs import data_sets, own_space
 from segda.data.stream.augment import Augment
 from segda.data.stream.stream import SOURCE, TARGET, RareClass, Stream, class_probabilities
-from segda.data.streets import streets
+from segda.data.streets.conditions import SPLITS
 from segda.errors import DataError, RecipeError
 
 FOGGY, RAINY = "cityscapes-foggy:train", "cityscapes-rain:train"
@@ -47,7 +51,7 @@ def test_the_images_of_a_union_are_those_of_its_parts_in_their_order(weather):
     at = 0
     for part in parts:
         for i in range(len(part)):
-            assert both.image_path(at) == part.image_path(i) and both.label_path(at) == part.label_path(i)
+            assert both.image_path(at) == part.image_path(i) and both.label_place(at) == str(part.label_path(i))
             assert both.labelled(at)
             ours, theirs = both.read(at, label=True), part.read(i, label=True)
             assert torch.equal(ours.image, theirs.image) and torch.equal(ours.label, theirs.label)
@@ -99,7 +103,7 @@ def test_a_missing_label_and_a_missing_image_of_any_part_are_found(camvid):
     (camvid / "camvid/val/0016E5_101.png").unlink()
     spare = open_data(DAYS, camvid).labels_without_image()
     assert spare == [camvid / "camvid/valannot/0016E5_101.png"]
-    both.label_path(4).unlink()
+    Path(both.label_place(4)).unlink()
     with pytest.raises(DataError, match=r"^camvid:val: 1 of 2 images have no label"):
         both.check_pairs()
 
@@ -108,10 +112,10 @@ def test_the_statistics_of_a_union_are_its_parts_and_are_kept(camvid, tmp_path, 
     both = open_data(DAYS, camvid)
     theirs = np.concatenate([class_statistics(part, None) for part in both.parts])
     assert (class_statistics(both, tmp_path / "cache") == theirs).all()
-    monkeypatch.setattr(DataSet, "class_counts", lambda self, i: pytest.fail("counted again"))
+    monkeypatch.setattr(FileSet, "class_counts", lambda self, i: pytest.fail("counted again"))
     assert (class_statistics(both, tmp_path / "cache") == theirs).all()
     monkeypatch.undo()
-    save(both.label_path(5), np.zeros((48, 64), np.uint8))
+    save(Path(both.label_place(5)), np.zeros((48, 64), np.uint8))
     counts = class_statistics(both, tmp_path / "cache")
     assert counts[5, 0] == 48 * 64 and (counts[:5] == theirs[:5]).all()
 
@@ -128,12 +132,12 @@ def test_a_part_is_drawn_as_often_as_its_weight_says_whatever_its_size(camvid):
     # 4 images by 3, 2 images by 1: three quarters of the draws are of the first four.
     both, plain = open_data(WEIGHTED, camvid), open_data(DAYS, camvid)
     assert both.shares == (0.75, 0.25) and both.names == plain.names and plain.shares is None
-    assert both.image_weights().tolist() == [3 / 16] * 4 + [1 / 8] * 2
+    assert image_weights(both).tolist() == [3 / 16] * 4 + [1 / 8] * 2
     pairs = pairs_of(both, both)
     draws = [pairs._next(both, SOURCE, n) for n in range(4000)]
     share = np.bincount(draws, minlength=6) / 4000
     assert abs(share[:4].sum() - 0.75) < 0.03  # four standard deviations of 4000 draws
-    assert np.abs(share - both.image_weights()).max() < 0.03
+    assert np.abs(share - image_weights(both)).max() < 0.03
     assert draws == [pairs_of(both, both)._next(both, SOURCE, n) for n in range(4000)]
     assert draws != [pairs._next(both, TARGET, n) for n in range(4000)]
 
@@ -161,12 +165,12 @@ def test_rare_classes_are_drawn_from_parts_by_their_weights(camvid):
     picks = np.array([pairs.pick(np.random.default_rng(n)) for n in range(3000)])
     for wanted in np.unique(picks[:, 0]):
         enough = counts[:, wanted] > 1
-        theirs = np.where(enough, both.image_weights(), 0)
+        theirs = np.where(enough, image_weights(both), 0)
         ours = np.bincount(picks[picks[:, 0] == wanted, 1], minlength=6)
         spread = np.sqrt(ours.sum())  # four standard deviations at most, since p (1 - p) <= 1/4
         assert np.abs(ours - ours.sum() * theirs / theirs.sum()).max() < 2 * spread
         assert not ours[~enough].any()
-    weighted = sum(w * c for w, c in zip(both.image_weights(), counts[:, :-1], strict=True))
+    weighted = sum(w * c for w, c in zip(image_weights(both), counts[:, :-1], strict=True))
     assert np.allclose(pairs.probability, class_probabilities(weighted, 0.1))
 
 
@@ -209,8 +213,8 @@ def test_a_union_is_checked_part_by_part(camvid, tmp_path, monkeypatch):
     whole = [check_data(part, camvid).class_counts for part in DAYS.split("+")]
     assert (report.class_counts == sum(whole)).all()
     assert report.where == f"{camvid / 'camvid'}, {camvid / 'camvid'}"
-    monkeypatch.setattr(datasets, "STREETS_SIZE", (16, 32))
-    monkeypatch.setitem(streets.SPLITS, "val", (streets.SPLITS["val"][0], 2))
+    monkeypatch.setattr(street_sets, "SIZE", (16, 32))
+    monkeypatch.setitem(SPLITS, "val", (SPLITS["val"][0], 2))
     drawn = check_data("camvid:val+streets:val", camvid, SPACES["camvid-11"])
     assert drawn.where.endswith(", drawn")
 

@@ -6,7 +6,8 @@ import pytest
 
 from layouts import LAYOUTS, write_row
 from segda.commands.train import train
-from segda.data.sets.datasets import DATASETS, DataSet
+from segda.data.rows import DATASETS
+from segda.data.sets.files import FileSet
 from segda.recipes.recipe import load_recipe, shipped
 
 PUBLISHED = [name for name in shipped() if load_recipe(name).network.get("weights") == "nvidia/mit-b5"]
@@ -48,11 +49,11 @@ def test_a_published_recipe_takes_a_step_on_its_data_sets_and_never_opens_a_targ
 ):
     opened = []
 
-    def seen(self, i, whole=DataSet.label_ids):
+    def seen(self, i, whole=FileSet.label_ids):
         opened.append(self.spec)
         return whole(self, i)
 
-    monkeypatch.setattr(DataSet, "label_ids", seen)
+    monkeypatch.setattr(FileSet, "label_ids", seen)
     recipe = load_recipe(name).override(*SMALL)
     train(recipe, tmp_path / "run", root, check=True)
     assert set(opened) == {recipe.data.source.set}

@@ -14,7 +14,7 @@ from resuming import at
 from resuming import same as same_run
 from segda import run as runs
 from segda.commands.train import train
-from segda.data.sets import datasets
+from segda.data.sets import streets as street_sets
 from segda.errors import DataError, RecipeError
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.training import max_batch
@@ -50,10 +50,10 @@ def differ(one: Path, other: Path) -> bool:
 @pytest.fixture
 def streets(tmp_path, monkeypatch) -> Recipe:
     """The same street by day is the reference of its night."""
-    monkeypatch.setattr(datasets, "STREETS_SIZE", (32, 64))
-    datasets._drawn.cache_clear()
+    monkeypatch.setattr(street_sets, "SIZE", (32, 64))
+    street_sets.drawn.cache_clear()
     yield recipe_with(tmp_path, "streets:train:night", "streets:train:day", "streets:train:fog")
-    datasets._drawn.cache_clear()
+    street_sets.drawn.cache_clear()
 
 
 def adverse(root: Path, name: str) -> Recipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segda.data.sets.specs import parse
-from segda.data.streets import streets
+from segda.data.streets.conditions import SPLITS
 from segda.data.streets.files import SMALLEST, write_scenes
 from segda.errors import RecipeError, RunError
 
@@ -21,7 +21,7 @@ def draw_files(spec: str, count: int, out: Path, size: tuple[int, int] = (512, 1
         raise RecipeError(f"{spec}: only streets is drawn; {name} is read from files. Write streets:{split}")
     if min(size) < SMALLEST:
         raise RecipeError(f"--size {size[0]}x{size[1]}: each side needs at least {SMALLEST} pixels")
-    _, most = streets.SPLITS[split]
+    _, most = SPLITS[split]
     if not 1 <= count <= most:
         raise RecipeError(f"--count {count}: streets:{split} has 1 to {most} scenes")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -12,7 +12,7 @@ from typing import get_args
 
 import torch
 
-from segda.data.sets.datasets import DataSet
+from segda.data.sets.dataset import DataSet
 from segda.data.sets.labelled import open_labelled
 from segda.distributed import group
 from segda.errors import RecipeError, RunError, nearest

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segda.data.sets.datasets import DataSet
+from segda.data.sets.dataset import DataSet
 from segda.distributed import group
 from segda.errors import RecipeError, RunError, WeightsError
 from segda.evaluation.certainty import Mean, labels

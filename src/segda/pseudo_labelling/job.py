@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import shutil
-import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from segda.data.files.archives import open_file, state
 from segda.data.files.images import read_ids
 from segda.data.files.scratch import Scratch
 from segda.data.labels.pseudo_labels import SHEET, SUMMARY, write_summary
-from segda.data.sets.datasets import STREETS_SIZE, DataSet
+from segda.data.sets.dataset import DataSet
 from segda.data.sets.labelled import open_labelled, open_once
 from segda.data.stream.augment import scaled_size
 from segda.distributed import group
@@ -80,7 +77,8 @@ def make_job(
     where = group.own_device(pick_device(device))
     dtype = pick_precision(precision, where)
     opened = (open_labelled if score else open_once)(data, data_root(first, root), space_of(first))
-    sizes = [scaled_size(size, first.evaluate.resize, first.evaluate.shape) for size in image_sizes(opened)]
+    box, shape = first.evaluate.resize, first.evaluate.shape
+    sizes = [scaled_size(opened.size(i), box, shape) for i in range(len(opened))]
     eyes, members = [], []
     for run, recipe in zip(runs, recipes, strict=True):
         eyes.append(Eye(load_network(run, which, where), recipe.evaluate, where, autocast(where, dtype)))
@@ -92,28 +90,10 @@ def make_job(
     return Job(out, opened, spec, chosen, eyes, members, dtype, scratch)
 
 
-def image_sizes(dataset: DataSet) -> list[tuple[int, int]]:
-    """(height, width) of each image, from the files' headers."""
-    sizes = []
-    for i in range(len(dataset)):
-        if dataset.at(i)[0].row.rendered:
-            sizes.append(STREETS_SIZE)
-            continue
-        try:
-            large = warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
-            with large, open_file(dataset.image_path(i)) as file, Image.open(file, formats=["PNG", "JPEG"]) as picture:
-                sizes.append((picture.height, picture.width))
-        except (OSError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-            sizes.append(tuple(dataset.read(i).image.shape[1:]))  # says what is wrong with the file
-    return sizes
-
-
 def part_name(dataset: DataSet, i: int) -> str:
     """Of an image's scratch file: another one when the image has been changed."""
-    if dataset.at(i)[0].row.rendered:
-        return f"{i:06d}"
-    size, mark = state(dataset.image_path(i))
-    return f"{i:06d}-{zlib.crc32(f'{size} {mark}'.encode()):08x}"
+    mark = dataset.image_mark(i)
+    return f"{i:06d}-{zlib.crc32(mark.encode()):08x}" if mark else f"{i:06d}"
 
 
 def prepare(job: Job, overwrite: bool) -> None:

@@ -24,7 +24,7 @@ import torch
 from segda.data.files.images import read_ids
 from segda.data.files.scratch import Scratch
 from segda.data.labels.pseudo_labels import write_label
-from segda.data.sets.datasets import DataSet
+from segda.data.sets.dataset import DataSet
 from segda.data.stream.augment import resize_label
 from segda.distributed import group
 from segda.errors import RunError

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from segda.data.labels.spaces import Space
-from segda.data.sets.datasets import DataSet
+from segda.data.sets.dataset import DataSet
 from segda.data.sets.inspection import DataReport
 from segda.reporting.pictures import coloured
 

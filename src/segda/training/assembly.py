@@ -17,7 +17,8 @@ from segda import run as runs
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.labels.spaces import Space
 from segda.data.sets.class_statistics import class_statistics
-from segda.data.sets.datasets import DataSet, open_data
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.datasets import open_data
 from segda.data.sets.labelled import open_labelled
 from segda.data.sets.pairs import partners
 from segda.data.stream.loading import loader

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from segda.data.files.images import read_ids
 from segda.data.labels.spaces import Space
-from segda.data.sets.datasets import DataSet, data_sets
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.specs import data_sets
 from segda.data.stream.augment import Shape, scaled_size
 from segda.errors import DataError
 from segda.ground.atomic import atomic_write, write_text

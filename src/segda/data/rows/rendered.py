@@ -7,6 +7,7 @@ of SHIFT's front camera are not stated where we looked.
 from __future__ import annotations
 
 from segda.data.rows.row import Archive, Listed, Row
+from segda.data.streets.conditions import CONDITIONS, SPLITS
 
 SHIFT_TABLE = "discrete/images/{split}/front/seq.csv"
 
@@ -55,9 +56,9 @@ RENDERED: dict[str, Row] = {
         doc="drawn street scenes, 512x256, 19 classes; no files needed",
         page="nowhere: it is drawn",
         space="cityscapes-19",
-        splits=("train", "val", "test"),
+        splits=tuple(SPLITS),
         labels=(("", "cityscapes-train"),),
-        rendered=True,
+        conditions={name: () for name in CONDITIONS},
     ),
     "synthia": Row(
         doc="SYNTHIA-RAND-CITYSCAPES, 1280x760, 16 classes",

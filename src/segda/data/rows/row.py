@@ -64,7 +64,6 @@ class Row:
     lists: condition or split -> the list of its images.
     labellings: what ids mean, where it is not in data/labels/labellings.py.
     shared_labels: the labels are those of a larger set, so that a label without an image is no fault.
-    rendered: made by data/streets/streets.py instead of read; its conditions are listed there.
     """
 
     doc: str
@@ -86,7 +85,6 @@ class Row:
     no_labels: tuple[str, ...] = ()
     id_names: tuple[str, ...] = ()
     shared_labels: bool = False
-    rendered: bool = False
 
     def image_files(self, split: str) -> tuple[str, ...]:
         """Path templates of a split's images; only the fields other than {split} are left."""

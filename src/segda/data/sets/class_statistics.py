@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segda.data.sets.datasets import DataSet, file_name
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.specs import file_name
 from segda.distributed import group
 from segda.errors import DataError, ImageError
 from segda.ground.atomic import atomic_write
@@ -78,7 +79,7 @@ def _tell_damaged(data: DataSet, counts: np.ndarray, leave_out: bool) -> None:
     bad = damaged(counts)
     if not leave_out or not len(bad):
         return
-    what = f"{data.spec}: {len(bad)} of {len(data)} labels cannot be read, first {data.label_path(int(bad[0]))}"
+    what = f"{data.spec}: {len(bad)} of {len(data)} labels cannot be read, first {data.label_place(int(bad[0]))}"
     if len(bad) > MOST_DAMAGED * len(data):
         raise DataError(
             f"{what}: too many are bad for data.on_bad_image: skip; mend the data set, `segda check-data` finds them"
@@ -96,7 +97,7 @@ def _count(
     leave_out: bool,
 ) -> None:
     """Fills in the rows of some images, and keeps them now and then."""
-    if any(part.row.rendered for part in data.parts):
+    if any(part.at_hand for part in data.parts):
         workers = 0  # scenes that are drawn here are at hand when training asks for them
     saved = time.monotonic()
     jobs = Jobs(_Counts(data, images, leave_out), len(images), workers)

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from segda.data.files.images import MEGAPIXELS, read_image
-from segda.data.sets.datasets import DataSet, check_shown
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.files import check_shown
 from segda.data.sets.labelled import open_once
 from segda.errors import DataError
 from segda.scene import Scene
@@ -63,7 +64,7 @@ def images_in(data: str, root: Path) -> list[Given]:
     found = []
     for part in dataset.parts:
         for i, name in enumerate(part.names):
-            path = None if part.row.rendered else part.image_path(i)
+            path = part.image_path(i)
             where = f"{part.spec} {name}" if path is None else str(path)
             found.append(Given(name, where, path, partial(_image, part, i)))
     return found

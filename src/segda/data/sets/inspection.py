@@ -9,16 +9,14 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
 from segda.data.labels.spaces import UNKNOWN
-from segda.data.sets.datasets import DataSet
+from segda.data.sets.dataset import DataSet, by_class
 from segda.errors import DataError
 from segda.ground.progress import track
-from segda.ground.safe_yaml import read_json
 
 
 @dataclass
@@ -57,36 +55,6 @@ class DataReport:
         return "usable"
 
 
-def _other_names(data: DataSet) -> list[str]:
-    """Where the data set's own list of names contradicts ours: one line for each id.
-
-    Names are compared without case, as the authors of ESL do, who build their table from this file.
-    """
-    path = next((path for name in data.row.id_names if (path := data.folder / name).is_file()), None)
-    if path is None:
-        return []
-    try:
-        theirs = [entry["readable"] for entry in read_json(path)["labels"]]
-        theirs = [name.lower() for name in theirs]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"{path} is no list of names ({type(error).__name__}: {error})"]
-    ours = [name.lower() for name in data.row.names(data.row.labels[0][1]).values()]
-    pairs = enumerate(zip_longest(theirs, ours, fillvalue="nothing"))
-    return [f"{path}: id {id} is {name}, here {known}" for id, (name, known) in pairs if name != known]
-
-
-def _notes(data: DataSet, labels: int) -> list[str]:
-    """How many images the public data set has, and which archive is missing where labels are."""
-    notes = []
-    wanted = data.split if data.condition is None else f"{data.split}:{data.condition}"
-    if (known := data.row.counts.get(wanted)) is not None:
-        there = "as many as here" if known == len(data) else f"here are {len(data)}"
-        notes.append(f"{data.spec}: {known} images in the public data set, {there}")
-    if labels < len(data) and data.row.labels:
-        notes.append(f"{data.spec}: labels of {labels} of {len(data)} images; for more, {data.labels_from()}")
-    return notes
-
-
 def _add(report: DataReport, kind: str, line: str) -> None:
     report.faults.setdefault(kind, []).append(line)
 
@@ -114,7 +82,7 @@ def _look(data: DataSet, i: int, labelled: bool) -> _Look:
     except DataError as error:
         found.faults.append(("unreadable files", str(error)))
         return found
-    name = data.names[i] if data.at(i)[0].row.rendered else str(data.label_path(i))
+    name = data.label_place(i)
     if found.size is not None and ids.shape != found.size[::-1]:
         sizes = f"{ids.shape[1]}x{ids.shape[0]}, its image {found.size[0]}x{found.size[1]}"
         found.faults.append(("sizes that differ", f"{name} is {sizes}"))
@@ -123,7 +91,7 @@ def _look(data: DataSet, i: int, labelled: bool) -> _Look:
     if len(unknown):
         listed = ", ".join(f"{id} ({counts[id]} pixels)" for id in unknown)
         found.faults.append(("unknown ids", f"{name}: {listed}"))
-    found.class_counts = data.by_class(counts, table)
+    found.class_counts = by_class(counts, table, data.space)
     return found
 
 
@@ -131,21 +99,21 @@ def inspect(data: DataSet) -> tuple[DataReport, list[int]]:
     """Reads every file of a data set -> what was found, and the images without a fault."""
     spec = data.spec
     classes = data.space.classes
-    where = ", ".join("drawn" if part.row.rendered else str(part.folder) for part in data.parts)
+    where = ", ".join(part.where for part in data.parts)
     report = DataReport(spec, where, classes, len(data))
     report.class_counts, report.seen = np.zeros((2, len(classes) + 1), np.int64)
     labelled = [data.labelled(i) for i in range(len(data))]
     report.labels = sum(labelled)
     if report.labels:
-        for i in np.flatnonzero(~np.array(labelled)):
-            _add(report, "images without label", f"{data.image_path(i)} (looked for {data.label_path(i)})")
+        for i in (i for i, there in enumerate(labelled) if not there):
+            _add(report, "images without label", f"{data.place(i)} (looked for {data.label_place(i)})")
     for path in data.labels_without_image():
         _add(report, "labels without image", str(path))
     at = 0
     for part in data.parts:
-        report.notes += _notes(part, sum(labelled[at : at + len(part)]))
+        report.notes += part.notes(sum(labelled[at : at + len(part)]))
         at += len(part)
-        for line in _other_names(part):
+        for line in part.other_names():
             _add(report, "ids of another meaning", line)
     sound = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from segda.data.labels.spaces import Space
-from segda.data.sets.datasets import DataSet, open_data
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.datasets import open_data
 from segda.errors import RecipeError
 
 
@@ -24,12 +25,12 @@ def open_labelled(spec: str, root: Path, space: Space) -> DataSet:
     """
     dataset = open_once(spec, root, space)
     for part in dataset.parts:
-        named = part.row.classes_in(space)
+        named = part.classes
         lacking = [name for name in space.classes if name not in named]
         if lacking:
             raise RecipeError(
                 f"{part.spec}: its labels do not know the network's {', '.join(lacking)} (space {space.name}); "
-                f"choose data with these classes, or train with data.space {part.row.space}"
+                f"choose data with these classes, or train with data.space {part.own_space}"
             )
     dataset.check_pairs()
     return dataset

@@ -14,13 +14,15 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from segda.data.files.archives import read_bytes
-from segda.data.sets.datasets import DataSet
-from segda.data.sets.trees import fields
+from segda.data.sets.dataset import DataSet, Part
+from segda.data.sets.files import FileSet
 from segda.errors import DataError, RecipeError
 
 CORRESPONDENCES = ("corresp/{split}/*.csv", "corresp/{split}/*/*.csv", "corresp/{split}/*/*/*.csv")
@@ -50,8 +52,9 @@ def partners(images: DataSet, references: DataSet, pairs: Path | None = None) ->
             f"data.reference.set: {references.spec}: weights have no effect, since a reference comes with its image; "
             "leave out the *"
         )
+    absent: dict[int, str] = {}
     if pairs is None:
-        (found, how), absent = _by_rule(images, references), {}
+        found, how = _by_rule(images, references)
     else:
         found, absent = _listed(images, references, _user_pairs(pairs), str(pairs))
         how = f"by {pairs}"
@@ -95,33 +98,30 @@ def _by_rule(images: DataSet, references: DataSet) -> tuple[Found, str]:
     return found, "; ".join(ways)
 
 
-def _name(part: DataSet) -> str:
+def _name(part: Part) -> str:
     return part.spec.split(":")[0]
 
 
-Rule = Callable[[DataSet, DataSet], Found]
-"""Of one part of the images and one of the references."""
+Rule = Callable[[Any, Any], Found]
+"""Of one part of the images and one of the references, which are of the kind that the data sets' names tell."""
 
 
-def _same_name(images: DataSet, references: DataSet) -> Found:
+def _same_name(images: Part, references: Part) -> Found:
     known = defaultdict(list)
     for j, name in enumerate(references.names):
         known[name].append(j)
     return [known[name] for name in images.names]
 
 
-def _same_number(images: DataSet, references: DataSet) -> Found:
+def _same_number(images: Part, references: Part) -> Found:
     """Streets of one split: the same street in another weather."""
     count = len(references) if images.split == references.split else 0
     return [[i] if i < count else [] for i in range(len(images))]
 
 
-def _same_place(images: DataSet, references: DataSet) -> Found:
+def _same_place(images: FileSet, references: FileSet) -> Found:
     """ACDC: what tells an image's place (condition, sequence, key) is the same, as far as both layouts have it."""
-    mine, theirs = (
-        [_place(images, k) for k in range(len(images))],
-        [_place(references, k) for k in range(len(references))],
-    )
+    mine, theirs = ([data.fields_of(i) for i in range(len(data))] for data in (images, references))
     shared = sorted(mine[0].keys() & theirs[0].keys())
     known = defaultdict(list)
     for j, place in enumerate(theirs):
@@ -130,17 +130,17 @@ def _same_place(images: DataSet, references: DataSet) -> Found:
     return [known[tuple(place[one] for one in shared)] if same else [] for place in mine]
 
 
-def _before_ref(images: DataSet, references: DataSet) -> Found:
+def _before_ref(images: FileSet, references: FileSet) -> Found:
     """Dark Zurich's val and test: the name of a reference begins with its image's key and `_ref`."""
     known = defaultdict(list)
     for j in range(len(references)):
         key, ref, _ = PurePosixPath(references.images[j]).name.partition("_ref")
         if ref:
             known[key].append(j)
-    return [known[_place(images, i)["key"]] for i in range(len(images))]
+    return [known[images.fields_of(i)["key"]] for i in range(len(images))]
 
 
-def _corresponding(images: DataSet, references: DataSet) -> Found:
+def _corresponding(images: FileSet, references: FileSet) -> Found:
     """Dark Zurich's train: its own lists, which may be of other images as well."""
     templates = tuple(path.replace("{split}", images.split) for path in CORRESPONDENCES)
     lines: list[Pair] = []
@@ -168,10 +168,6 @@ WAYS: dict[Rule, str] = {
     _before_ref: "looked for the same name before _ref",
     _same_number: "looked for the same number in the same split",
 }
-
-
-def _place(data: DataSet, k: int) -> dict[str, str]:
-    return fields(data.images[k], data.row.image_files(data.split))
 
 
 # Lists
@@ -228,22 +224,17 @@ class _Names:
     def __init__(self, data: DataSet):
         self.known: dict[str, list[int]] = defaultdict(list)
         self.folders: list[Sequence[str]] = []
-        for i, name in enumerate(data.names):
+        identities = chain.from_iterable(part.identities() for part in data.parts)
+        for i, (name, identity) in enumerate(zip(data.names, identities, strict=True)):
             part, k = data.at(i)
-            called = {name, part.names[k]}
-            folders: Sequence[str] = ()
-            if part.images:
-                path = PurePosixPath(part.folder.as_posix(), part.images[k])
-                called |= {path.name, path.stem, _place(part, k)["key"]}
-                folders = path.parent.parts
-            self.folders.append(folders)
-            for one in called:
-                self.known[one].append(i)
+            self.folders.append(PurePosixPath(*identity).parent.parts)
+            for called in {name, *part.called(k)}:
+                self.known[called].append(i)
 
     def find(self, called: str) -> list[int]:
         """The images of a name or path. Its folders must be the image's last ones, as far as both are known."""
         path = PurePosixPath(called)
-        folders = [part for part in path.parent.parts if part != "/"]
+        folders = path.parent.parts
         return [i for i in self.known.get(path.name, ()) if self._agree(folders, self.folders[i])]
 
     @staticmethod

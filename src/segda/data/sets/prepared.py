@@ -18,7 +18,8 @@ from PIL import Image
 from segda.data.labels.spaces import SPACES, UNKNOWN, Space, space_named
 from segda.data.rows import DATASETS
 from segda.data.sets.class_statistics import class_statistics
-from segda.data.sets.datasets import DataSet, open_data
+from segda.data.sets.datasets import open_data
+from segda.data.sets.files import FileSet
 from segda.data.sets.specs import file_name, own_space, parse, row_of
 from segda.data.sets.trees import pattern
 from segda.errors import DataError, RecipeError, RunError
@@ -59,8 +60,6 @@ def _wanted(spec: str) -> tuple[str, list[str]]:
     if "+" in spec:
         raise RecipeError(f"{spec}: prepare takes one data set at a time")
     name, splits = (spec, DATASETS[spec].splits) if spec in DATASETS else (parse(spec)[0], ())
-    if row_of(name).rendered:
-        raise RecipeError(f"{spec}: {name} is drawn and has no files; `segda draw` writes some, with train ids")
     if row_of(name).shared_labels:
         raise RecipeError(f"{spec}: {name} has the labels of another data set; prepare cityscapes")
     return name, [f"{name}:{split}" for split in splits] or [spec]
@@ -73,13 +72,16 @@ def _space(spec: str, wanted: str | None) -> Space:
     return TRAIN_IDS if set(own.classes) <= set(TRAIN_IDS.classes) else own
 
 
-def _open(wanted: Sequence[str], root: Path, space: Space, prepared: Prepared) -> list[DataSet]:
+def _open(wanted: Sequence[str], root: Path, space: Space, prepared: Prepared) -> list[FileSet]:
     """The splits that are there and have labels; the others are noted. DataError if none is, or one is half there."""
-    found: list[DataSet] = []
+    found: list[FileSet] = []
     faults: list[DataError] = []
     for spec in wanted:
         try:
             data = open_data(spec, root, space)
+            if not isinstance(data, FileSet):
+                name = spec.split(":")[0]
+                raise RecipeError(f"{spec}: {name} is drawn and has no files; `segda draw` writes some, with train ids")
             if not any(map(data.labelled, range(len(data)))):
                 raise DataError(f"{spec}: none of the {len(data)} images has a label (looked for {data.label_path(0)})")
         except DataError as fault:
@@ -93,7 +95,7 @@ def _open(wanted: Sequence[str], root: Path, space: Space, prepared: Prepared) -
     return found
 
 
-def label_names(data: DataSet) -> list[PurePosixPath]:
+def label_names(data: FileSet) -> list[PurePosixPath]:
     """Where the train ids of each image go, in the tree of the data set, by the rule of the authors' converters.
 
     labels/00001.png -> labels/00001_labelTrainIds.png; an ending that says what the ids are (_labelIds) is replaced.
@@ -110,7 +112,7 @@ def label_names(data: DataSet) -> list[PurePosixPath]:
     return names
 
 
-def _taken_for_labels(data: DataSet) -> PurePosixPath | None:
+def _taken_for_labels(data: FileSet) -> PurePosixPath | None:
     """The first file name that our own reader would take for a label of an image that is missing."""
     others = [path for path, _, _ in data.row.label_files(data.split) if "labelTrainIds" not in path]
     first = label_names(data)[0]
@@ -119,12 +121,12 @@ def _taken_for_labels(data: DataSet) -> PurePosixPath | None:
     return first if any(fnmatchcase(str(first), pattern(other)) for other in others) else None
 
 
-def _outside(data: DataSet) -> PurePosixPath | None:
+def _outside(data: FileSet) -> PurePosixPath | None:
     """The first file that would not be below the folder to write."""
     return next((path for path in label_names(data) if path.is_absolute() or ".." in path.parts), None)
 
 
-def scene_names(data: DataSet) -> list[str]:
+def scene_names(data: FileSet) -> list[str]:
     """CITY/KEY of each image of Cityscapes, in order."""
     folder = f"leftImg8bit/{data.split}/"
     return [image.removeprefix(folder).removesuffix("_leftImg8bit.png") for image in data.images]
@@ -162,7 +164,7 @@ def _list(prepared: Prepared, title: str, content: str) -> None:
 class _Write:
     """Writes the train ids of the n-th label; False, and nothing done, where the file is there."""
 
-    labels: Sequence[tuple[Path, tuple[DataSet, int]]]
+    labels: Sequence[tuple[Path, tuple[FileSet, int]]]
 
     def __call__(self, n: int) -> bool:
         path, (data, i) = self.labels[n]
@@ -177,7 +179,7 @@ class _Write:
         return True
 
 
-def train_ids(data: DataSet, i: int) -> np.ndarray:
+def train_ids(data: FileSet, i: int) -> np.ndarray:
     """(H, W) uint8 train ids of the label of image i, 255 for what is ignored.
 
     DataError for an id that the labelling does not name.
@@ -226,7 +228,7 @@ def write_prepared(
         for data in found:
             _list(prepared, f"{data.split}.txt", "".join(f"{line}\n" for line in scene_names(data)))
     if not statistics_only:
-        labels: dict[Path, tuple[DataSet, int]] = {}  # an image may be in several splits
+        labels: dict[Path, tuple[FileSet, int]] = {}  # an image may be in several splits
         for data in found:
             for i, path in enumerate(label_names(data)):
                 labels.setdefault(prepared.out / path, (data, i))

@@ -23,11 +23,7 @@ def row_of(name: str, split: str | None = None) -> Row:
 def conditions_of(name: str) -> tuple[str, ...]:
     """The conditions that a data set can be asked for."""
     row = row_of(name)
-    if not row.rendered:
-        return (*row.conditions, *(one for one in row.lists if one not in row.splits))
-    from segda.data.streets import streets
-
-    return tuple(streets.CONDITIONS)
+    return (*row.conditions, *(one for one in row.lists if one not in row.splits))
 
 
 def parse(spec: str) -> tuple[str, str, str | None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from segda.data.labels.spaces import Space
-from segda.data.sets.datasets import DataSet
+from segda.data.sets.dataset import Part
 from segda.data.sets.specs import file_name
 from segda.errors import RecipeError
 from segda.scene import Scene
@@ -23,7 +23,7 @@ from segda.scene import Scene
 
 @dataclass(frozen=True)
 class Union:
-    """Several data sets as one, with the functions of a DataSet: the images of its first part, then of its second, ...
+    """Several data sets as one,  the images of its first part, then of its second, ...
 
     names: those of the parts with their part before them, `cityscapes-foggy-train_STEM`, so that no two are the same.
     ends: the number of the first image that is no more of each part.
@@ -32,23 +32,22 @@ class Union:
 
     spec: str
     space: Space
-    parts: tuple[DataSet, ...]
+    parts: tuple[Part, ...]
     names: tuple[str, ...]
     ends: tuple[int, ...]
     shares: tuple[float, ...] | None = None
 
     @classmethod
-    def of(
-        cls, spec: str, space: Space, parts: Sequence[DataSet], weights: Sequence[float | None] | None = None
-    ) -> Union:
+    def of(cls, spec: str, space: Space, parts: Sequence[Part], weights: Sequence[float | None] | None = None) -> Union:
         """weights: of each part; where any has one, those without have 1.
 
         RecipeError if an image is in two parts: it would be drawn and counted twice.
         """
-        owner: dict[tuple[Path, str], DataSet] = {}
+        owner: dict[tuple[str, str], Part] = {}
         for part in parts:
-            for image in part.images or part.names:
-                if (other := owner.setdefault((part.folder, image), part)) is not part:
+            for identity in part.identities():
+                if (other := owner.setdefault(identity, part)) is not part:
+                    image = identity[1]
                     raise RecipeError(f"{spec}: {part.spec} has images of {other.spec}, first {image}; name each once")
         names = tuple(f"{file_name(part.spec)}_{name}" for part in parts for name in part.names)
         shares = None
@@ -60,23 +59,52 @@ class Union:
     def __len__(self) -> int:
         return len(self.names)
 
-    def at(self, i: int) -> tuple[DataSet, int]:
+    def at(self, i: int) -> tuple[Part, int]:
         """The part that image i is of, and its number in there."""
         assert 0 <= i < len(self)
         k = bisect_right(self.ends, i)
         return self.parts[k], i - (self.ends[k] - len(self.parts[k]))
 
-    def image_path(self, i: int) -> Path:
+    # Images
+
+    def read(self, i: int, label: bool = False) -> Scene:
+        part, k = self.at(i)
+        return part.read(k, label).replace(names=(self.names[i],))
+
+    def size(self, i: int) -> tuple[int, int]:
+        part, k = self.at(i)
+        return part.size(k)
+
+    def place(self, i: int) -> str:
+        part, k = self.at(i)
+        return part.place(k)
+
+    def image_path(self, i: int) -> Path | None:
         part, k = self.at(i)
         return part.image_path(k)
 
-    def label_path(self, i: int) -> Path:
+    def image_mark(self, i: int) -> str:
         part, k = self.at(i)
-        return part.label_path(k)
+        return part.image_mark(k)
+
+    # Labels
 
     def labelled(self, i: int) -> bool:
         part, k = self.at(i)
         return part.labelled(k)
+
+    def label_ids(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        part, k = self.at(i)
+        return part.label_ids(k)
+
+    def label_place(self, i: int) -> str:
+        part, k = self.at(i)
+        return part.label_place(k)
+
+    def label_marks(self) -> Iterator[str]:
+        for part in self.parts:
+            yield f"{part.spec} in {part.where}"
+            yield from part.label_marks()
 
     def labels_without_image(self) -> list[Path]:
         return sorted({path for part in self.parts for path in part.labels_without_image()})
@@ -85,29 +113,6 @@ class Union:
         for part in self.parts:
             part.check_pairs()
 
-    def image_weights(self) -> np.ndarray:
-        """(N,) how often each image is drawn, summing to 1, where there are weights."""
-        assert self.shares is not None
-        return np.concatenate(
-            [np.full(len(part), share / len(part)) for part, share in zip(self.parts, self.shares, strict=True)]
-        )
-
-    def read(self, i: int, label: bool = False) -> Scene:
-        part, k = self.at(i)
-        return part.read(k, label).replace(names=(self.names[i],))
-
-    def label_ids(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        part, k = self.at(i)
-        return part.label_ids(k)
-
     def class_counts(self, i: int) -> np.ndarray:
         part, k = self.at(i)
         return part.class_counts(k)
-
-    def by_class(self, counts: np.ndarray, table: np.ndarray) -> np.ndarray:
-        return self.parts[0].by_class(counts, table)
-
-    def label_marks(self) -> Iterator[str]:
-        for part in self.parts:
-            yield f"{part.spec} in {part.folder}"
-            yield from part.label_marks()

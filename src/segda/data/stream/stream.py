@@ -27,8 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.utils.data import Dataset
 
 from segda.data.labels.pseudo_labels import PseudoLabels
-from segda.data.sets.datasets import DataSet
-from segda.data.sets.unions import Union
+from segda.data.sets.dataset import DataSet, image_weights
 from segda.data.stream.augment import (
     IMAGENET_MEAN,
     Augment,
@@ -176,7 +175,7 @@ class Stream(Dataset):
                 f"{source.spec}: no image has more than {least} pixels of any class; lower "
                 "data.source.rare_class.min_pixels or min_share"
             )
-        self.weights = None if source.shares is None else source.image_weights()
+        self.weights = None if source.shares is None else image_weights(source)
         totals = statistics[:, :-1].sum(0) if self.weights is None else self.weights @ statistics[:, :-1]
         self.probability = class_probabilities(totals, rare.temperature, enough.any(0))
         left_out = [name for name, images in zip(classes, self.images_of, strict=True) if not len(images)]
@@ -200,9 +199,8 @@ class Stream(Dataset):
         return self._source(n, reading) if domain == SOURCE else self._target(n, reading)
 
     def file(self, domain: int, i: int) -> str:
-        """Where image i of a domain is; its name where it is drawn."""
-        part, k = self._known(domain).at(i)
-        return visible(part.names[k] if part.row.rendered else str(part.image_path(k)))
+        """Where image i of a domain is."""
+        return visible(self._known(domain).place(i))
 
     def _known(self, domain: int) -> DataSet:
         """The data set of a domain that is there."""
@@ -292,8 +290,8 @@ class Stream(Dataset):
         epoch, place = divmod(n, len(data))
         return int(_order(self.seed, stream, epoch, len(data))[place])
 
-    def _next_of_part(self, data: Union, stream: int, n: int) -> int:
+    def _next_of_part(self, data: DataSet, stream: int, n: int) -> int:
         """The image of draw n when its part is drawn by the weights first."""
         k = int(np.random.default_rng((self.seed, PART, stream, n)).choice(len(data.parts), p=data.shares))
         # The part's own order at n, though other parts had most draws before: so a draw depends on its number alone.
-        return data.ends[k] - len(data.parts[k]) + self._next(data.parts[k], stream, n)
+        return sum(map(len, data.parts[:k])) + self._next(data.parts[k], stream, n)

@@ -21,6 +21,7 @@ from PIL import Image
 from segda.data.labels.label_ids import label_ids
 from segda.data.labels.spaces import space_named
 from segda.data.streets import streets
+from segda.data.streets.conditions import FOG, SPLITS
 from segda.data.streets.pinhole import SKY_DEPTH
 from segda.data.weather.rain import PATTERNS
 from segda.data.weather.stereo import Camera, stored_disparity
@@ -42,8 +43,8 @@ def _files(
     """Every picture of one scene with its pixels."""
     stem = _stem(index)
     folder, suffix = "leftImg8bit", "leftImg8bit"
-    if condition in streets.FOG:
-        folder, suffix = "leftImg8bit_foggy", f"leftImg8bit_foggy_beta_{streets.FOG[condition]:g}"
+    if condition in FOG:
+        folder, suffix = "leftImg8bit_foggy", f"leftImg8bit_foggy_beta_{FOG[condition]:g}"
     elif condition == "rain":
         pattern = index % PATTERNS + 1
         folder, suffix = "leftImg8bit_rain", f"leftImg8bit_rain_{RAIN_STRENGTH}_pattern_{pattern}"
@@ -73,7 +74,7 @@ def _camera_file(camera: Camera) -> dict[str, dict[str, float]]:
 
 def write_scenes(split: str, condition: str, count: int, out: Path, size: tuple[int, int]) -> list[Path]:
     """Writes the first `count` scenes of a split below the folder `out`; returns the files, in order."""
-    seed, _ = streets.SPLITS[split]
+    seed, _ = SPLITS[split]
     written: list[Path] = []
     for index in track(range(count), f"drawing {condition} of {split}"):
         drawn = streets.draw(seed, index, condition, size)
