@@ -1,6 +1,6 @@
 # make demo   train, compare and report on drawn streets, from nothing (three to five minutes on two cores)
 # make test   run all tests, from nothing
-# make lint   format and lint
+# make lint   format, lint and types
 #
 # On a machine with a CUDA GPU: make TORCH=torch demo
 TORCH ?= torch==2.13.0
@@ -12,6 +12,11 @@ STEPS ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 SEGDA := $(VENV)/bin/segda
 SHORT := $(if $(STEPS),--set steps=$(STEPS))
+
+# What mypy is content with so far.
+TYPED := $(addprefix src/segda/,errors.py ground distributed/group.py distributed/sync.py distributed/sync_norm.py \
+	data/files data/labels data/rows data/streets data/weather/fog.py data/weather/rain.py data/weather/stereo.py \
+	networks/decoders networks/weights)
 
 .PHONY: demo test lint clean
 
@@ -41,6 +46,7 @@ test: $(VENV)/ready
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy --follow-imports=silent $(TYPED)
 
 clean:
 	rm -rf $(VENV) $(DEMO)

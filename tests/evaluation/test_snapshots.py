@@ -145,6 +145,15 @@ def test_the_runs_own_report_is_the_last_checkpoints_and_the_teachers_stays(root
     assert (student.counts == before[0].counts).all() and (teacher.counts == before[1].counts).all()
 
 
+def test_snapshots_are_of_one_run_and_never_of_a_mean_of_several_networks():
+    table = snapshots_of(50).to_json()
+    report = table["snapshots"][0]["report"]
+    members = [{"run": "a", "share": 1.0, "protocol": report["protocol"]}]
+    report["protocol"] = {"mean": "logits", "members": members}
+    with pytest.raises(ValueError, match="several networks"):
+        Snapshots.from_json(table)
+
+
 def test_the_oracle_takes_the_first_of_the_highest():
     assert snapshots_of(50, 90, 90, 70).best == 2
     assert snapshots_of(50).best == 1

@@ -71,7 +71,7 @@ def _marks(module: nn.Module) -> Iterator[tuple[str, int]]:
 
 def mark(value: Tensor) -> int:
     """The first 63 bits of SHA-256 of a tensor's bytes."""
-    content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 1
 
 

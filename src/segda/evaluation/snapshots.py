@@ -16,6 +16,7 @@ from typing import Any
 
 from segda.errors import RunError
 from segda.evaluation.metrics import Report, report_path
+from segda.evaluation.protocol import EnsembleProtocol
 from segda.ground.atomic import write_text
 from segda.ground.safe_yaml import read_json
 
@@ -82,6 +83,8 @@ class Snapshots:
         }
         if not isinstance(table["data"], str) or not table["data"].isprintable():
             raise ValueError("the name of its data cannot be shown")
+        if any(isinstance(one.report.protocol, EnsembleProtocol) for one in measured.values()):
+            raise ValueError("a report of several networks")
         last = int(table["last"]["step"])
         if last not in measured:
             raise ValueError(f"no report of the last step, {last}")

@@ -29,7 +29,11 @@ PrecisionName = Literal["auto", "32", "bf16", "16"]
 
 def pick_device(name: DeviceName) -> torch.device:
     """`auto` is the first of cuda, mps, cpu that this machine has; RecipeError for one that it has not."""
-    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    has: dict[DeviceName, bool] = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
         name = next(device for device in has if has[device])
     if not has[name]:

@@ -80,7 +80,7 @@ class Jobs(Generic[Result]):
             del results  # its processes end with it
 
 
-class _Items(Dataset):
+class _Items(Dataset[Result | SegdaError], Generic[Result]):
     """Errors come back as values: a loader would wrap them in its processes' tracebacks."""
 
     def __init__(self, work: Callable[[int], Result], count: int):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -25,6 +25,8 @@ QUIET_SECONDS = 2.0
 LINE_SECONDS = 20.0
 """Time between two plain lines."""
 
+Item = TypeVar("Item", covariant=True)
+
 _shows: ContextVar[bool] = ContextVar("shows", default=False)
 
 
@@ -38,7 +40,15 @@ def shown() -> Iterator[None]:
         _shows.reset(token)
 
 
-def track(items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[Any]:
+class Counted(Protocol[Item]):
+    """Things that can be gone through and whose number is known before: a sequence, a pool's results."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Item]: ...
+
+
+def track(items: Counted[Item], title: str, *, lines: bool = True) -> Iterable[Item]:
     """The items. Within `shown`, how far it is through them stands on standard error, if that takes longer than two
     seconds. Of several processes the first alone shows it.
 
@@ -56,7 +66,7 @@ def track(items: Sequence[Any], title: str, *, lines: bool = True) -> Iterable[A
     return _lines(items, title) if lines else items
 
 
-def _bar(items: Sequence[Any], title: str, console: Console) -> Iterator[Any]:
+def _bar(items: Counted[Item], title: str, console: Console) -> Iterator[Item]:
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -69,7 +79,7 @@ def _bar(items: Sequence[Any], title: str, console: Console) -> Iterator[Any]:
             bar.update(task, advance=1, visible=time.monotonic() - begin > QUIET_SECONDS)
 
 
-def _lines(items: Sequence[Any], title: str) -> Iterator[Any]:
+def _lines(items: Counted[Item], title: str) -> Iterator[Item]:
     begin = last = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item

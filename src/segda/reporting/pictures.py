@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -74,6 +74,6 @@ def shrunk(pixels: np.ndarray, width: int, *, flat: bool) -> np.ndarray:
 
 def _bytes(picture: Image.Image, kind: str) -> bytes:
     content = io.BytesIO()
-    options = {"PNG": {"optimize": True}, "JPEG": {"quality": 85}}[kind]
-    picture.save(content, kind, **options)
+    options: dict[str, dict[str, Any]] = {"PNG": {"optimize": True}, "JPEG": {"quality": 85}}
+    picture.save(content, kind, **options[kind])
     return content.getvalue()

@@ -15,6 +15,7 @@ from rich.text import Text
 from segda.data.sets.inspection import DataReport
 from segda.errors import visible
 from segda.evaluation.metrics import Report
+from segda.evaluation.protocol import Protocol
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots
 
 
@@ -58,8 +59,9 @@ def tables(reports: Sequence[Report], run: str = "") -> list[Table]:
 def snapshots_table(measured: Snapshots, run: str) -> Table:
     """A row a step: the summary rates (%), and which step is the run's result and which an oracle's choice."""
     first = measured.by_step[measured.last].report
-    protocol = Text(replace(first.protocol, step=None).sentence())
-    table = Table(title=Text(f"{run}  {measured.data}"), caption=protocol, title_justify="left", caption_justify="left")
+    assert isinstance(first.protocol, Protocol)  # one run's
+    sentence = Text(replace(first.protocol, step=None).sentence())
+    table = Table(title=Text(f"{run}  {measured.data}"), caption=sentence, title_justify="left", caption_justify="left")
     table.add_column("step", justify="right")
     for name in first.rates():
         table.add_column(Text(name), justify="right")

@@ -43,7 +43,8 @@ def read_bytes(path: Path) -> bytes:
     if info.file_size > MEGABYTES << 20:
         raise DataError(f"{path}: {info.file_size >> 20} megabytes unpacked, more than {MEGABYTES}; {AGAIN}")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others unpack all that there is
-        kind = zipfile.compressor_names.get(info.compress_type, info.compress_type)
+        names = zipfile.compressor_names  # type: ignore[attr-defined]  # there since Python 3.3, but undocumented
+        kind = names.get(info.compress_type, info.compress_type)
         raise DataError(f"{archive}: {member} cannot be read in place (its compression is {kind}); unpack the archive")
     try:
         with opened.open(info) as file:

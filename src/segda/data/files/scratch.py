@@ -46,8 +46,8 @@ class Scratch:
         try:
             partial.unlink(missing_ok=True)
             with partial.open("wb") as file:
-                file.write(np.ascontiguousarray(label))
-                file.write(np.ascontiguousarray(score))
+                file.write(np.ascontiguousarray(label).data)
+                file.write(np.ascontiguousarray(score).data)
             partial.replace(self.path(i))
         except OSError as error:
             raise cannot_write(self.path(i), error) from error

@@ -55,7 +55,8 @@ def ground(canvas: Canvas, rng: np.random.Generator, at, half: float, lane: floa
         )
         for low, wide, thing in edges:
             if wide > 0:
-                band(*sorted((side * low, side * (low + wide))), thing)
+                left, right = sorted((side * low, side * (low + wide)))
+                band(left, right, thing)
     band(-half, half, ROAD)
     near, far = crossed
     if near < FAR:
@@ -92,11 +93,8 @@ def ground(canvas: Canvas, rng: np.random.Generator, at, half: float, lane: floa
                     [np.stack([at(t + s * wide / 2, e), e], 1) for s, e in ((-1, a), (1, a), (1, b), (-1, b))],
                     1,
                 )
-                canvas.top(
-                    quads,
-                    0,
-                    tuple(strength * w + (1 - strength) * c for w, c in zip(white, asphalt, strict=True)),
-                )
+                red, green, blue = (strength * w + (1 - strength) * c for w, c in zip(white, asphalt, strict=True))
+                canvas.top(quads, 0, (red, green, blue))
 
     solid = np.arange(NEAREST, 100, 2.0)
     style = rng.random()
@@ -148,13 +146,13 @@ def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     blue = np.array(vary(rng, (96, 150, 214) if rng.random() < 0.65 else (150, 168, 190), 18), np.float32)
     pale = np.array(vary(rng, (206, 218, 228), 10), np.float32)
     down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None] ** 0.8
-    colour = np.broadcast_to(blue * (1 - down) + pale * down, (rows, 4, 3)).astype(np.uint8)
-    canvas.image[:rows] = cv2.resize(colour, (width, rows), interpolation=cv2.INTER_LINEAR)
+    gradient = np.broadcast_to(blue * (1 - down) + pale * down, (rows, 4, 3)).astype(np.uint8)
+    canvas.image[:rows] = cv2.resize(gradient, (width, rows), interpolation=cv2.INTER_LINEAR)
     cover, seed = rng.uniform(-0.5, 0.5), rng.integers(2**63)
     own = np.random.default_rng(seed)
     small = (max(8, rows // 2), max(16, width // 4))
     clouds = value_noise(own, small, 5) + 0.5 * value_noise(own, small, 11) + 0.25 * value_noise(own, small, 26)
-    share = np.clip((clouds + cover) * 1.6, 0, 0.85)
+    share: np.ndarray = np.clip((clouds + cover) * 1.6, 0, 0.85)
     share = cv2.resize(share, (width, rows), interpolation=cv2.INTER_LINEAR)[..., None]
     white = np.linspace(250, 226, rows, dtype=np.float32)[:, None, None]
     canvas.image[:rows] = (canvas.image[:rows] * (1 - share) + white * share).astype(np.uint8)
@@ -200,7 +198,7 @@ def texture(canvas: Canvas, view: Painted, rng: np.random.Generator) -> None:
     grounds = ids < len(GROUNDS)
     strength = np.array([1.0, 0.9, 0.8, 2.4, 1.2, 2.2], np.float32)[np.minimum(ids, len(GROUNDS) - 1)]
     bright[first:] = np.where(grounds, 1 + strength * rough_ground, bright[first:])
-    dark = np.zeros(size, np.uint8)
+    dark: np.ndarray = np.zeros(size, np.uint8)
     for sx, sz, rx, rz in canvas.spots:
         if sz - rz > NEAREST:
             u = canvas.centre + canvas.focal * (sx + CIRCLE_X * rx) / (sz + CIRCLE_Z * rz)

@@ -27,15 +27,17 @@ TAIL, HEAD, LAMP, WINDOW = (210, 24, 16), (255, 246, 220), (255, 214, 140), (255
 
 def shade(colour: Colour, factor: float) -> Colour:
     """A colour `factor` times as bright."""
-    return tuple(min(255.0, max(0.0, channel * factor)) for channel in colour)
+    red, green, blue = (min(255.0, max(0.0, channel * factor)) for channel in colour)
+    return red, green, blue
 
 
 def vary(rng: np.random.Generator, colour: Colour, spread: float = 20) -> Colour:
     """A colour near `colour`: a common and a separate change of each channel."""
     common, *own = rng.uniform(-spread, spread, 4).tolist()
-    return tuple(
+    red, green, blue = (
         min(250.0, max(5.0, channel + common + 0.5 * change)) for channel, change in zip(colour, own, strict=True)
     )
+    return red, green, blue
 
 
 def pick(rng: np.random.Generator, colours: tuple[Colour, ...], spread: float = 16) -> Colour:

@@ -31,7 +31,8 @@ def sensor(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.n
 def day(view: Painted, rng: np.random.Generator) -> np.ndarray:
     """Exposure, a warm or cold tint, a little sensor noise."""
     tint = rng.uniform(0.88, 1.1) * np.array([1 + rng.uniform(-0.04, 0.05), 1, 1 + rng.uniform(-0.05, 0.05)])
-    image = cv2.multiply(view.canvas.image, (*tint, 0), dtype=cv2.CV_32F)
+    # OpenCV takes a tuple for one number a channel; its stubs know arrays only.
+    image = cv2.multiply(view.canvas.image, (*tint, 0), dtype=cv2.CV_32F)  # type: ignore[call-overload]
     return sensor(image, rng, rng.uniform(2.0, 4.5))
 
 
@@ -57,7 +58,7 @@ def night(view: Painted, rng: np.random.Generator) -> np.ndarray:
     height, width = canvas.size
     ambient = rng.uniform(0.09, 0.16) * np.array([0.75, 0.9, 1.25], np.float32)
     light = lit(view, rng, ambient)
-    image = cv2.multiply(canvas.image, light, dtype=cv2.CV_32F)
+    image: np.ndarray = cv2.multiply(canvas.image, light, dtype=cv2.CV_32F)
     sky = view.label == SKY
     rows = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     dark = np.array([8, 10, 20], np.float32) * rng.uniform(0.6, 1.4)
@@ -204,7 +205,7 @@ def cover(view: Painted, rng: np.random.Generator) -> np.ndarray:
     lying[[TERRAIN, PAVEMENT, ROAD]] = 0.96, 0.86, 0.8
     patches = value_noise(rng, canvas.size, 40)
     share = np.where(view.ground, lying[label], np.float32(0))
-    start, bend, lane = np.float32(canvas.road)
+    start, bend, lane = np.asarray(canvas.road, np.float32)
     lateral = np.abs(canvas.rays()[0] * depth - start - bend * depth * depth)
     tracks = np.exp(-np.square((np.abs(lateral - lane) - 0.75) / 0.38))
     share -= (label == ROAD) * (0.62 * tracks + 0.12 * np.maximum(patches, -0.5))

@@ -48,6 +48,6 @@ def pattern(size: tuple[int, int], number: int) -> np.ndarray:
     for count, long, thick, bright in ((3000, 0.025, 1, 0.25), (700, 0.05, 2, 0.35), (90, 0.1, 3, 0.45)):
         thickness = max(1, round(thick * height / SIZE))
         lines = streaks(size, rng, round(count * many), long, slant, thickness).astype(np.float32) / 255
-        lines = cv2.GaussianBlur(lines, (0, 0), max(0.6, 0.5 * thickness))
-        layer = np.maximum(layer, bright * lines)
+        blurred = cv2.GaussianBlur(lines, (0, 0), max(0.6, 0.5 * thickness))
+        layer = np.maximum(layer, bright * blurred)
     return layer

@@ -226,6 +226,7 @@ def classifier(channels: int, classes: int) -> nn.Conv2d:
     """The last 1x1 convolution, started N(0, 0.01), its bias 0."""
     classify = nn.Conv2d(channels, classes, 1)
     nn.init.normal_(classify.weight, std=0.01)
+    assert classify.bias is not None  # torch's own default
     nn.init.zeros_(classify.bias)
     return classify
 

@@ -22,7 +22,8 @@ class DilatedSum(nn.Module):
     def __init__(self, inputs: Sequence[int], classes: int, *, dilations: Sequence[int]):
         super().__init__()
         self.classify = Classifier(inputs[-1], classes, dilations)
-        for branch in self.classify:
+        for branch in self.classify.children():
+            assert isinstance(branch, nn.Conv2d) and branch.bias is not None
             nn.init.zeros_(branch.bias)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:

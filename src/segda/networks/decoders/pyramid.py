@@ -54,7 +54,7 @@ class UPerNet(nn.Module):
         # Batch norm divides the difference of a few images' means by itself: bfloat16 would round it away.
         with torch.autocast(deepest.device.type, enabled=False):
             context = [
-                upsample(look(F.adaptive_avg_pool2d(deepest.to(look[0].weight.dtype), scale)), size)
+                upsample(look(F.adaptive_avg_pool2d(deepest.to(next(look.parameters()).dtype), scale)), size)
                 for look, scale in zip(self.pooled, self.scales, strict=True)
             ]
         above = self.context(torch.cat([deepest, *context], dim=1))

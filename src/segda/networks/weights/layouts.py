@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -135,6 +135,14 @@ class Part:
     style: Style
 
 
+class Training(TypedDict):
+    """What a Layout of several networks has, see there."""
+
+    around: str
+    teacher: str
+    others: str
+
+
 @dataclass(frozen=True)
 class Layout:
     """How one code base names the tensors of a network of ours.
@@ -213,7 +221,7 @@ def head_of(decoder: str) -> str:
 MIT_BACKBONE = Part("backbone.", "encoder.", Style(OFFICIAL_MIT, 1))
 RESIDUAL_BACKBONE = Part("backbone.", "encoder.", Style(OPEN_MMLAB, 1))
 
-TRAINING: dict[str, str] = {
+TRAINING: Training = {
     "around": r"(module\.)?(model\.)?",
     "teacher": r"(module\.)?ema_model\.",
     "others": r"(module\.)?(ema_model|imnet_model|mic\.teacher)\.",

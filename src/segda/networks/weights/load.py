@@ -18,6 +18,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -124,9 +125,9 @@ def from_hub(name: str) -> Path:
     # Every Exception: the errors of the hub's HTTP client are of another class in each of its versions.
     try:
         there = {sibling.rfilename for sibling in HfApi().model_info(name, timeout=10).siblings or ()}
-        file = next((file for file in ON_HUB if file in there), None)
-        if file:
-            return Path(hf_hub_download(name, file))
+        for file in ON_HUB:
+            if file in there:
+                return Path(hf_hub_download(name, file))
     except Exception as error:
         raise WeightsError(
             f"network.weights: {name} is no file or folder here, and cannot be had from the Hugging Face hub "
@@ -229,7 +230,7 @@ def translate(tensors: Mapping[str, Tensor], family: Family, file: Path) -> tupl
     """
     best: tuple[str, dict[str, Tensor], list[str]] = ("", {}, list(tensors))
     for name, style in family.styles.items():
-        found, ignored = to_ours(tensors, lambda key, style=style: style.ours(family.inside(key)), file)
+        found, ignored = to_ours(tensors, partial(family.ours, style), file)
         if len(found) > len(best[1]):
             best = (name, found, ignored)
     if not best[1]:

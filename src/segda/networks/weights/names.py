@@ -221,7 +221,13 @@ class Family:
 
     def inside(self, key: str) -> str:
         """The key without what stands before the encoder's own names."""
-        return key[self.prefix.match(key).end() :]
+        found = self.prefix.match(key)
+        assert found is not None  # all of a prefix may be absent
+        return key[found.end() :]
+
+    def ours(self, style: Style, key: str) -> tuple[str, ...]:
+        """Our names of what is in a tensor of a file of that style, see Style."""
+        return style.ours(self.inside(key))
 
 
 def _blocks(tensors: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
