@@ -6,7 +6,7 @@ log.jsonl              one JSON object a line: training scalars, evaluations, im
 last.pt                everything that training needs to go on; always a whole file
 checkpoints/           the newest checkpoints (recipe key `keep`), as checkpoint-0002000.pt
 network.safetensors    the student; teacher.safetensors the teacher, where the method has one
-snapshots/             the student every `keep_every` steps, as network-0002000.safetensors
+snapshots/             student and teacher every `keep_every` steps, as network-0002000 and teacher-0002000.safetensors
 reports/*.json         evaluations, one file a data set
 report.html            curves, tables and pictures
 """
@@ -171,9 +171,10 @@ def forget_after(run: Path, step: int, scored: set[str] | None) -> None:
     remove_partial(run)
     there = scored is not None and scored <= scored_at(run, step)
     lines = [line for line in read_log(run) if line["step"] <= step]
-    kept = [line for line in lines if there or line["step"] < step or "evaluation" not in line]
-    write_text(run / "log.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
-    later = [path for there_is in (snapshots(run), checkpoints(run)) for at, path in there_is.items() if at > step]
+    lines = [line for line in lines if there or line["step"] < step or "evaluation" not in line]
+    write_text(run / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    kept = [*(snapshots(run, weights) for weights in FILES), checkpoints(run)]
+    later = [path for there_is in kept for at, path in there_is.items() if at > step]
     try:
         for path in later:
             path.unlink(missing_ok=True)
@@ -284,38 +285,50 @@ def save_network(
         file.write(memoryview(content)[end:])
 
 
-def snapshot_path(run: Path, step: int) -> Path:
-    return run / "snapshots" / f"network-{step:07d}.safetensors"
+def snapshot_path(run: Path, step: int, weights: Which = "student") -> Path:
+    return run / "snapshots" / f"{Path(FILES[weights]).stem}-{step:07d}.safetensors"
 
 
-def snapshots(run: Path) -> dict[int, Path]:
-    """Step -> file of each snapshot of a run's student, the earliest first."""
-    return _by_step(run / "snapshots", "network-", ".safetensors")
+def snapshots(run: Path, weights: Which = "student") -> dict[int, Path]:
+    """Step -> file of each snapshot of a run's student, or teacher, the earliest first."""
+    return _by_step(run / "snapshots", f"{Path(FILES[weights]).stem}-", ".safetensors")
 
 
 def _by_step(folder: Path, before: str, after: str) -> dict[int, Path]:
     return {int(path.stem.removeprefix(before)): path for path in sorted(folder.glob(f"{before}*{after}"))}
 
 
+def network_path(run: Path, weights: Which = "student", step: int | None = None) -> Path:
+    """The file of a run's network: the last, or the one after `step`. WeightsError, naming those that are there."""
+    last = run / FILES[weights]
+    if not last.is_file():
+        has = [name for name, file in FILES.items() if (run / file).is_file()]
+        raise WeightsError(
+            f"{run} has no {weights} ({last.name}); it has: {', '.join(has) or 'none yet: train it first'}"
+        )
+    if step is None:
+        return last
+    kept = snapshots(run, weights)
+    if step in kept:
+        return kept[step]
+    if (end := step_of(run, weights)) == step:
+        return last
+    steps = [*map(str, kept), *([] if end is None or end in kept else [f"{end} (the last)"])]
+    raise WeightsError(
+        f"{run} has no {weights} of step {step}; it has: {', '.join(steps) or 'the last alone'} (recipe key keep_every)"
+    )
+
+
 def load_network(
-    run: str | Path, which: Which = "student", device: torch.device | str = "cpu", step: int | None = None
+    run: str | Path, weights: Which = "student", device: torch.device | str = "cpu", step: int | None = None
 ) -> Network:
-    """The trained network of a run folder, in evaluation mode: the last, or the student's snapshot after `step`.
+    """The trained network of a run folder, in evaluation mode: the last, or the one after `step`.
 
     WeightsError when it is missing or does not fit.
     """
     run = Path(run)
     recipe = load_recipe_of(run)
-    path = run / FILES[which] if step is None else snapshot_path(run, step)
-    if not path.is_file() and step is not None:
-        raise WeightsError(
-            f"{run} has no snapshot of step {step}; it has: {', '.join(map(str, snapshots(run))) or 'none'}"
-        )
-    if not path.is_file():
-        has = [name for name, file in FILES.items() if (run / file).is_file()]
-        raise WeightsError(
-            f"{run} has no {which} ({path.name}); it has: {', '.join(has) or 'none yet: train it first'}"
-        )
+    path = network_path(run, weights, step)
     # The weights come from the file: whatever the recipe started from need not be there any more.
     spec = from_scratch(NETWORKS, recipe.network, "network")
     network = build(NETWORKS, spec, "network", class_names=space_of(recipe).classes)
@@ -351,11 +364,11 @@ def fill(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
     network.load_state_dict(dict(tensors))
 
 
-def step_of(run: Path, which: Which = "student") -> int | None:
+def step_of(run: Path, weights: Which = "student") -> int | None:
     """The training step at which a run's network was saved; None for one that was trained elsewhere."""
     from safetensors import safe_open
 
-    path = run / FILES[which]
+    path = run / FILES[weights]
     try:
         with safe_open(path, "pt") as file:
             step = (file.metadata() or {}).get("step")

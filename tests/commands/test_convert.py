@@ -213,12 +213,12 @@ def test_daformers_names_go_there_and_back(tmp_path):
     done = convert(file, tmp_path / "run", source="daformer", recipe=recipe)
     assert done.left_out == ("meta", f"ema_model.* ({len(theirs)})", "imnet_model.* (2)")
     assert equal(load_network(tmp_path / "run").state_dict(), network.state_dict())
-    done = convert(file, tmp_path / "teacher", source="daformer", recipe=recipe, which="teacher")
+    done = convert(file, tmp_path / "teacher", source="daformer", recipe=recipe, weights="teacher")
     assert done.left_out == ("meta", f"model.* ({len(theirs)})", "imnet_model.* (2)")
     bias = load_network(tmp_path / "teacher").state_dict()["decoder.classify.bias"]
     assert torch.equal(bias, averaged["decode_head.conv_seg.bias"])
     alone = saved(tmp_path / "published.pth", theirs)
-    refused("holds a student of style daformer, and no teacher", alone, recipe, "daformer", which="teacher")
+    refused("holds a student of style daformer, and no teacher", alone, recipe, "daformer", weights="teacher")
     convert(tmp_path / "run", tmp_path / "back.pth", target="daformer")
     assert equal(torch.load(tmp_path / "back.pth", weights_only=True), theirs)
 
@@ -363,7 +363,7 @@ def test_a_run_that_cannot_go_back_is_refused(recipe, tmp_path):
         (tmp_path / "none.safetensors", "advent", "student", "not a readable safetensors file"),
     ):
         with pytest.raises(SegdaError, match=said) as caught:
-            convert(given, back, target=target, which=which)
+            convert(given, back, target=target, weights=which)
         assert "\n" not in str(caught.value)
     assert not back.exists()
 

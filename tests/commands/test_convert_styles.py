@@ -165,7 +165,7 @@ def test_hrda_is_read_without_its_attention_only_if_that_is_agreed_to(recipe, tm
     assert facts["remark"] == done.remark
     assert facts["left_out"] == [*done.left_out]
     done = convert(
-        file, tmp_path / "teacher", recipe=recipe, leave_out=["ema_model.decode_head.scale"], which="teacher"
+        file, tmp_path / "teacher", recipe=recipe, leave_out=["ema_model.decode_head.scale"], weights="teacher"
     )
     bias = load_network(tmp_path / "teacher").decoder.classify.bias
     assert torch.equal(bias, 2 * network.decoder.classify.bias)
@@ -299,7 +299,7 @@ def test_a_style_that_cannot_be_told_is_refused_with_those_there_are(recipe, tmp
     refused(said, advents, recipe, None)
     refused("--recipe: needed to know the network of this advent checkpoint", advents, None, None)
     student = saved(tmp_path / "student.pth", daformers(trained(recipe)))
-    refused("holds the teacher of no style", student, recipe, None, which="teacher")
+    refused("holds the teacher of no style", student, recipe, None, weights="teacher")
     twice = saved(tmp_path / "sepaspp.pth", daformers(trained(recipe)))
     with pytest.raises(SegdaError, match="network of this daformer or daformer-sep-aspp checkpoint; give a recipe"):
         convert(twice, tmp_path / "run")

@@ -100,7 +100,7 @@ def test_student_and_teacher_are_measured_and_written_with_their_protocol(root, 
 
 
 def test_the_numbers_are_those_of_a_plain_loop(root, run):
-    (ours,) = evaluate(run, [DUSK], root, which=["teacher"], precision="32")
+    (ours,) = evaluate(run, [DUSK], root, weights=["teacher"], precision="32")
     network = load_network(run, "teacher")
     hits = labelled = 0
     for name in ("0001TP_101.png", "0001TP_102.png", "0001TP_103.png"):
@@ -121,7 +121,7 @@ def test_a_run_without_teacher_has_one_report(root, tmp_path):
 
 def test_measuring_again_replaces_the_file(root, run):
     evaluate(run, [DUSK], root)
-    evaluate(run, [DUSK], root, which=["student"])
+    evaluate(run, [DUSK], root, weights=["student"])
     assert [report.protocol.weights for report in read_reports(run)] == ["student"]
     assert [path.name for path in (run / "reports").iterdir()] == ["camvid-test-dusk.json"]
 

@@ -182,7 +182,7 @@ def test_an_output_that_is_a_file_is_refused(run, tmp_path):
 def test_a_teacher_that_the_run_has_not_is_refused(run, tmp_path):
     image = write_image(tmp_path / "a.png")
     with pytest.raises(WeightsError, match="teacher"):
-        predict(run, [image], tmp_path / "out", which="teacher")
+        predict(run, [image], tmp_path / "out", weights="teacher")
 
 
 def test_a_data_set_is_predicted_as_its_images_are_without_a_look_at_labels(run, camvid, tmp_path):

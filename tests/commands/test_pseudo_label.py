@@ -105,7 +105,7 @@ def test_labels_and_thresholds_are_those_of_sorting_everything(place, tmp_path, 
 
 
 def test_the_summary_tells_how_the_labels_were_made(place, tmp_path):
-    summary = label(place, tmp_path / "out", settings=["floor=0.2"], which="teacher")
+    summary = label(place, tmp_path / "out", settings=["floor=0.2"], weights="teacher")
     assert json.loads((tmp_path / "out" / "pseudo_labels.json").read_text()) == {
         "format": "segda pseudo-labels 1",
         **json.loads(json.dumps(summary)),

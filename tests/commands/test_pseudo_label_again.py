@@ -72,7 +72,7 @@ def test_another_setting_of_the_rule_goes_on_with_the_same_predictions(place, tm
         ("score", {"rule": "fixed"}),
         ("data, images", {"data": DUSK}),
         ("networks", {"runs": ["other"]}),
-        ("networks", {"which": "teacher"}),
+        ("networks", {"weights": "teacher"}),
     ],
 )
 def test_an_interrupted_call_is_not_mixed_with_another(place, tmp_path, monkeypatch, changed, given):
@@ -181,7 +181,7 @@ def test_a_prediction_that_is_not_finite_is_refused(place, tmp_path, monkeypatch
     [
         ({"runs": []}, "no RUN"),
         ({"runs": ["nowhere"]}, "nowhere is not a run folder"),
-        ({"runs": ["other"], "which": "teacher"}, "has no teacher"),
+        ({"runs": ["other"], "weights": "teacher"}, "has no teacher"),
         ({"runs": ["run", "larger"]}, r"larger and .*run differ in evaluate.resize \(\(64, 48\) and \(48, 36\)\)"),
         ({"rule": "entropy"}, "rule.name: unknown 'entropy'"),
         ({"settings": ["flor=1"]}, "did you mean 'floor'"),

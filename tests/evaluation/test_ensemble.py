@@ -196,7 +196,10 @@ def test_an_ensemble_is_printed_with_its_protocol(root, runs, capsys):
         (["--shares", "1,1"], "add --ensemble logits"),
         (["--out", "both.json"], "a run's own goes to RUN/reports"),
         (["--ensemble", "logits", "--all-checkpoints"], "leave --ensemble out"),
-        (["--all-checkpoints", "--weights", "teacher"], "leave --weights teacher out"),
+        (
+            ["--all-checkpoints", "--weights", "teacher"],
+            "has no snapshots (snapshots/teacher-*.safetensors); train with keep_every",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_one_line_and_measure_nothing(arguments, said, root, runs, capsys):

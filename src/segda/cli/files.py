@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segda.cli.options import RootOption, Weights, What, WorkersOption, echo, show
+from segda.cli.options import RootOption, StepOption, Weights, What, WorkersOption, echo, show
 
 app = typer.Typer()
 
@@ -39,6 +39,7 @@ def convert(
         bool, typer.Option("--allow-missing", help="Start at random what the network has and the file has not.")
     ] = False,
     weights: Annotated[Weights, typer.Option(help="Whose, of a run folder or a training's file.")] = Weights.student,
+    step: StepOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
 ) -> None:
     """Make a run folder of a checkpoint that other code has trained, to measure and to use it; or the other way round.
@@ -49,7 +50,8 @@ def convert(
     from segda.recipes.recipe import load_recipe
 
     loaded = load_recipe(recipe).override(*(settings or [])) if recipe else None
-    done = translate(given, out, source, target, loaded, leave_out or (), str(weights), overwrite, allow_missing)
+    agreement = (leave_out or (), str(weights), overwrite, allow_missing)
+    done = translate(given, out, source, target, loaded, *agreement, step)
     echo("\n".join(done.lines()))
 
 

@@ -30,6 +30,7 @@ from segda.cli.options import (
     RootOption,
     RunArgument,
     StagesOption,
+    StepOption,
     Weights,
     echo,
     show,
@@ -153,8 +154,9 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE.json", help="Where to write the ensemble's report [default: nowhere].")
     ] = None,
     all_checkpoints: Annotated[
-        bool, typer.Option("--all-checkpoints", help="Measure every snapshot of the student (recipe key keep_every).")
+        bool, typer.Option("--all-checkpoints", help="Measure every snapshot (recipe key keep_every).")
     ] = False,
+    step: StepOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
@@ -170,7 +172,7 @@ def evaluate(
 
     found, plain = run_command(
         runs, data, root, tuple(map(str, weights or ())) or STUDENT_AND_TEACHER, ensemble and str(ensemble), shares,
-        out, all_checkpoints, str(device), str(precision),
+        out, all_checkpoints, str(device), str(precision), step,
     )  # fmt: skip
     if rank() != 0:
         return
@@ -207,6 +209,7 @@ def predict(
     ] = None,
     entropy: Annotated[bool, typer.Option("--entropy", help="Also write a map of the network's uncertainty.")] = False,
     weights: Annotated[Weights, typer.Option(help="Whose weights.")] = Weights.student,
+    step: StepOption = None,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
 ) -> None:
@@ -219,7 +222,7 @@ def predict(
 
     written = label(
         run, images or (), out, str(weights), colour, overlay, entropy, str(device), str(precision), data=data,
-        root=root, ids=ids and str(ids), opacity=opacity, submission=submission,
+        root=root, ids=ids and str(ids), opacity=opacity, submission=submission, step=step,
     )  # fmt: skip
     if rank() == 0:
         echo(f"{len(written)} files in {out}" if submission is None else str(out))
@@ -239,6 +242,7 @@ def pseudo_label(
     ] = None,
     root: RootOption = None,
     weights: Annotated[Weights, typer.Option(help="Whose weights.")] = Weights.student,
+    step: StepOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds labels.")] = False,
     score: Annotated[
         bool,
@@ -260,7 +264,7 @@ def pseudo_label(
 
     summary = label(
         runs, data, rule, out, settings or (), root, str(weights), str(device), str(precision), overwrite=overwrite,
-        score=score,
+        score=score, step=step,
     )  # fmt: skip
     if rank() == 0:
         show(pseudo_labels_table(summary))
@@ -272,11 +276,13 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders with reports.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead of a terminal table.")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in the seed.")] = False,
+    weights: Annotated[Weights | None, typer.Option(help="Whose numbers [default: all that there are].")] = None,
+    step: StepOption = None,
 ) -> None:
     """One table of several runs: classes down, runs across, the best of each row marked."""
     from segda.commands.compare import compare as put_beside
 
-    comparison = put_beside(runs, seeds)
+    comparison = put_beside(runs, seeds, weights and str(weights), step)
     if markdown:
         echo(comparison.markdown())
     else:
@@ -317,12 +323,14 @@ def report(
     run: RunArgument,
     against: Annotated[Path | None, typer.Option(help="A source-only run to show beside it.")] = None,
     root: RootOption = None,
+    weights: Annotated[Weights, typer.Option(help="Whose pictures.")] = Weights.student,
+    step: StepOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Make RUN/report.html: curves, IoU bars and pictures in one self-contained file."""
     from segda.commands.report import report as write
 
-    echo(str(write(run, against, str(device), root)))
+    echo(str(write(run, against, str(device), root, str(weights), step)))
 
 
 app.add_typer(files.app)

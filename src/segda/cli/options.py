@@ -66,6 +66,10 @@ WorkersOption = Annotated[
     int | None, typer.Option(metavar="N", help="Processes; 0 is this one alone [default: one a processor core].")
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder: the --out of `segda train`.")]
+StepOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="The networks after that step (recipe key keep_every) [default: the last]."),
+]
 CheckOption = Annotated[
     bool,
     typer.Option(

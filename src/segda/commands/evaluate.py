@@ -16,14 +16,14 @@ from segda.data.sets.labelled import open_labelled
 from segda.distributed import group
 from segda.errors import RecipeError
 from segda.evaluation.certainty import Mean
-from segda.evaluation.checkpoints import evaluate_snapshots, snapshots_of
+from segda.evaluation.checkpoints import check_snapshots, evaluate_snapshots
 from segda.evaluation.ensemble import evaluate_ensemble
 from segda.evaluation.measure import STUDENT_AND_TEACHER, evaluate_network, existing, facts
 from segda.evaluation.metrics import Report, write_reports
 from segda.evaluation.protocol import Weights
 from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
 from segda.reporting.tables import names_of, snapshots_table, tables
-from segda.run import data_root, load_network, load_recipe_of, space_of
+from segda.run import data_root, load_network, load_recipe_of, snapshots, space_of
 
 
 @group.joined()
@@ -31,23 +31,25 @@ def evaluate(
     run: Path | str,
     data: Sequence[str],
     root: Path | None = None,
-    which: Sequence[Weights] = STUDENT_AND_TEACHER,
+    weights: Sequence[Weights] = STUDENT_AND_TEACHER,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
+    step: int | None = None,
 ) -> list[Report]:
     """Measure a run on labelled data sets: IoU of each class, mIoU, accuracy.
 
     DATA is `name:split[:condition]`, for example camvid:test:dusk; several are measured one after the other.
     Student and teacher are measured if the run has both. Image size and windows are those of the run's recipe
     (evaluate.*); labels are compared at their own size. The reports go to RUN/reports/, one JSON file a data
-    set.
+    set; with `step`, the networks after that step are measured, and no file is written, since they are not the run's
+    result.
     """
     run = Path(run)
 
     def ready() -> tuple[Any, ...]:
         recipe = load_recipe_of(run)
         where = group.own_device(pick_device(device))
-        networks = {weights: load_network(run, weights, where) for weights in existing(run, which)}
+        networks = {each: load_network(run, each, where, step) for each in existing(run, weights, step)}
         # All data sets are opened before the first is measured: a misspelt last one must not cost an hour.
         opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
         return recipe, where, pick_precision(precision, where), networks, opened
@@ -56,10 +58,11 @@ def evaluate(
     done = []
     for dataset in opened:
         reports = []
-        for weights, network in networks.items():
-            known = facts(run, weights, dtype)
+        for each, network in networks.items():
+            known = facts(run, each, dtype, step)
             reports.append(evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known))
-        group.on_rank_zero(write_reports, run, reports)
+        if step is None:
+            group.on_rank_zero(write_reports, run, reports)
         done += reports
     return done
 
@@ -69,32 +72,34 @@ def run_command(
     runs: Sequence[Path],
     data: Sequence[str],
     root: Path | None,
-    which: Sequence[Weights],
+    weights: Sequence[Weights],
     ensemble: Mean | None,
     shares: str | None,
     out: Path | None,
     all_checkpoints: bool,
     device: DeviceName,
     precision: PrecisionName,
+    step: int | None = None,
 ) -> tuple[list[Table], list[dict[str, Any]]]:
     """What `segda evaluate RUN...` shows, as tables and as plain values; RecipeError if options exclude each other.
 
     Several runs are measured one after the other, each into its own folder, or with `ensemble` as one.
     """
     machine = (device, precision)
-    given = group.all_succeed(lambda: _check(runs, data, root, which, ensemble, shares, out, all_checkpoints))
+    given = group.all_succeed(lambda: _check(runs, data, root, weights, ensemble, shares, out, all_checkpoints, step))
     if ensemble is not None:
-        done = evaluate_ensemble(runs, data, ensemble, given, root, which, out, *machine)
+        done = evaluate_ensemble(runs, data, ensemble, given, root, weights, out, *machine, step)
         return tables(done, f"ensemble of {len(runs)}"), [report.to_json() for report in done]
     names = names_of(runs)
     shown: list[Table] = []
     plain: list[dict[str, Any]] = []
     for run, name in zip(runs, names, strict=True):
         if all_checkpoints:
-            found = evaluate_snapshots(run, data, root, *machine)
+            kept = [each for each in weights if snapshots(run, each)]
+            found = [one for each in kept for one in evaluate_snapshots(run, data, root, *machine, each)]
             shown += [snapshots_table(each, name) for each in found]
         else:
-            found = evaluate(run, data, root, which, *machine)
+            found = evaluate(run, data, root, weights, *machine, step)
             shown += tables(found, name if len(runs) > 1 else "")
         plain += [{"run": str(run), **each.to_json()} for each in found]
     return shown, plain
@@ -104,13 +109,16 @@ def _check(
     runs: Sequence[Path],
     data: Sequence[str],
     root: Path | None,
-    which: Sequence[Weights],
+    weights: Sequence[Weights],
     ensemble: Mean | None,
     shares: str | None,
     out: Path | None,
     all_checkpoints: bool,
+    step: int | None,
 ) -> list[float] | None:
     """What can be checked before the first run is measured; returns the shares of an ensemble, where they are given."""
+    if all_checkpoints and step is not None:
+        raise RecipeError(f"--step {step} is one of --all-checkpoints; give one of the two")
     if ensemble is not None:
         if all_checkpoints:
             raise RecipeError("--all-checkpoints measures runs one by one; leave --ensemble out")
@@ -119,17 +127,15 @@ def _check(
         raise RecipeError("--shares are those of an ensemble; add --ensemble logits or --ensemble probabilities")
     if out is not None:
         raise RecipeError(f"--out {out} is for an ensemble's report; a run's own goes to RUN/reports")
-    if all_checkpoints and tuple(which) == ("teacher",):
-        raise RecipeError("--all-checkpoints: snapshots are of the student; leave --weights teacher out")
     if twice := [run for run in runs if runs.count(run) > 1]:
         raise RecipeError(f"{twice[0]} is named twice; name it once")
     for run in runs:  # before the first is measured: what is wrong with the last one must not cost an hour
         recipe = load_recipe_of(run)
-        existing(run, which)
+        existing(run, weights, step)
         for spec in data:
             open_labelled(spec, data_root(recipe, root), space_of(recipe))
         if all_checkpoints:
-            snapshots_of(run)
+            check_snapshots(run, weights)
     return None
 
 

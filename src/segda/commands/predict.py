@@ -39,7 +39,7 @@ def predict(
     run: Path,
     inputs: Sequence[Path],
     out: Path,
-    which: Weights = "student",
+    weights: Weights = "student",
     colour: bool = False,
     overlay: bool = False,
     entropy: bool = False,
@@ -51,6 +51,7 @@ def predict(
     ids: Ids | None = None,
     opacity: float | None = None,
     submission: str | None = None,
+    step: int | None = None,
 ) -> list[Path]:
     """Segment images with a run's network; write what it sees to OUT and return the files.
 
@@ -61,7 +62,9 @@ def predict(
     STEM_entropy.png: how unsure the network is of each pixel, H / ln C from 0 (certain: dark violet) over 0.5
     (blue-green) to 1 (all classes equal: yellow), where H is the entropy in nats and C the number of classes.
 
-    submission: instead of all that, OUT becomes the zip that an evaluation server takes, a row of export.SERVERS.
+    submission: instead of all that, OUT becomes the zip that an evaluation server takes, a row of submission.SERVERS.
+
+    weights, step: the student or the teacher, the last or the one after that step (recipe key keep_every).
 
     All images are read once before anything is written.
     """
@@ -83,7 +86,7 @@ def predict(
         else:
             check_archive(out)
             check_names(server, {image.where: image.stem for image in images})
-        network = load_network(run, which, where)
+        network = load_network(run, weights, where, step)
         return space, server, codes, images, planned, Eye(network, recipe.evaluate, where, context)
 
     space, server, (palette, table), images, planned, eye = group.all_succeed(ready)

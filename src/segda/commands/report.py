@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segda.evaluation.protocol import Weights
 from segda.ground.hardware import DeviceName
 from segda.reporting.html import write_report
 
@@ -13,11 +14,13 @@ def report(
     against: Path | None = None,
     device: DeviceName = "auto",
     root: Path | None = None,
+    weights: Weights = "student",
+    step: int | None = None,
 ) -> Path:
     """Write RUN/report.html: results, curves, IoU of each class and pictures of a dozen validation images.
 
     With --against, a source-only run stands beside it in tables, bars and pictures. The page is one file that
     needs nothing else. Its tables come from the run's reports (segda evaluate), its pictures from the first
-    data set in the recipe's evaluate.data.
+    data set in the recipe's evaluate.data: what the student sees, or the network that `weights` and `step` name.
     """
-    return write_report(Path(run), against, device, root)
+    return write_report(Path(run), against, device, root, weights, step)

@@ -33,10 +33,12 @@ class Asked:
 
     out: Path
     style: str
-    which: runs.Which
+    weights: runs.Which
     leave_out: tuple[str, ...]
     allow_missing: bool
     overwrite: bool
+    step: int | None = None
+    """Of a run of ours: which of its snapshots."""
 
     @property
     def layout(self) -> Layout:

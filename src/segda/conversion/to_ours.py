@@ -75,12 +75,12 @@ def opened(given: Path, source: str | None) -> Held:
     return Held(file, *read(file))
 
 
-def style_of(held: Held, which: runs.Which, recipe: Recipe | None) -> str:
+def style_of(held: Held, weights: runs.Which, recipe: Recipe | None) -> str:
     """The style that the names in the file say, and the recipe where several networks have the same names."""
-    by_name = styles_of(held.tensors, which)
+    by_name = styles_of(held.tensors, weights)
     if not by_name:
         raise WeightsError(
-            f"{held.file}: holds the {which} of no style that is known ({', '.join(LAYOUTS)}); its first names are "
+            f"{held.file}: holds the {weights} of no style that is known ({', '.join(LAYOUTS)}); its first names are "
             f"{few(held.tensors)}; is it the right file? (From our names to others: --to)"
         )
     told = " or ".join(by_name)
@@ -167,7 +167,7 @@ def _encoder(held: Held, asked: Asked) -> Converted:
 
 def translated(held: Held, asked: Asked) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The file's tensors by our names, and what was left out: no tensors, other networks, skipped, agreed to."""
-    layout, which = asked.layout, asked.which
+    layout, which = asked.layout, asked.weights
     unwanted = {key for key in held.tensors if key.startswith(asked.leave_out)}
     refuse_idle(asked.leave_out, [*held.tensors])
     wanted = {key: tensor for key, tensor in held.tensors.items() if key not in unwanted}
@@ -242,7 +242,7 @@ def ours(
     out: Path,
     source: str | None,
     recipe: Recipe | None,
-    agreement: tuple[runs.Which, tuple[str, ...], bool, bool],
+    agreement: tuple[runs.Which, tuple[str, ...], bool, bool, int | None],
 ) -> Converted:
     """A checkpoint of the style of `source`, or the one that its names say, as a network or an encoder of ours."""
     if source is not None:

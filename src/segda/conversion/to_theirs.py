@@ -42,9 +42,9 @@ def back(given: Path, asked: Asked) -> Converted:
     path = given
     if given.is_dir():
         runs.load_recipe_of(given)
-        path = given / runs.FILES[asked.which]
-        if not path.is_file():
-            raise WeightsError(f"{given} has no {asked.which} ({path.name}); train it first, or choose other --weights")
+        path = runs.network_path(given, asked.weights, asked.step)
+    elif asked.step is not None:
+        raise RecipeError(f"--step {asked.step}: {given} is a file; give the run folder whose snapshot it shall be")
     spec, class_names = facts_in(path)
     if not layout.holds(spec):
         has = f"{spec['name']} with decoder {spec['decoder']}" if layout.decoder and "decoder" in spec else spec["name"]

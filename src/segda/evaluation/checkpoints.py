@@ -10,8 +10,9 @@ from typing import Any
 from segda.data.sets.labelled import open_labelled
 from segda.distributed import group
 from segda.errors import RunError
-from segda.evaluation.measure import evaluate_network, existing, facts, protocol_of
+from segda.evaluation.measure import STUDENT_AND_TEACHER, evaluate_network, existing, facts, protocol_of
 from segda.evaluation.metrics import Report, read_reports, write_reports
+from segda.evaluation.protocol import Weights
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
 from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
 from segda.run import FILES, data_root, load_network, load_recipe_of, snapshots, space_of, step_of
@@ -24,25 +25,27 @@ def evaluate_snapshots(
     root: Path | None = None,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
+    weights: Weights = "student",
 ) -> list[Snapshots]:
-    """Measure every snapshot that a run kept of its student (recipe key keep_every), and its last checkpoint.
+    """Measure every snapshot that a run kept of its student, or its teacher (recipe key keep_every), and the last one.
 
-    Goes to RUN/reports/NAME-SPLIT-snapshots.json after each snapshot. What was measured before in the same way, of the
-    same weights, is not measured again. The last checkpoint's report is the run's own and written as `evaluate` does;
-    the best of all is an oracle's choice, see Snapshots.
+    Goes to RUN/reports/NAME-SPLIT-snapshots.json (a teacher's: -snapshots-teacher.json) after each snapshot. What was
+    measured before in the same way, of the same weights, is not measured again. The last checkpoint's report is the
+    run's own and written as `evaluate` does; the best of all is an oracle's choice, see Snapshots.
     """
     run = Path(run)
 
     def ready() -> tuple[Any, ...]:
         recipe = load_recipe_of(run)
-        kept = snapshots_of(run)
+        check_snapshots(run, [weights])
         where = group.own_device(pick_device(device))
-        existing(run, ["student"])
+        existing(run, [weights])
         opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
-        before = {each.data: each.by_step for each in read_snapshots(run)}
-        last = step_of(run)
+        before = {each.data: each.by_step for each in read_snapshots(run) if each.weights == weights}
+        last = step_of(run, weights)
+        kept = snapshots(run, weights)
         # The last checkpoint comes first and stands for a snapshot of its step, which holds the same weights.
-        files = {last: run / FILES["student"]} | {step: path for step, path in kept.items() if step != last}
+        files = {last: run / FILES[weights]} | {step: path for step, path in kept.items() if step != last}
         return recipe, where, pick_precision(precision, where), opened, before, files
 
     recipe, where, dtype, opened, before, files = group.all_succeed(ready)
@@ -50,7 +53,7 @@ def evaluate_snapshots(
     marks = {step: _mark(path) for step, path in files.items()}
     done = []
     for dataset in opened:
-        known = {step: facts(run, "student", dtype) | {"step": step} for step in files}
+        known = {step: facts(run, weights, dtype, step) for step in files}
         wanted = {step: (marks[step], protocol_of(dataset, recipe.evaluate, **known[step])) for step in files}
         measured = {
             step: snapshot
@@ -60,7 +63,7 @@ def evaluate_snapshots(
         for step in files:
             if step in measured:
                 continue
-            network = group.all_succeed(lambda at=step: load_network(run, "student", where, None if at == last else at))
+            network = group.all_succeed(lambda at=step: load_network(run, weights, where, None if at == last else at))
             report = evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known[step])
             measured[step] = Snapshot(marks[step], report)
             # Each time: an interrupted call goes on where it stopped.
@@ -72,18 +75,18 @@ def evaluate_snapshots(
     return done
 
 
-def _write_last(run: Path, student: Report) -> None:
-    """The report of the last checkpoint's student becomes the run's own, beside its teacher's on the same data."""
-    data = student.protocol.data
-    reports = [each for each in read_reports(run) if (each.protocol.data, each.protocol.weights) == (data, "teacher")]
-    write_reports(run, [student, *reports])
+def _write_last(run: Path, report: Report) -> None:
+    """The report of the last checkpoint becomes the run's own, beside that of its other network on the same data."""
+    data, weights = report.protocol.data, report.protocol.weights
+    others = [each for each in read_reports(run) if each.protocol.data == data and each.protocol.weights != weights]
+    write_reports(run, sorted([report, *others], key=lambda each: STUDENT_AND_TEACHER.index(each.protocol.weights)))
 
 
-def snapshots_of(run: Path) -> dict[int, Path]:
-    kept = snapshots(run)
-    if not kept:
-        raise RunError(f"{run} has no snapshots (snapshots/network-*.safetensors); train with keep_every: 2000")
-    return kept
+def check_snapshots(run: Path, weights: Sequence[Weights]) -> None:
+    """RunError unless the run has snapshots of one of these networks."""
+    if not any(snapshots(run, each) for each in weights):
+        files = " or ".join(f"snapshots/{Path(FILES[each]).stem}-*.safetensors" for each in weights)
+        raise RunError(f"{run} has no snapshots ({files}); train with keep_every: 2000")
 
 
 def _mark(path: Path) -> str:

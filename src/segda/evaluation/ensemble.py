@@ -18,12 +18,12 @@ from segda.distributed import group
 from segda.errors import RecipeError, RunError, nearest
 from segda.evaluation.certainty import Mean
 from segda.evaluation.look import Eye
-from segda.evaluation.measure import STUDENT_AND_TEACHER, count, existing, facts, protocol_of, report_of
+from segda.evaluation.measure import STUDENT_AND_TEACHER, count, existing, facts, has_network, protocol_of, report_of
 from segda.evaluation.metrics import Report, write_list
 from segda.evaluation.protocol import EnsembleProtocol, Member, Weights
 from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
 from segda.recipes.recipe import Recipe
-from segda.run import FILES, data_root, load_network, load_recipe_of, space_of
+from segda.run import data_root, load_network, load_recipe_of, space_of
 
 
 @group.joined()
@@ -33,40 +33,41 @@ def evaluate_ensemble(
     mean: Mean,
     shares: Sequence[float] | None = None,
     root: Path | None = None,
-    which: Sequence[Weights] = STUDENT_AND_TEACHER,
+    weights: Sequence[Weights] = STUDENT_AND_TEACHER,
     out: Path | None = None,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
+    step: int | None = None,
 ) -> list[Report]:
     """Measure several runs as one: the mean of their networks' logits or probabilities at the images' size.
 
     shares: of the runs in the mean, in proportion; equal ones if None. Each network sees images as its own run's
     recipe says. Students are averaged with students and, where all runs have one, teachers with teachers. An ensemble
-    is no run: its reports are written to the file `out`, if that is given, and to no run folder.
+    is no run: its reports are written to the file `out`, if that is given, and to no run folder. step: of all the runs.
     """
     runs = [Path(member) for member in members]
-    machine = (root, which, out, device, precision)
+    machine = (root, weights, out, device, precision, step)
     shares, recipes, where, dtype, shared, opened = group.all_succeed(
         lambda: _ensemble(runs, data, mean, shares, *machine)
     )
     done = {}
-    for weights in shared:
-        networks = group.all_succeed(lambda which=weights: [load_network(run, which, where) for run in runs])
+    for each in shared:
+        networks = group.all_succeed(lambda each=each: [load_network(run, each, where, step) for run in runs])
         eyes = [
             Eye(network, recipe.evaluate, where, autocast(where, dtype), share)
             for network, recipe, share in zip(networks, recipes, shares, strict=True)
         ]
         for dataset in opened:
-            title = f"{dataset.spec} {weights}s"
+            title = f"{dataset.spec} {each}s"
             counts = count(eyes, mean, dataset, title)
             protocols = [
-                protocol_of(dataset, recipe.evaluate, **facts(run, weights, dtype))
+                protocol_of(dataset, recipe.evaluate, **facts(run, each, dtype, step))
                 for run, recipe in zip(runs, recipes, strict=True)
             ]
             named = zip(map(str, runs), shares, protocols, strict=True)
-            protocol = EnsembleProtocol(mean, tuple(Member(*each) for each in named))
-            done[dataset.spec, weights] = report_of(counts, protocol, dataset)
-    reports = [done[dataset.spec, weights] for dataset in opened for weights in shared]
+            protocol = EnsembleProtocol(mean, tuple(Member(*one) for one in named))
+            done[dataset.spec, each] = report_of(counts, protocol, dataset)
+    reports = [done[dataset.spec, each] for dataset in opened for each in shared]
     if out is not None:
         group.on_rank_zero(write_list, out, reports)
     return reports
@@ -78,10 +79,11 @@ def _ensemble(
     mean: Mean,
     shares: Sequence[float] | None,
     root: Path | None,
-    which: Sequence[Weights],
+    weights: Sequence[Weights],
     out: Path | None,
     device: DeviceName,
     precision: PrecisionName,
+    step: int | None,
 ) -> tuple[list[float], list[Recipe], torch.device, torch.dtype, Sequence[Weights], list[DataSet]]:
     """All that is known before the first image is decoded: the shares in the mean, the runs' recipes, where and in
     which type to compute, whose weights, and the data sets. Checks what `evaluate_ensemble` is given.
@@ -101,12 +103,12 @@ def _ensemble(
                 "an ensemble needs networks of the same classes"
             )
     where = group.own_device(pick_device(device))
-    shared = [weights for weights in which if all((run / FILES[weights]).is_file() for run in runs)]
+    shared = [each for each in weights if all(has_network(run, each, step) for run in runs)]
     for run in runs:
-        existing(run, shared or which)
+        existing(run, shared or weights, step)
     root = data_root(recipes[0], root)
     opened = [open_labelled(spec, root, spaces[0]) for spec in data]
-    return shares, recipes, where, pick_precision(precision, where), shared or which, opened
+    return shares, recipes, where, pick_precision(precision, where), shared or weights, opened
 
 
 def proportions(shares: Sequence[float] | None, count: int) -> list[float]:

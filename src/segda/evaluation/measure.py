@@ -19,28 +19,39 @@ from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.evaluation.metrics import Confusion, Report, read_reports
 from segda.evaluation.protocol import Protocol, Weights
 from segda.networks.network import Network
-from segda.run import FILES, load_recipe_of, step_of
+from segda.run import FILES, load_recipe_of, network_path, snapshots, step_of
 
 STUDENT_AND_TEACHER: tuple[Weights, ...] = ("student", "teacher")
 
 
-def facts(run: Path, weights: Weights, precision: torch.dtype) -> dict[str, object]:
-    """What the protocol says of a run's network."""
+def facts(run: Path, weights: Weights, precision: torch.dtype, step: int | None = None) -> dict[str, object]:
+    """What the protocol says of a run's network: the last, or the one after `step`."""
     return {
         "weights": weights,
-        "step": step_of(run, weights),
+        "step": step_of(run, weights) if step is None else step,
         "recipe": load_recipe_of(run).name,
         "precision": name_of(precision),
     }
 
 
-def existing(run: Path, which: Sequence[Weights]) -> list[Weights]:
-    """Those of the wanted networks that the run has; WeightsError when that is none."""
-    found = [weights for weights in which if (run / FILES[weights]).is_file()]
-    if not found:
+def has_network(run: Path, weights: Weights, step: int | None = None) -> bool:
+    """Whether a run has such a network: the last, or the one after `step`."""
+    there = (run / FILES[weights]).is_file()
+    return there and (step is None or step in snapshots(run, weights) or step == step_of(run, weights))
+
+
+def existing(run: Path, weights: Sequence[Weights], step: int | None = None) -> list[Weights]:
+    """Those of the wanted networks that the run has, the last or of `step`; WeightsError when that is none."""
+    last = [each for each in weights if has_network(run, each)]
+    if not last:
         raise WeightsError(
-            f"{run} has no trained {' or '.join(which)} ({FILES[which[0]]}); finish it: segda train --resume"
+            f"{run} has no trained {' or '.join(weights)} ({FILES[weights[0]]}); finish it: segda train --resume"
         )
+    if step is None:
+        return last
+    found = [each for each in last if has_network(run, each, step)]
+    if not found:
+        network_path(run, last[0], step)  # says which steps there are
     return found
 
 

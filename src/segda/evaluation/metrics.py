@@ -216,7 +216,11 @@ def write_list(path: Path, reports: Sequence[Report]) -> None:
 def read_reports(run: Path) -> list[Report]:
     """All that was measured of a run, by data set; none when nothing was. RunError for a damaged file."""
     # Reports of snapshots are files of another kind: see snapshots.py.
-    paths = sorted(path for path in (run / "reports").glob("*.json") if not path.stem.endswith("-snapshots"))
+    paths = sorted(
+        path
+        for path in (run / "reports").glob("*.json")
+        if not path.stem.endswith(("-snapshots", "-snapshots-teacher"))
+    )
     return [report for path in paths for report in read_list(path)]
 
 

@@ -1,4 +1,4 @@
-"""Snapshots: what a run's student was worth after every so many steps, and which step the labels would choose.
+"""Snapshots: what a run's networks were worth after every so many steps, and which step the labels would choose.
 
 ADVENT and ESL report the best of their checkpoints on the very labels that they report on (`eval_UDA.py`, mode "best").
 Nobody has these labels in practice, so that such a choice is an oracle's. Here it is said wherever the number is shown,
@@ -16,7 +16,7 @@ from typing import Any
 
 from segda.errors import RunError
 from segda.evaluation.metrics import Report, report_path
-from segda.evaluation.protocol import EnsembleProtocol
+from segda.evaluation.protocol import EnsembleProtocol, Weights
 from segda.ground.atomic import write_text
 from segda.ground.safe_yaml import read_json
 
@@ -25,12 +25,13 @@ ORACLE = "oracle: chosen by target labels"
 
 LAST = "last checkpoint: the run's result"
 
-SUFFIX = "-snapshots.json"
+ENDINGS: dict[Weights, str] = {"student": "-snapshots", "teacher": "-snapshots-teacher"}
+"""Of the files' names, after those of reports."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A student's report after some step, and the SHA-256 of the weights' file that was measured."""
+    """A network's report after some step, and the SHA-256 of the weights' file that was measured."""
 
     mark: str
     report: Report
@@ -38,7 +39,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Snapshots:
-    """All that was measured of a run's students on one data set: step -> Snapshot.
+    """All that was measured of a run's students, or of its teachers, on one data set: step -> Snapshot.
 
     last: the step of the run's last checkpoint, which is one of them.
     """
@@ -46,6 +47,10 @@ class Snapshots:
     data: str
     by_step: Mapping[int, Snapshot]
     last: int
+
+    @property
+    def weights(self) -> Weights:
+        return self.by_step[self.last].report.protocol.weights
 
     def mious(self) -> dict[int, float]:
         """Step -> mIoU, by step."""
@@ -91,21 +96,21 @@ class Snapshots:
         return cls(table["data"], measured, last)
 
 
-def snapshots_path(run: Path, data: str) -> Path:
+def snapshots_path(run: Path, data: str, weights: Weights = "student") -> Path:
     """camvid:test:dusk -> reports/camvid-test-dusk-snapshots.json."""
     report = report_path(run, data)
-    return report.with_name(report.stem + SUFFIX)
+    return report.with_name(f"{report.stem}{ENDINGS[weights]}.json")
 
 
 def write_snapshots(run: Path, snapshots: Snapshots) -> None:
     text = json.dumps(snapshots.to_json(), allow_nan=False, indent=1) + "\n"
-    write_text(snapshots_path(run, snapshots.data), text)
+    write_text(snapshots_path(run, snapshots.data, snapshots.weights), text)
 
 
 def read_snapshots(run: Path) -> list[Snapshots]:
     """Of each data set that a run's snapshots were measured on; RunError for a damaged file."""
     found = []
-    for path in sorted((run / "reports").glob(f"*{SUFFIX}")):
+    for path in (path for ending in ENDINGS.values() for path in sorted((run / "reports").glob(f"*{ending}.json"))):
         try:
             found.append(Snapshots.from_json(read_json(path)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

@@ -32,7 +32,7 @@ from segda.pseudo_labelling.rules import RULES, rule_spec
 from segda.recipes.build import build
 from segda.reporting.contact_sheet import Labelled, pseudo_labels_sheet
 from segda.reporting.tables import percent
-from segda.run import FILES, data_root, load_network, load_recipe_of, space_of, step_of
+from segda.run import data_root, load_network, load_recipe_of, network_path, space_of, step_of
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ def make_job(
     out: Path,
     settings: Sequence[str],
     root: Path | None,
-    which: Weights,
+    weights: Weights,
+    step: int | None,
     device: DeviceName,
     precision: PrecisionName,
     score: bool,
@@ -81,11 +82,12 @@ def make_job(
     sizes = [scaled_size(opened.size(i), box, shape) for i in range(len(opened))]
     eyes, members = [], []
     for run, recipe in zip(runs, recipes, strict=True):
-        eyes.append(Eye(load_network(run, which, where), recipe.evaluate, where, autocast(where, dtype)))
-        with (run / FILES[which]).open("rb") as weights:
-            digest = hashlib.file_digest(weights, "sha256").hexdigest()
+        eyes.append(Eye(load_network(run, weights, where, step), recipe.evaluate, where, autocast(where, dtype)))
+        with network_path(run, weights, step).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         look = recipe.evaluate.model_dump(mode="json", include=LOOK)
-        members.append({"run": str(run), "weights": which, "step": step_of(run, which), "sha256": digest, **look})
+        at = step_of(run, weights) if step is None else step
+        members.append({"run": str(run), "weights": weights, "step": at, "sha256": digest, **look})
     scratch = Scratch(out / ".scratch", [part_name(opened, i) for i in range(len(opened))], sizes)
     return Job(out, opened, spec, chosen, eyes, members, dtype, scratch)
 

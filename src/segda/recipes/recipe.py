@@ -195,7 +195,7 @@ class Recipe(Block):
     keep: int = Field(0, ge=0)
     """Older checkpoints that are kept beside the last."""
     keep_every: int = Field(0, ge=0)
-    """Steps between two snapshots of the network, of which all are kept; 0: none."""
+    """Steps between two snapshots of the student, and of the teacher where there is one; all are kept. 0: none."""
 
     @model_validator(mode="after")
     def _rates_last_to_the_end(self) -> Recipe:

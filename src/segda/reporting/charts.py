@@ -140,7 +140,7 @@ def snapshot_curve(measured: Snapshots) -> Chart:
     said += [f"{words}: step {mark[0]}" for words, mark in marks.items()]
     legend = [(words, mark[1]) for words, mark in marks.items()]
     return Chart(
-        f"mIoU of the student's snapshots on {measured.data}, in %",
+        f"mIoU of the {measured.weights}'s snapshots on {measured.data}, in %",
         "",
         legend,
         f"Curve: {'; '.join(said)}",

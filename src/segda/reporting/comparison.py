@@ -20,6 +20,7 @@ from rich.text import Text
 from segda.errors import RunError
 from segda.evaluation.measure import reports_of
 from segda.evaluation.metrics import Report, read_list
+from segda.evaluation.protocol import Weights
 from segda.evaluation.snapshots import ORACLE, Snapshots, read_snapshots
 from segda.recipes.recipe import Recipe
 from segda.reporting.tables import names_of, percent
@@ -119,7 +120,8 @@ class Comparison:
                 for sentence, seeds in behind.items():
                     lines.append(f"{column.title}{f', {_of(seeds)}' if column.seeds else ''}: {sentence}")
             for run, each in self.snapshots.get((data, weights), {}).items():
-                lines.append(f"{run}: best of {len(each.by_step)} snapshots on {data}: step {each.best}; {ORACLE}")
+                of = "" if weights == "student" else f" of the {weights}"
+                lines.append(f"{run}: best of {len(each.by_step)} snapshots{of} on {data}: step {each.best}; {ORACLE}")
             if len(ways) > 1:
                 lines.append(f"{data}, {weights}: images are seen in different ways; compare with care")
         return lines
@@ -165,6 +167,19 @@ class Comparison:
                 lines.append(_line([_plain(ORACLE_ROW), *(cell.text() for cell in oracle)]))
         said = [self.legend()] if any(column.seeds for column in self.columns) else []
         return "\n".join([*lines, "", *(f"- {_plain(note)}" for note in [*said, *self.notes()])]) + "\n"
+
+
+def _reports_at(run: Path, step: int, measured: Sequence[Snapshots]) -> list[Report]:
+    """What was measured of a run's networks after that step; RunError with the way out when nothing was."""
+    found = [each.by_step[step].report for each in measured if step in each.by_step]
+    if not found:
+        steps = sorted({at for each in measured for at in each.by_step})
+        data = measured[0].data if measured else " ".join(load_recipe_of(run).evaluate.data[:1]) or "NAME:SPLIT"
+        raise RunError(
+            f"{run} has no report of step {step}, but of {', '.join(map(str, steps)) or 'none'}; measure it first: "
+            f"segda evaluate {run} --data {data} --all-checkpoints"
+        )
+    return found
 
 
 def by_recipe(names: Sequence[str], recipes: Mapping[str, Recipe]) -> list[Column]:
@@ -233,8 +248,13 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def side_by_side(runs: Sequence[Path], seeds: bool = False) -> Comparison:
-    """The reports of several runs; seeds: those that differ in nothing but the seed make one column."""
+def side_by_side(
+    runs: Sequence[Path], seeds: bool = False, weights: Weights | None = None, step: int | None = None
+) -> Comparison:
+    """The reports of several runs, of all their networks or of `weights` alone, the last or after `step`.
+
+    seeds: runs that differ in nothing but the seed make one column.
+    """
     places = {Path(run).resolve(): Path(run) for run in runs}  # a run named twice is one column
     names = names_of(list(places.values()))
     found: dict[Key, dict[str, Report]] = {}
@@ -242,13 +262,18 @@ def side_by_side(runs: Sequence[Path], seeds: bool = False) -> Comparison:
     recipes: dict[str, Recipe] = {}
     for name, place in zip(names, places.values(), strict=True):
         if place.is_file():
+            if step is not None:
+                raise RunError(f"{place} is an ensemble's report and knows no --step {step}; leave one of them out")
             reports = read_list(place)
         else:
             recipes[name] = load_recipe_of(place)  # is it a run at all?
-            reports = reports_of(place)
-            for each in read_snapshots(place):
-                snapshots.setdefault((each.data, "student"), {})[name] = each
-        for report in reports:
+            measured = read_snapshots(place)
+            reports = reports_of(place) if step is None else _reports_at(place, step, measured)
+            for each in measured if step is None else ():
+                snapshots.setdefault((each.data, each.weights), {})[name] = each
+        for report in (one for one in reports if weights in (None, one.protocol.weights)):
             found.setdefault((report.protocol.data, report.protocol.weights), {})[name] = report
+    if not found:
+        raise RunError(f"none of these runs has a report of a {weights}; leave --weights {weights} out")
     columns = by_recipe(names, recipes) if seeds else [Column(name, (name,)) for name in names]
     return Comparison(tuple(columns), found, snapshots)

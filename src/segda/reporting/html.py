@@ -19,6 +19,7 @@ from segda.evaluation.certainty import labels, labels_and_entropy
 from segda.evaluation.look import Eye, Sight, look
 from segda.evaluation.measure import reports_of
 from segda.evaluation.metrics import Report
+from segda.evaluation.protocol import Weights
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots, read_snapshots
 from segda.ground.atomic import write_text
 from segda.ground.hardware import DeviceName, autocast, pick_device, pick_precision
@@ -133,6 +134,7 @@ def _snapshots(measured: Snapshots) -> dict[str, Any]:
     summaries = {step: measured.by_step[step].report.rates() for step in measured.mious()}
     return {
         "data": measured.data,
+        "weights": measured.weights,
         "chart": snapshot_curve(measured),
         "names": list(summaries[measured.last]),
         "rows": [
@@ -147,7 +149,13 @@ def _snapshots(measured: Snapshots) -> dict[str, Any]:
 
 
 def _panel(
-    run: Path, against: Path | None, recipe: Recipe, root: Path | None, device: DeviceName
+    run: Path,
+    against: Path | None,
+    recipe: Recipe,
+    root: Path | None,
+    device: DeviceName,
+    weights: Weights,
+    step: int | None,
 ) -> dict[str, Any] | None:
     """Pictures of images spread evenly over the first data set of the recipe; None when it wants none."""
     if not recipe.evaluate.data or not recipe.evaluate.report_images:
@@ -157,10 +165,14 @@ def _panel(
     # Not the recipe's precision: the run may come from a machine that has another one.
     context = autocast(where, pick_precision("auto", where))
     dataset = open_labelled(recipe.evaluate.data[0], data_root(recipe, root), space)
-    eyes = [Eye(load_network(run, "student", where), recipe.evaluate, where, context)]
+    eyes = [Eye(load_network(run, weights, where, step), recipe.evaluate, where, context)]
     if against:
         eyes.append(Eye(load_network(against, "student", where), recipe.evaluate, where, context))
     count = min(len(dataset), recipe.evaluate.report_images)
+
+    seen_by = "adapted" if against else "prediction"
+    if weights != "student" or step is not None:
+        seen_by += f" ({weights}{'' if step is None else f' after step {step}'})"
 
     def row(sight: Sight) -> dict[str, Any]:
         image, truth = sight.scene.image.permute(1, 2, 0).numpy(), sight.scene.label.numpy()
@@ -169,7 +181,7 @@ def _panel(
             before = labels(other, sight.size)
             cells.append(_labelled(visible(against.resolve().name), before.cpu().numpy(), truth, space))
         label, entropy = labels_and_entropy(sight.by_eye[0], sight.size)
-        cells.append(_labelled("adapted" if against else "prediction", label.cpu().numpy(), truth, space))
+        cells.append(_labelled(seen_by, label.cpu().numpy(), truth, space))
         cells.append(_cell("entropy", entropy_picture(entropy.cpu().numpy(), len(space.classes)), "JPEG"))
         return {"name": dataset.names[sight.index], "cells": cells}
 
@@ -199,8 +211,10 @@ def write_report(
     against: Path | None = None,
     device: DeviceName = "auto",
     root: Path | None = None,
+    weights: Weights = "student",
+    step: int | None = None,
 ) -> Path:
-    """Writes RUN/report.html; `against`: a run to show beside it."""
+    """Writes RUN/report.html; `against`: a run to show beside it. weights, step: whose pictures."""
     run = Path(run)
     recipe, reports = load_recipe_of(run), reports_of(run)
     space = space_of(recipe)
@@ -232,7 +246,7 @@ def write_report(
         left_out=left_out(log),
         snapshots=[_snapshots(each) for each in read_snapshots(run)],
         oracle=ORACLE,
-        panel=_panel(run, against, recipe, root, device),
+        panel=_panel(run, against, recipe, root, device, weights, step),
         legend=[(name, _hex(colour)) for name, colour in space.colours.items()],
         scale=", ".join(_hex(SCALE[step]) for step in range(0, 256, 15)),
         most=f"{math.log(len(space.classes)):.2f}",

@@ -55,10 +55,10 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
                 log.info(f"step {training.t} of {recipe.steps}  {_said(means)}  {a_step}  {_clock(left)} to go")
 
             if recipe.keep_every and training.t % recipe.keep_every == 0:
-                path = runs.snapshot_path(run, training.t)
-                student = training.method.student
-                weights = sharding.gather_full(student.state_dict())
-                group.on_rank_zero(runs.save_network, path, student, recipe.network, training.t, weights)
+                for which, network in training.networks().items():
+                    path = runs.snapshot_path(run, training.t, which)
+                    tensors = sharding.gather_full(network.state_dict())
+                    group.on_rank_zero(runs.save_network, path, network, recipe.network, training.t, tensors)
 
             scoring = scores_due(recipe, training.t)
             saving = scoring or training.t % recipe.save_every == 0 or training.t == recipe.steps
@@ -86,7 +86,7 @@ def asked(stopping: Stopping) -> bool:
 
 
 def scores_due(recipe: Recipe, t: int) -> bool:
-    """Whether the run is scored after t steps; at its end it always is, see commands/train.py."""
+    """Whether the run is scored after t steps; at its end it always is, see running.py."""
     return recipe.evaluate.every > 0 and t > 0 and t % recipe.evaluate.every == 0 and t < recipe.steps
 
 
@@ -183,7 +183,7 @@ def _room(training: Training) -> str:
         sum(value.nbytes for value in network.state_dict().values()) for network in training.networks().values()
     ]
     snapshots = recipe.steps // recipe.keep_every if recipe.keep_every else 0
-    total = one * (2 + recipe.keep) + sum(networks) + snapshots * networks[0]
+    total = one * (2 + recipe.keep) + (1 + snapshots) * sum(networks)
     kept = f", {recipe.keep} older ones kept" if recipe.keep else ""
     return f"checkpoint: {_bytes(one)}{kept}; the run folder: up to {_bytes(total)}"
 

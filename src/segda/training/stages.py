@@ -35,7 +35,7 @@ def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool) -> None:
     else:
         label_images(
             lambda: make_job(
-                [teacher], recipe.data.target.set, how.rule, labels, (), root, "student", recipe.device,
+                [teacher], recipe.data.target.set, how.rule, labels, (), root, "student", None, recipe.device,
                 recipe.precision, False,
             ),
             overwrite=overwrite, score=False,
