@@ -85,13 +85,13 @@ class MiT(Encoder):
         return [block for stage in self.stages for block in stage.blocks]
 
     def layers(self) -> list[Layer]:
-        layers: list[Layer] = [[self.stages[0].patch_embeddings]]
-        for number, stage in enumerate(self.stages):
-            blocks: list[list[nn.Module]] = [[block] for block in stage.blocks]
-            if number:
-                blocks[0].insert(0, stage.patch_embeddings)
-            blocks[-1].append(stage.layer_norm)
-            layers += blocks
+        layers: list[Layer] = []
+        for stage in self.stages:
+            embed, norm = stage.get_submodule("patch_embeddings"), stage.get_submodule("layer_norm")
+            first, *others = ([block] for block in stage.get_submodule("blocks").children())
+            # Before the first block of all stands the stem, which is a layer of its own.
+            layers += [[embed, *first], *others] if layers else [[embed], first, *others]
+            layers[-1] = [*layers[-1], norm]
         return layers
 
     def forward(self, image: Tensor) -> list[Tensor]:
