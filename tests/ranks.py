@@ -47,10 +47,16 @@ METHODS = {
 }  # fmt: skip
 """Name, the method's first word -> its settings beside those of METHOD_SETTINGS."""
 
+TOYS = {
+    "referenced": ("method={name: 'toys:Referenced', weight: 10}", "data.reference.set=camvid:train:day"),
+    "source-free": ("method={name: 'toys:SourceFree'}", "data.source=null", "data.space=camvid-11"),
+}
+"""Methods with a reference for each target scene, and without a source (toys.py) -> what their recipes change."""
+
 SYNCHRONISED = ("daformer", "advent")
 """Also with batch norm that sees all processes' scenes."""
 
-IN_PASSES = ("esl", "dacs", "ebda quantile", "advent sharded")
+IN_PASSES = ("referenced", "esl", "dacs", "ebda quantile", "advent sharded")
 """Also in two passes of two processes."""
 
 SHARDED = ("ebda quantile", "advent", "daformer synchronised")
@@ -68,6 +74,11 @@ def recipes(data: Path, labels: Path) -> dict[str, Recipe]:
         made[name] = recipe.override(WITHOUT_BATCH_NORM)
         if name in SYNCHRONISED:
             made[f"{name} synchronised"] = recipe.override("sync_batchnorm=true")
+    pairs = data / "pairs.csv"
+    pairs.write_text("0001TP_001,0006R0_f02\n0001TP_002,0016E5_001\n0001TP_003,0006R0_f01\n")
+    for name, changes in TOYS.items():
+        list_of_pairs = (f"data.reference.pairs={pairs}",) if name == "referenced" else ()
+        made[name] = small_recipe(data).override(*shared, *changes, *list_of_pairs, WITHOUT_BATCH_NORM)
     made |= {f"{name} sharded": made[name].override("shard=true") for name in SHARDED}
     return made | {"advent sharded": made["advent sharded"].override("activation_checkpointing=true")}
 

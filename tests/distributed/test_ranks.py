@@ -24,7 +24,7 @@ from segda.methods import METHODS
 
 TESTS = Path(__file__).parents[1]
 RULE = {"name": "entropy-median", "floor": 0.1, "share": 0.5, "images": "all"}
-CASES = (*ranks.METHODS, *(f"{name} synchronised" for name in ranks.SYNCHRONISED))
+CASES = (*ranks.METHODS, *ranks.TOYS, *(f"{name} synchronised" for name in ranks.SYNCHRONISED))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_two_processes_learn_what_one_with_twice_the_batch_does(case, folder, al
     same(load_file(folder / "two" / f"{case}-1.safetensors"), alone[case])
 
 
-@pytest.mark.parametrize("case", ranks.METHODS)
+@pytest.mark.parametrize("case", [*ranks.METHODS, *ranks.TOYS])
 def test_two_passes_a_step_learn_what_one_with_twice_the_batch_does(case, folder, alone):
     same(ranks.learnt(ranks.recipes(folder / "data", folder / "labels")[case], 2), alone[case])
 
