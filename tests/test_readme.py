@@ -107,13 +107,13 @@ def test_the_commands_of_the_readme_and_of_their_page_work_in_their_order(here, 
         assert (here / left).exists(), left
 
 
-def test_the_python_of_the_readme_works(here, capsys):
-    programs = [block for block in blocks(README, "python") if "import segda" in block]
+def test_the_python_of_the_commands_page_works(here, capsys):
+    programs = [block for block in blocks(COMMANDS, "python") if "import segda" in block]
     assert len(programs) == 1
     program = programs[0].replace('"steps=100"', '"steps=2", "data.batch=1", "evaluate.report_images=1"')
     assert program != programs[0]
     names: dict = {}
-    exec(compile(program, "README.md", "exec"), names)
+    exec(compile(program, "COMMANDS.md", "exec"), names)
     assert names["label"].shape == (1, 64, 128)
     assert "streets:test:night, 2 images" in capsys.readouterr().out
 
