@@ -146,7 +146,7 @@ def result(run: Path) -> dict[str, object]:
 def case_of(name: str, kills: int, place: Path, rng: random.Random) -> Outcome:
     method, _, precision = name.partition(":")
     recipe, outcome = small(method, precision or "32", place / "data"), Outcome(name)
-    if METHODS[method].learns_target_labels:
+    if METHODS[method].target_labels == "must":
         recipe = recipe.override(f"data.target.labels={place / 'labels'}")
     # What is imported when it is first needed is imported here; nothing is computed, since threads survive no fork.
     assembly.assemble(recipe, place / "data", None)

@@ -70,7 +70,7 @@ def write_run(folder: Path, encoder: str) -> None:
     runs.begin(folder, recipe)
     torch.manual_seed(0)
     network = build(NETWORKS, recipe.network, "network", class_names=space_named("camvid-11").classes)
-    runs.save_network(folder / runs.FILES["student"], network, recipe.network, recipe.steps)
+    runs.save_network(runs.product_path(folder, "student"), network, recipe.network, recipe.steps)
 
 
 def write_images(root: Path, number: int, size: tuple[int, int]) -> None:

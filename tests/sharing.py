@@ -52,7 +52,7 @@ def write_tree(tree: Path) -> Path:
     write_run(tree / "other", seed=5, resize=[48, 36], flip=True)
     snapshot = runs.snapshot_path(tree / "run", 2)
     snapshot.parent.mkdir()
-    shutil.copy(tree / "other" / runs.FILES["student"], snapshot)
+    shutil.copy(runs.product_path(tree / "other", "student"), snapshot)
     (shutil.copytree(tree / "other", tree / "blocked") / "reports").touch()
     write_nineteen(tree / "nineteen")
     for k, name in enumerate(DARK):

@@ -30,7 +30,7 @@ def write_run(run: Path, *, teacher: bool = False, seed: int = 0, **evaluate) ->
         for buffer in network.decoder.buffers():
             if buffer.is_floating_point():
                 buffer.uniform_(0.1, 1)
-        runs.save_network(run / runs.FILES[which], network, recipe.network, recipe.steps)
+        runs.save_network(runs.product_path(run, which), network, recipe.network, recipe.steps)
     for step in range(1, recipe.steps + 1):
         runs.append_log(run, {"step": step, "seconds": 0.5, "source": 0.2 / step, "lr/student/encoder": 1e-5 / step})
     (run / "environment.json").write_text(json.dumps({"python": "3.11", "device": "cpu", "start": "from scratch"}))

@@ -91,7 +91,7 @@ def test_a_recipe_calls_nothing_but_modules_of_torch(name, recipe, tmp_path):
 
 
 def test_a_module_of_torch_that_is_no_method_or_network_is_refused(recipe):
-    assert "takes no student" in refused(recipe.override, "method={name: 'torch.nn:Identity'}", kind=RecipeError)
+    assert "is no method" in refused(recipe.override, "method={name: 'torch.nn:Identity'}", kind=RecipeError)
     assert "takes no class_names" in refused(recipe.override, "network={name: 'torch.nn:Identity'}", kind=RecipeError)
 
 

@@ -41,7 +41,7 @@ def trace(name: str) -> dict[str, list[float]]:
     )  # fmt: skip
     if recipe.optim.warmup:
         recipe = recipe.override("optim.warmup=5")
-    if METHODS[recipe.method["name"]].learns_target_labels:
+    if METHODS[recipe.method["name"]].target_labels == "must":
         recipe = recipe.override("data.target.labels=stripes")
     with patch.object(PseudoLabels, "open", lambda *_: Striped()):
         training = assembly.assemble(recipe, Path(), None)

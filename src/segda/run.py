@@ -5,8 +5,8 @@ environment.json       versions, machine, command
 log.jsonl              one JSON object a line: training scalars, evaluations, images that were left out
 last.pt                everything that training needs to go on; always a whole file
 checkpoints/           the newest checkpoints (recipe key `keep`), as checkpoint-0002000.pt
-network.safetensors    the student; teacher.safetensors the teacher, where the method has one
-snapshots/             student and teacher every `keep_every` steps, as network-0002000 and teacher-0002000.safetensors
+network.safetensors    the student; each other product of the method by its name, as teacher.safetensors
+snapshots/             the same every `keep_every` steps, as network-0002000 and teacher-0002000.safetensors
 reports/*.json         evaluations, one file a data set
 report.html            curves, tables and pictures
 """
@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from segda.data.labels.spaces import Space, space_named
 from segda.data.sets.datasets import default_root
@@ -36,16 +36,32 @@ from segda.networks.network import Network
 from segda.networks.weights.load import refuse_odd
 from segda.recipes.build import build, from_scratch
 from segda.recipes.diff import admit, refuse_another
+from segda.recipes.facts import method_class
 from segda.recipes.recipe import Recipe, load_recipe
 
 Which = Literal["student", "teacher"]
 Standing = Literal["new", "unsaved", "begun", "finished"]
-FILES: dict[str, str] = {"student": "network.safetensors", "teacher": "teacher.safetensors"}
+
+
+def product_path(run: Path, product: str) -> Path:
+    """The file of what a method makes: the student's is called network, any other as the product is."""
+    return run / f"{_stem(product)}.safetensors"
+
+
+def _stem(product: str) -> str:
+    return "network" if product == "student" else product
+
+
+def products_in(run: Path) -> list[str]:
+    """The products whose files are in a run folder, the student first."""
+    stems = sorted((path.stem for path in run.glob("*.safetensors")), key=lambda stem: (stem != "network", stem))
+    return ["student" if stem == "network" else stem for stem in stems]
+
 
 PACE = ("seconds", "waiting")
 """What a line of the log says of the machine; two equal runs differ in it."""
 
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 
 
 def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
@@ -58,7 +74,7 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) ->
     if resume and holds_run:
         if (out / "last.pt").exists():
             return
-        if any((out / file).exists() for file in FILES.values()):
+        if products_in(out):
             # A converted network, or a run whose checkpoint was deleted: to begin would destroy it.
             raise RunError(f"{out} holds a network but no checkpoint to resume from (last.pt); use another --out")
         admit(out, load_recipe_of(out), recipe)
@@ -84,9 +100,14 @@ def standing(out: Path, recipe: Recipe) -> Standing:
     refuse_another(out, load_recipe_of(out), recipe)
     if not (out / "last.pt").is_file():
         return "unsaved"
-    trained = (out / FILES["student"]).is_file() and step_of(out) == recipe.steps
+    products = method_class(recipe.method).products
+    trained = all(product_path(out, each).is_file() and step_of(out, each) == recipe.steps for each in products)
     scored = (out / "report.html").is_file() or not recipe.evaluate.data
     return "finished" if trained and scored else "begun"
+
+
+OTHERS = ("last.pt", "report.html", "log.jsonl")
+"""Files of a run folder besides its products."""
 
 
 def begin(out: Path, recipe: Recipe) -> None:
@@ -95,8 +116,8 @@ def begin(out: Path, recipe: Recipe) -> None:
     In this order: whenever it is killed, what is left is a run that goes on, one that begins, or no run.
     """
     try:
-        for name in (*FILES.values(), "last.pt", "report.html", "log.jsonl"):
-            (out / name).unlink(missing_ok=True)
+        for path in (*out.glob("*.safetensors"), *(out / name for name in OTHERS)):
+            path.unlink(missing_ok=True)
         for name in ("reports", "snapshots", "checkpoints"):
             if (out / name).exists():
                 shutil.rmtree(out / name)
@@ -173,11 +194,11 @@ def forget_after(run: Path, step: int, scored: set[str] | None) -> None:
     lines = [line for line in read_log(run) if line["step"] <= step]
     lines = [line for line in lines if there or line["step"] < step or "evaluation" not in line]
     write_text(run / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    kept = [*(snapshots(run, weights) for weights in FILES), checkpoints(run)]
-    later = [path for there_is in kept for at, path in there_is.items() if at > step]
+    kept = (*(run / "snapshots").glob("*-*.safetensors"), *checkpoints(run).values())
     try:
-        for path in later:
-            path.unlink(missing_ok=True)
+        for path in kept:
+            if _step_of(path) > step:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(run, error) from error
 
@@ -266,12 +287,17 @@ def save_network(
 
     tensors: in place of the network's own, where those are shards. The same network gives the same file, byte for byte.
     """
-    facts = {
-        "network": json.dumps(network_spec),
-        "class_names": json.dumps(network.class_names),
-        **({} if step is None else {"step": str(step)}),
-    }
-    tensors = network.state_dict() if tensors is None else tensors
+    facts = {"network": json.dumps(network_spec), "class_names": json.dumps(network.class_names)}
+    _save_tensors(path, facts, step, network.state_dict() if tensors is None else tensors)
+
+
+def save_product(path: Path, method_spec: Mapping[str, Any], step: int, tensors: Mapping[str, Tensor]) -> None:
+    """The tensors of what is no segmentation network and, as metadata, the method whose product it is."""
+    _save_tensors(path, {"method": json.dumps(method_spec)}, step, tensors)
+
+
+def _save_tensors(path: Path, facts: dict[str, str], step: int | None, tensors: Mapping[str, Tensor]) -> None:
+    facts |= {} if step is None else {"step": str(step)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     content = to_bytes(tensors, metadata={"format": "pt", **facts})
     # The library writes the metadata in an order that changes from process to process.
@@ -285,37 +311,40 @@ def save_network(
         file.write(memoryview(content)[end:])
 
 
-def snapshot_path(run: Path, step: int, weights: Which = "student") -> Path:
-    return run / "snapshots" / f"{Path(FILES[weights]).stem}-{step:07d}.safetensors"
+def snapshot_path(run: Path, step: int, product: str = "student") -> Path:
+    return run / "snapshots" / f"{_stem(product)}-{step:07d}.safetensors"
 
 
-def snapshots(run: Path, weights: Which = "student") -> dict[int, Path]:
-    """Step -> file of each snapshot of a run's student, or teacher, the earliest first."""
-    return _by_step(run / "snapshots", f"{Path(FILES[weights]).stem}-", ".safetensors")
+def snapshots(run: Path, product: str = "student") -> dict[int, Path]:
+    """Step -> file of each snapshot of a run's student, or another product, the earliest first."""
+    return _by_step(run / "snapshots", f"{_stem(product)}-", ".safetensors")
 
 
 def _by_step(folder: Path, before: str, after: str) -> dict[int, Path]:
-    return {int(path.stem.removeprefix(before)): path for path in sorted(folder.glob(f"{before}*{after}"))}
+    return {_step_of(path): path for path in sorted(folder.glob(f"{before}*{after}"))}
 
 
-def network_path(run: Path, weights: Which = "student", step: int | None = None) -> Path:
+def _step_of(file: Path) -> int:
+    """The step in the name of a file."""
+    return int(file.stem.rpartition("-")[2])
+
+
+def network_path(run: Path, product: str = "student", step: int | None = None) -> Path:
     """The file of a run's network: the last, or the one after `step`. WeightsError, naming those that are there."""
-    last = run / FILES[weights]
+    last = product_path(run, product)
     if not last.is_file():
-        has = [name for name, file in FILES.items() if (run / file).is_file()]
-        raise WeightsError(
-            f"{run} has no {weights} ({last.name}); it has: {', '.join(has) or 'none yet: train it first'}"
-        )
+        has = ", ".join(products_in(run))
+        raise WeightsError(f"{run} has no {product} ({last.name}); it has: {has or 'none yet: train it first'}")
     if step is None:
         return last
-    kept = snapshots(run, weights)
+    kept = snapshots(run, product)
     if step in kept:
         return kept[step]
-    if (end := step_of(run, weights)) == step:
+    if (end := step_of(run, product)) == step:
         return last
     steps = [*map(str, kept), *([] if end is None or end in kept else [f"{end} (the last)"])]
     raise WeightsError(
-        f"{run} has no {weights} of step {step}; it has: {', '.join(steps) or 'the last alone'} (recipe key keep_every)"
+        f"{run} has no {product} of step {step}; it has: {', '.join(steps) or 'the last alone'} (recipe key keep_every)"
     )
 
 
@@ -343,7 +372,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}); save or copy it again") from error
 
 
-def fill(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Loads all of `tensors` into all of `network`, or says in one line what does not match."""
     own = network.state_dict()
     wrong = [
@@ -364,11 +393,11 @@ def fill(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
     network.load_state_dict(dict(tensors))
 
 
-def step_of(run: Path, weights: Which = "student") -> int | None:
+def step_of(run: Path, product: str = "student") -> int | None:
     """The training step at which a run's network was saved; None for one that was trained elsewhere."""
     from safetensors import safe_open
 
-    path = run / FILES[weights]
+    path = product_path(run, product)
     try:
         with safe_open(path, "pt") as file:
             step = (file.metadata() or {}).get("step")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from html import unescape
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def run(tmp_path):
     """A run of 4 steps with snapshots of step 2, all four networks different."""
     run = write_run(tmp_path / "run", teacher=True)
     recipe = runs.load_recipe_of(run)
-    for seed, weights in enumerate(runs.FILES, 20):
+    for seed, weights in enumerate(get_args(runs.Which), 20):
         torch.manual_seed(seed)
         network = build(NETWORKS, recipe.network, "network", class_names=SPACE.classes)
         for buffer in network.decoder.buffers():
@@ -56,8 +57,8 @@ def run(tmp_path):
 def alone(run: Path, weights: str, step: int | None) -> Path:
     """A run whose student is that network: what commands make of it without being told which."""
     other = write_run(run.with_name("alone"))
-    file = runs.snapshot_path(run, 2, weights) if step == 2 else run / runs.FILES[weights]
-    shutil.copy(file, other / runs.FILES["student"])
+    file = runs.snapshot_path(run, 2, weights) if step == 2 else runs.product_path(run, weights)
+    shutil.copy(file, runs.product_path(other, "student"))
     return other
 
 
@@ -100,7 +101,7 @@ def test_an_ensemble_is_of_the_networks_after_that_step(root, run):
 
 def test_the_teachers_snapshots_are_measured_beside_the_students(root, run):
     evaluate(run, [DUSK], root)
-    students, teachers = (evaluate_snapshots(run, [DUSK], root, weights=weights)[0] for weights in runs.FILES)
+    students, teachers = (evaluate_snapshots(run, [DUSK], root, weights=weights)[0] for weights in get_args(runs.Which))
     (snapshot,) = evaluate(run, [DUSK], root, ["teacher"], step=2)
     assert (teachers.by_step[2].report.counts == snapshot.counts).all()
     assert [(each.weights, sorted(each.by_step)) for each in read_snapshots(run)] == [
@@ -169,18 +170,20 @@ def test_training_keeps_the_teacher_too_and_forgets_what_it_will_write_again(cam
     train(recipe, tmp_path / "plain")
     kept = sorted(path.name for path in (tmp_path / "plain" / "snapshots").iterdir())
     assert kept == [f"{name}-000000{step}.safetensors" for name in ("network", "teacher") for step in (2, 4)]
-    for weights in runs.FILES:
-        last = load_file(tmp_path / "plain" / runs.FILES[weights])
+    for weights in get_args(runs.Which):
+        last = load_file(runs.product_path(tmp_path / "plain", weights))
         snapshot = load_file(runs.snapshot_path(tmp_path / "plain", 4, weights))
         assert all(torch.equal(last[name], snapshot[name]) for name in last)
         assert runs.load_network(tmp_path / "plain", weights, step=2).training is False
     runs.forget_after(tmp_path / "plain", 3, None)
-    assert [list(runs.snapshots(tmp_path / "plain", weights)) for weights in runs.FILES] == [[2], [2]]
+    assert [list(runs.snapshots(tmp_path / "plain", weights)) for weights in get_args(runs.Which)] == [[2], [2]]
     rooms = []
     for every in (0, 2):
         said.clear()
         train(recipe.override(f"keep_every={every}"), tmp_path / "none", check=True)
         (line,) = [line for line in said if "the run folder: up to" in line]
         rooms.append(float(line.split()[-2]))
-    sizes = sum((tmp_path / "plain" / file).stat().st_size for file in runs.FILES.values()) / 1e6
+    sizes = (
+        sum((tmp_path / "plain" / file).stat().st_size for file in ("network.safetensors", "teacher.safetensors")) / 1e6
+    )
     assert rooms[1] - rooms[0] == pytest.approx(2 * sizes, rel=0.1)

@@ -107,7 +107,7 @@ def test_what_was_interrupted_goes_on_to_the_same_end(here, in_this_process, mon
     assert [words[-1] for words in in_this_process] == ["--overwrite"]
     for seed in (0, 1):
         ours, theirs = (
-            runs.read_tensors(Path(folder) / f"seed{seed}" / runs.FILES["student"]) for folder in ("all", "whole")
+            runs.read_tensors(runs.product_path(Path(folder) / f"seed{seed}", "student")) for folder in ("all", "whole")
         )
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 

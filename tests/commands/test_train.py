@@ -66,7 +66,7 @@ def test_log_lines_are_means_of_their_steps_also_across_an_evaluation(camvid, tm
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, tmp_path, name):
     recipe = small_recipe(camvid, name).override("save_every=2", "evaluate.data=[]")
-    if METHODS[name].learns_target_labels:
+    if METHODS[name].target_labels == "must":
         labels = tmp_path / "labels"
         pseudo_label([write_run(tmp_path / "run")], recipe.data.target.set, "entropy-median", labels, root=camvid)
         recipe = recipe.override(f"data.target.labels={labels}")

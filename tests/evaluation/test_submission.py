@@ -52,7 +52,7 @@ def write_nineteen(run, space="cityscapes-19"):
     for buffer in network.decoder.buffers():
         if buffer.is_floating_point():
             buffer.uniform_(0.1, 1)
-    runs.save_network(run / runs.FILES["student"], network, recipe.network, 4)
+    runs.save_network(runs.product_path(run, "student"), network, recipe.network, 4)
     return run
 
 

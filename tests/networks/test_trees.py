@@ -168,7 +168,7 @@ def test_a_wrapped_network_trains_goes_on_and_is_loaded_when_its_start_is_gone(c
     for which in ("student", "teacher"):
         network = runs.load_network(tmp_path / "run", which)
         assert isinstance(network.over.over, DeepLabV2)
-        with safe_open(tmp_path / "run" / runs.FILES[which], "pt") as file:
+        with safe_open(runs.product_path(tmp_path / "run", which), "pt") as file:
             assert json.loads(file.metadata()["network"]) == recipe.network
         with torch.no_grad():
             assert network.infer(torch.rand(1, 3, 48, 64)).isfinite().all()

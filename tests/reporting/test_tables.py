@@ -21,7 +21,7 @@ from segda.scene import IGNORE, Batch, Scene
 from segda.training.step import train_step
 
 CLASSES = space_named("camvid-11").classes
-WITH_TEACHER = ["dacs", "daformer", "ebda"]
+WITH_TEACHER = [name for name, cls in METHODS.items() if "teacher" in cls.products]
 SPECS = {
     "mit_daformer": {
         "encoder": "tiny",
@@ -70,7 +70,7 @@ def batch_of(t: int, name: str = "source_only") -> Batch:
     source = Scene(torch.rand(2, 3, 64, 64, generator=generator), label(), names=("a", "b"))
     weight = torch.ones(2, 64, 64)
     weight[:, -8:] = 0
-    pseudo = label() if METHODS[name].learns_target_labels else None
+    pseudo = label() if METHODS[name].target_labels == "must" else None
     target = Scene(torch.rand(2, 3, 64, 64, generator=generator), pseudo, weight, names=("c", "d"))
     return Batch(source, target, share=Share(step=t))
 
@@ -99,7 +99,33 @@ def test_gradients_reach_the_players_and_nobody_else(name, on):
     known = {id(parameter) for parameter in learning}
     others = [parameter for parameter in method.parameters() if id(parameter) not in known]
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in others)
-    assert hasattr(method, "teacher") == (name in WITH_TEACHER)
+
+
+@ON_EACH
+def test_every_product_of_a_method_is_a_network_in_it(name, on):
+    method = method_named(name, on)
+    assert method.get_submodule(method.products["student"]) is method.student
+    for place in method.products.values():
+        assert isinstance(method.get_submodule(place), Network)
+    # No copy of the student that is neither kept nor constant: nobody forgets to declare one.
+    declared = (*method.products.values(), *method.constants)
+    networks = [place for place, module in method.named_modules() if isinstance(module, Network)]
+    assert all(place in declared or place.startswith(tuple(f"{one}." for one in declared)) for place in networks)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_constants_have_no_gradient_and_stay_as_they_are_whatever_else_learns(name):
+    method = method_named(name)
+    constants = {constant: copy.deepcopy(method.get_submodule(constant).state_dict()) for constant in method.constants}
+    before = copy.deepcopy(method.state_dict())
+    trained(method, range(2))
+    for constant, state in constants.items():
+        module = method.get_submodule(constant)
+        assert not any(parameter.requires_grad for parameter in module.parameters())
+        assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+    moved = {key for key, value in method.state_dict().items() if not torch.equal(value, before[key])}
+    for part in {*method.players, *method.products.values()}:
+        assert any(key.startswith(f"{part}.") for key in moved), part
 
 
 def parameters_of(player: torch.nn.Module) -> list[torch.nn.Parameter]:

@@ -147,7 +147,7 @@ def test_a_training_with_constants_must_have_its_start_again_and_the_same(camvid
     assert same(tmp_path / "run", tmp_path / "whole")
     write_run(trained, seed=8)
     with pytest.raises(
-        WeightsError, match=r"feature_distance is the network as the run began, but start \(.*\) now gives"
+        WeightsError, match=r"feature_distance is as it was when the run began, but start \(.*\) now gives"
     ):
         train(recipe, tmp_path / "run", resume=True)
     shutil.rmtree(trained)

@@ -97,7 +97,7 @@ def written(camvid: Path, tmp_path: Path, monkeypatch) -> Path:
     ],
 )
 def test_the_command_line_says_how_to_go_on(written, monkeypatch, capsys, given, when, told):
-    owner, name = (assembly.Training, "step") if when == "step" else (assembly, "class_named")
+    owner, name = (assembly.Training, "step") if when == "step" else (assembly, "method_class")
     original = getattr(owner, name)
 
     def ask(*arguments):

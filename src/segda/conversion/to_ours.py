@@ -131,7 +131,7 @@ def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
         fresh = asked.out.with_name(f".{asked.out.name}.converted")
         runs.save_network(fresh, network, recipe.network, step=None)
         runs.begin(asked.out, recipe)
-        fresh.rename(asked.out / runs.FILES["student"])
+        fresh.rename(runs.product_path(asked.out, "student"))
         facts = environment(torch.device("cpu"), torch.float32) | {
             "start": f"{asked.style} checkpoint {held.file}",
             "left_out": left_out,

@@ -15,7 +15,7 @@ from segda.evaluation.metrics import Report, read_reports, write_reports
 from segda.evaluation.protocol import Weights
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
 from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
-from segda.run import FILES, data_root, load_network, load_recipe_of, snapshots, space_of, step_of
+from segda.run import data_root, load_network, load_recipe_of, product_path, snapshots, space_of, step_of
 
 
 @group.joined()
@@ -45,7 +45,7 @@ def evaluate_snapshots(
         last = step_of(run, weights)
         kept = snapshots(run, weights)
         # The last checkpoint comes first and stands for a snapshot of its step, which holds the same weights.
-        files = {last: run / FILES[weights]} | {step: path for step, path in kept.items() if step != last}
+        files = {last: product_path(run, weights)} | {step: path for step, path in kept.items() if step != last}
         return recipe, where, pick_precision(precision, where), opened, before, files
 
     recipe, where, dtype, opened, before, files = group.all_succeed(ready)
@@ -85,7 +85,7 @@ def _write_last(run: Path, report: Report) -> None:
 def check_snapshots(run: Path, weights: Sequence[Weights]) -> None:
     """RunError unless the run has snapshots of one of these networks."""
     if not any(snapshots(run, each) for each in weights):
-        files = " or ".join(f"snapshots/{Path(FILES[each]).stem}-*.safetensors" for each in weights)
+        files = " or ".join(f"snapshots/{product_path(run, each).stem}-*.safetensors" for each in weights)
         raise RunError(f"{run} has no snapshots ({files}); train with keep_every: 2000")
 
 

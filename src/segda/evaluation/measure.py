@@ -19,7 +19,7 @@ from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.evaluation.metrics import Confusion, Report, read_reports
 from segda.evaluation.protocol import Protocol, Weights
 from segda.networks.network import Network
-from segda.run import FILES, load_recipe_of, network_path, snapshots, step_of
+from segda.run import load_recipe_of, network_path, product_path, snapshots, step_of
 
 STUDENT_AND_TEACHER: tuple[Weights, ...] = ("student", "teacher")
 
@@ -36,7 +36,7 @@ def facts(run: Path, weights: Weights, precision: torch.dtype, step: int | None 
 
 def has_network(run: Path, weights: Weights, step: int | None = None) -> bool:
     """Whether a run has such a network: the last, or the one after `step`."""
-    there = (run / FILES[weights]).is_file()
+    there = product_path(run, weights).is_file()
     return there and (step is None or step in snapshots(run, weights) or step == step_of(run, weights))
 
 
@@ -45,7 +45,8 @@ def existing(run: Path, weights: Sequence[Weights], step: int | None = None) -> 
     last = [each for each in weights if has_network(run, each)]
     if not last:
         raise WeightsError(
-            f"{run} has no trained {' or '.join(weights)} ({FILES[weights[0]]}); finish it: segda train --resume"
+            f"{run} has no trained {' or '.join(weights)} ({product_path(run, weights[0]).name}); finish it: "
+            "segda train --resume"
         )
     if step is None:
         return last

@@ -7,6 +7,7 @@ of the batch. `classes_of: image` is what the paper says; DAFormer's code lists 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from segda.scene import Batch
 
 
 class DACS(Method):
+    products: ClassVar = {"student": "student", "teacher": "teacher.network"}
+
     def __init__(
         self,
         student: Network,

@@ -8,6 +8,7 @@ As in the authors' code (lhoyer/DAFormer `dacs.py`), the loss is averaged over a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -24,6 +25,9 @@ from segda.scene import Batch
 
 
 class DAFormer(Method):
+    products: ClassVar = {"student": "student", "teacher": "teacher.network"}
+    constants = ("feature_distance",)
+
     def __init__(
         self,
         student: Network,

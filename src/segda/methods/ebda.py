@@ -9,7 +9,7 @@ dropout draws; here it shares the forward pass of the mixed loss (`second_pass: 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -27,6 +27,9 @@ from segda.scene import Batch
 
 
 class EBDA(Method):
+    products: ClassVar = {"student": "student", "teacher": "teacher.network"}
+    constants = ("feature_distance",)
+
     def __init__(
         self,
         student: Network,

@@ -30,7 +30,7 @@ class ESL(Method):
     """adversarial_weight: factor of each head's adversarial loss. width: of the discriminators' first layer."""
 
     players = ("student", "discriminators")
-    learns_target_labels = True
+    target_labels = "must"
 
     def __init__(self, student: Network, *, adversarial_weight: dict[str, float], width: int):
         super().__init__()

@@ -1,19 +1,20 @@
-"""The contract of methods: one paper, one file, one generator.
+"""The contract of methods: one paper, one file, one generator, and the facts that a method declares.
 
-A method is an `nn.Module` with a `student`, the names of its `players` (submodules that have an optimiser, each with
-`groups()` of its parameters as a network has), and
+A method is an `nn.Module` with
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]
 
 One yield is one backward pass. The keys are what is logged; the values that have a gradient are summed and minimised,
 a value without one is only logged, and may be a vector (a histogram). Terms that share a graph share a yield. The text
 of `step` is the order of events; precision, scaling, optimisers, logging and saving are the trainer's.
+
+What the trainer must know of a method stands in its class, as facts; nobody looks for attributes by their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -24,19 +25,57 @@ Need = Literal["never", "may", "must"]
 """Whether a method takes something that a recipe can give: it has no use for it, uses it where given, needs it."""
 
 
+class Player(Protocol):
+    """A submodule that has an optimiser."""
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """All that learns in it, by the names of the groups of its optimiser."""
+        ...
+
+
 class Method(nn.Module):
-    """The contract. Settings are keyword-only arguments of `__init__`; a number that a paper chose has no default."""
+    """The contract. Settings are keyword-only arguments of `__init__`; a number that a paper chose has no default.
+
+    A method whose products name a `student` gets it, a segmentation network, as the first argument of `__init__`. Any
+    other method, one that trains an image translator for instance, makes its networks itself and sets `fill`.
+    """
 
     student: Network
+    """Where `products` names one."""
+
+    products: ClassVar[Mapping[str, str]] = {"student": "student"}
+    """What a run saves: the name of each product -> where in the method its network is, as "teacher.network". Student
+    and teacher are segmentation networks and are scored."""
+
     players: ClassVar[tuple[str, ...]] = ("student",)
-    learns_target_labels: ClassVar[bool] = False
-    """Whether the target scenes must have pseudo-labels (`data.target.labels`)."""
+    """The submodules that have an optimiser. The recipe's `optim` is the student's; its `players` block has those of
+    the others."""
+
+    constants: ClassVar[tuple[str, ...]] = ()
+    """The submodules that never change after they are built (settings may leave them out). A checkpoint holds but their
+    hash: recipe and seed build them again."""
 
     source: ClassVar[Need] = "must"
     """Labelled scenes of another domain, `data.source`."""
 
+    target_labels: ClassVar[Need] = "never"
+    """Pseudo-labels of the target scenes, `data.target.labels`."""
+
     reference: ClassVar[Need] = "never"
     """A scene that belongs to the target's or the source's, `data.reference`."""
+
+    @classmethod
+    def has_student(cls) -> bool:
+        """Whether it trains a segmentation network."""
+        return "student" in cls.products
+
+    @property
+    def fill(self) -> tuple[float, float, float]:
+        """RGB in [0, 1] of a pixel outside an image; with a student what that sees as zero."""
+        return self.student.fill
+
+    def player(self, name: str) -> Player:
+        return cast(Player, self.get_submodule(name))
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         raise NotImplementedError

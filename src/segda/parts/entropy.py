@@ -122,8 +122,8 @@ class Level(nn.Module):
                 raise RecipeError("method.level_quantile has no effect with level_statistic: mean; remove it")
             if not 0 <= momentum < 1 or (self.quantile is not None and not 0 < self.quantile <= 1):
                 raise RecipeError("method: level_momentum must be in [0, 1) and level_quantile in (0, 1]")
-        # NaN: nothing seen yet.
-        self.register_buffer("value", torch.tensor(float("nan") if self.moving else float(setting)))
+        self.register_buffer("value", torch.tensor(0.0 if self.moving else float(setting)))
+        self.register_buffer("begun", torch.tensor(not self.moving))
 
     def follow(self, pixel_entropy: Tensor, share: Share) -> Tensor:
         """Takes one step's entropies in and returns the level, a scalar tensor without gradient."""
@@ -136,5 +136,6 @@ class Level(nn.Module):
                 statistic = seen.kthvalue(max(1, -int(-self.quantile * seen.numel() // 1))).values
             if share.first:
                 moved = self.momentum * self.value + (1 - self.momentum) * statistic
-                self.value.copy_(torch.where(self.value.isnan(), statistic, moved))
+                self.value.copy_(torch.where(self.begun, moved, statistic))
+                self.begun.fill_(True)
         return self.value.clone()

@@ -10,8 +10,8 @@ import inspect
 from typing import TYPE_CHECKING
 
 from segda.errors import RecipeError, nearest
-from segda.methods import METHODS
-from segda.recipes.build import class_named, networks_asked
+from segda.recipes.build import networks_asked
+from segda.recipes.facts import method_class
 
 if TYPE_CHECKING:
     from segda.recipes.recipe import Recipe
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def refuse_other_networks(recipe: Recipe, where: str) -> None:
     """RecipeError where `given` lacks a network that the method needs, or names one that it does not take."""
-    cls, name = class_named(METHODS, recipe.method, f"{where}: method"), recipe.method["name"]
+    cls, name = method_class(recipe.method, f"{where}: method"), recipe.method["name"]
     asked = networks_asked(cls) - {"student"}
     needed = {key for key in asked if inspect.signature(cls).parameters[key].default is inspect.Parameter.empty}
     if inside := asked & recipe.method.keys():

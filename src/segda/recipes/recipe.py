@@ -23,7 +23,7 @@ from segda.errors import RecipeError, nearest
 from segda.ground.hardware import DeviceName, PrecisionName
 from segda.ground.safe_yaml import read_yaml, yaml_values
 from segda.pseudo_labelling.rules import RULES
-from segda.recipes.build import check, class_named, explain
+from segda.recipes.build import check, explain
 from segda.training.optim import Optim
 
 
@@ -161,14 +161,15 @@ class Recipe(Block):
     steps: int = Field(ge=1)
     """Optimisation steps."""
     data: Data
-    network: dict[str, Any]
+    network: dict[str, Any] = {}
+    """Of the student; for a method that trains none, none."""
     start: str | None = None
     """A trained network that the whole student begins with, in place of its encoder's weights: a run, a file of ours,
     or a checkpoint of other code; see training/start.py."""
     method: dict[str, Any]
     given: dict[str, str] = {}
     """Trained networks that the method takes, by the names of its arguments: runs, or files of ours."""
-    optim: Optim
+    optim: Optim | None = None
     """Of the student."""
     players: dict[str, Optim] = {}
     """Of the method's other players, by their name."""
@@ -200,7 +201,7 @@ class Recipe(Block):
     @model_validator(mode="after")
     def _rates_last_to_the_end(self) -> Recipe:
         for where, optim in (("optim", self.optim), *((f"players.{name}", one) for name, one in self.players.items())):
-            if optim.decay_steps is not None and optim.decay_steps < self.steps:
+            if optim is not None and optim.decay_steps is not None and optim.decay_steps < self.steps:
                 raise ValueError(f"{where}.decay_steps {optim.decay_steps} is before the last of {self.steps} steps")
         return self
 
@@ -263,6 +264,7 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
     """A tree of plain values -> Recipe; also checks the network's and the method's block against their signatures."""
     from segda.methods import METHODS
     from segda.networks import NETWORKS
+    from segda.recipes.facts import method_class, refuse_unfit
     from segda.recipes.given import refuse_other_networks
 
     refuse_old_keys(tree, where)
@@ -271,20 +273,14 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(f"{where}: {explain(error, Recipe)}") from error
-    network = check(NETWORKS, recipe.network, f"{where}: network", ("class_names",))
     refuse_other_networks(recipe, where)
-    method = check(METHODS, recipe.method, f"{where}: method", ("student", *recipe.given))
+    student = ("student",) if method_class(recipe.method, f"{where}: method").has_student() else ()
+    method = check(METHODS, recipe.method, f"{where}: method", (*student, *recipe.given))
+    refuse_unfit(recipe, where)
+    network = check(NETWORKS, recipe.network, f"{where}: network", ("class_names",)) if recipe.network else {}
     if recipe.pseudo_labels is not None:
         check(RULES, recipe.pseudo_labels.rule, f"{where}: pseudo_labels.rule", ())
     _check_domains(recipe, where)
-    others = set(getattr(class_named(METHODS, recipe.method, where), "players", ())) - {"student"}
-    if surplus := recipe.players.keys() - others:
-        raise RecipeError(f"{where}: players.{min(surplus)}: method {method['name']} has no such player; remove it")
-    if missing := others - recipe.players.keys():
-        raise RecipeError(
-            f"{where}: players.{min(missing)}: missing; method {method['name']} needs an optimiser for it "
-            "(name: adam, ...)"
-        )
     recipe = recipe.model_copy(update={"network": network, "method": method})
     odd = next((key for key in not_finite(recipe.model_dump()) if key != "data.source.rare_class.temperature"), None)
     if odd is not None:
@@ -294,9 +290,9 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
 
 def _check_domains(recipe: Recipe, where: str) -> None:
     """RecipeError for a domain that the method needs and the recipe lacks, or has in vain."""
-    from segda.methods import METHODS
+    from segda.recipes.facts import method_class
 
-    method, name = class_named(METHODS, recipe.method, where), recipe.method["name"]
+    method, name = method_class(recipe.method, where), recipe.method["name"]
     for domain in ("source", "reference"):
         there, need = getattr(recipe.data, domain) is not None, getattr(method, domain)
         if need == "must" and not there:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from segda.data.sets.pairs import partners
 from segda.data.stream.loading import loader
 from segda.data.stream.stream import References, Stream
 from segda.distributed import group, sharding, sync
-from segda.errors import RecipeError
+from segda.errors import RecipeError, RunError
 from segda.ground.hardware import leave_cores, pick_device, pick_precision
 from segda.methods import METHODS
 from segda.methods.method import Method
@@ -32,7 +32,8 @@ from segda.networks import NETWORKS
 from segda.networks.activation_checkpointing import checkpoint_activations
 from segda.networks.network import Network
 from segda.parts.given import given_in
-from segda.recipes.build import build, class_named, from_scratch
+from segda.recipes.build import build, from_scratch
+from segda.recipes.facts import method_class
 from segda.recipes.recipe import Recipe
 from segda.scene import Batch
 from segda.training import checkpoint
@@ -102,10 +103,14 @@ class Training:
         """Whether this process has but a part of the weights."""
         return self.recipe.shard and group.world() > 1
 
-    def networks(self) -> dict[runs.Which, Network]:
-        """What a run saves and scores: the student, and the teacher where the method has one."""
-        teacher = getattr(self.method, "teacher", None)
-        return {"student": self.method.student} | ({} if teacher is None else {"teacher": teacher.network})
+    def products(self) -> dict[str, nn.Module]:
+        """What a run saves, by name."""
+        return {name: self.method.get_submodule(place) for name, place in self.method.products.items()}
+
+    def segmenters(self) -> dict[runs.Which, Network]:
+        """What a run scores: the student, and the teacher where the method has one."""
+        products = self.products()
+        return {which: cast(Network, products[which]) for which in get_args(runs.Which) if which in products}
 
     def step(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """The optimisation step that is due, and on to the next; returns its terms, detached.
@@ -148,7 +153,7 @@ class Training:
 
 def settings_of(recipe: Recipe) -> dict[str, Optim]:
     """The optimiser's settings of each player."""
-    return {"student": recipe.optim, **recipe.players}
+    return {**({} if recipe.optim is None else {"student": recipe.optim}), **recipe.players}
 
 
 @dataclass
@@ -183,7 +188,7 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True)
     def ready() -> Training:
         stream = Stream(
             parts.source, parts.target, recipe.seed, source and source.augment, recipe.data.target.augment,
-            source and source.rare_class, statistics, parts.method.student.fill, parts.pseudo_labels, parts.references,
+            source and source.rare_class, statistics, parts.method.fill, parts.pseudo_labels, parts.references,
         )  # fmt: skip
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(parts.method, settings_of(recipe))
@@ -201,12 +206,12 @@ def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
     scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
     pseudo_labels = target_labels(recipe, target, space)
     method = build_method(recipe, space, fresh)
-    if fresh:
+    if fresh and method.has_student():
         log.info(method.student.origin)
     for given in given_in(method).values():
         log.info(given.origin)
     alone = group.world() > 1 and not recipe.sync_batchnorm
-    if alone and any(isinstance(module, nn.BatchNorm2d) for module in method.student.modules()):
+    if alone and any(isinstance(module, nn.BatchNorm2d) for module in method.modules()):
         log.info("batch norm sees each process's scenes alone; with sync_batchnorm: true it sees those of all")
     return Parts(source, target, references, scored, pseudo_labels, method)
 
@@ -214,19 +219,43 @@ def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
 def build_method(recipe: Recipe, space: Space, fresh: bool = True) -> Method:
     """The network as the recipe starts it and the method around it, on the host and in training mode."""
     torch.manual_seed(recipe.seed)
-    spec = recipe.network
-    if recipe.start is not None or not fresh:
-        spec = from_scratch(NETWORKS, spec, "network")
-    network: Network = build(NETWORKS, spec, "network", class_names=space.classes)
-    if recipe.start is not None and fresh:
-        network.origin = begin_with(network, recipe)
-    given = {name: given_network(name, where, space.classes) for name, where in recipe.given.items()}
+    networks = {"student": student_of(recipe, space, fresh)} if method_class(recipe.method).has_student() else {}
+    networks |= {name: given_network(name, where, space.classes) for name, where in recipe.given.items()}
+    method: Method = build(METHODS, recipe.method, "method", **networks)
     if group.world() > 1 and recipe.sync_batchnorm:
-        sync.synchronise(network)
-    method: Method = build(METHODS, recipe.method, "method", student=network, **given).train()
+        sync.synchronise(method)
     if recipe.activation_checkpointing:
-        checkpoint_activations(network)
-    return method
+        checkpoint_activations(networks["student"])
+    return method.train()
+
+
+def student_of(recipe: Recipe, space: Space, fresh: bool) -> Network:
+    """The student at its start. Unless `fresh`, other weights will come: nothing is read of what it starts from."""
+    anew = fresh and recipe.start is None
+    spec = recipe.network if anew else from_scratch(NETWORKS, recipe.network, "network")
+    student: Network = build(NETWORKS, spec, "network", class_names=space.classes)
+    if fresh and recipe.start is not None:
+        student.origin = begin_with(student, recipe)
+    return student
+
+
+def load_product(
+    run: str | Path, product: str, device: torch.device | str = "cpu", step: int | None = None
+) -> nn.Module:
+    """What the method of a run folder made, by its name, in evaluation mode: a translator, for instance; the last, or
+    the one after `step`.
+
+    RunError where the method makes nothing of that name, WeightsError where its file is missing or does not fit.
+    """
+    run = Path(run)
+    recipe = runs.load_recipe_of(run)
+    products = method_class(recipe.method).products
+    if product not in products:
+        raise RunError(f"{run}: method {recipe.method['name']} makes {', '.join(products)}, and no {product}")
+    path = runs.network_path(run, product, step)
+    module = build_method(recipe, runs.space_of(recipe), fresh=False).get_submodule(products[product])
+    runs.fill(module, runs.read_tensors(path), path)
+    return module.to(device).eval()
 
 
 def references_of(
@@ -243,19 +272,14 @@ def references_of(
 
 
 def target_labels(recipe: Recipe, target: DataSet, space: Space) -> PseudoLabels | None:
-    """The pseudo-labels that the recipe names, for a method that learns from them; RecipeError for one alone."""
-    folder, name = recipe.data.target.labels, recipe.method["name"]
-    learns = class_named(METHODS, recipe.method, "method").learns_target_labels
-    if learns and folder is None:
+    """The pseudo-labels that the recipe names; RecipeError where the method must have some and it names none."""
+    folder = recipe.data.target.labels
+    if folder is None and method_class(recipe.method).target_labels == "must":
         raise RecipeError(
-            f"data.target.labels: method {name} learns from pseudo-labels; give the folder that `segda pseudo-label` "
-            f"wrote for {recipe.data.target.set}, or train with --stages"
+            f"data.target.labels: method {recipe.method['name']} learns from pseudo-labels; give the folder that "
+            f"`segda pseudo-label` wrote for {recipe.data.target.set}, or train with --stages"
         )
-    if folder is None:
-        return None
-    if not learns:
-        raise RecipeError(f"data.target.labels: has no effect with method {name}; remove it")
-    return PseudoLabels.open(folder, target, space)
+    return None if folder is None else PseudoLabels.open(folder, target, space)
 
 
 def step_seed(seed: int, t: int) -> int:

@@ -8,9 +8,9 @@ given                                                a hash of each network that
 recipe, made_by                                      what it is a state of, and the code and machine that computed it
 
 No random state: what a step draws is a function of seed and step (data/stream/stream.py, `Training.step`). No constant
-either: it is the network as the run began, which the recipe's seed, `network.weights` or `start` give again; the hash
-tells whether they did. A frozen copy of the student in every file would say nothing new. A training without constants
-goes on without what it started from.
+either: it is as the run began, which the recipe's seed, `network.weights` or `start` give again; the hash tells whether
+they did. A frozen copy of the student in every file would say nothing new. A training without constants goes on without
+what it started from.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ import segda
 from segda.distributed import sharding
 from segda.errors import RunError, WeightsError
 from segda.ground.hardware import environment
-from segda.parts.feature_distance import FeatureDistance
 from segda.parts.given import given_in
 from segda.recipes.build import starts_of
 from segda.run import CHECKPOINT_FORMAT
 
 if TYPE_CHECKING:
+    from segda.methods.method import Method
     from segda.training.assembly import Training
 
 
@@ -84,19 +84,20 @@ def restore(training: Training, state: dict[str, Any], where: Path) -> None:
         found = {"start": start} if start is not None else starts_of(training.recipe.network)
         starts = ", ".join(f"{key} ({value})" for key, value in found.items())
         raise WeightsError(
-            f"{where}: {other[0]} is the network as the run began, but {starts or 'the seed'} now gives other weights "
+            f"{where}: {other[0]} is as it was when the run began, but {starts or 'the seed'} now gives other weights "
             "than then; put those back, or train anew with --overwrite"
         )
     if training.t > training.recipe.steps:
         raise RunError(f"{where} is of step {training.t}, but the recipe ends at {training.recipe.steps}; set steps")
 
 
-def constants(method: nn.Module) -> dict[str, FeatureDistance]:
-    """The parts of a method that never change after it is built, by their name in it."""
-    return {name: module for name, module in method.named_modules() if isinstance(module, FeatureDistance)}
+def constants(method: Method) -> dict[str, nn.Module]:
+    """The parts of a method that never change after it is built and that its settings did not leave out, by name."""
+    there = dict(method.named_modules())
+    return {name: there[name] for name in method.constants if name in there}
 
 
-def kept_out(method: nn.Module) -> tuple[str, ...]:
+def kept_out(method: Method) -> tuple[str, ...]:
     """The beginnings of the names in a method's state that no checkpoint holds."""
     return tuple(f"{name}." for name in (*constants(method), *given_in(method)))
 

@@ -55,10 +55,10 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
                 log.info(f"step {training.t} of {recipe.steps}  {_said(means)}  {a_step}  {_clock(left)} to go")
 
             if recipe.keep_every and training.t % recipe.keep_every == 0:
-                for which, network in training.networks().items():
-                    path = runs.snapshot_path(run, training.t, which)
-                    tensors = sharding.gather_full(network.state_dict())
-                    group.on_rank_zero(runs.save_network, path, network, recipe.network, training.t, tensors)
+                for product, module in training.products().items():
+                    path = runs.snapshot_path(run, training.t, product)
+                    tensors = sharding.gather_full(module.state_dict())
+                    group.on_rank_zero(save_product, training, product, path, tensors)
 
             scoring = scores_due(recipe, training.t)
             saving = scoring or training.t % recipe.save_every == 0 or training.t == recipe.steps
@@ -111,8 +111,7 @@ def save(training: Training, run: Path) -> None:
 
 def _save(training: Training, run: Path, state: Mapping[str, Any]) -> None:
     for name, value in state["method"].items():
-        # A level that has seen nothing is NaN on purpose.
-        if value.is_floating_point() and not value.isfinite().all() and name != "level.value":
+        if value.is_floating_point() and not value.isfinite().all():
             raise RunFailure(
                 f"step {training.t}: {name} is not finite; the last checkpoint is kept; train again with a lower "
                 "optim.lr, a longer optim.warmup or --precision 32"
@@ -120,16 +119,25 @@ def _save(training: Training, run: Path, state: Mapping[str, Any]) -> None:
     if not (run / "recipe.yaml").is_file():
         raise RunFailure(f"{run} was removed while it was written to; train again, or put it back and use --resume")
     runs.save_checkpoint(run, state, training.recipe.keep)
-    save_networks(training, run, state["method"])
+    save_products(training, run, state["method"])
 
 
-def save_networks(training: Training, run: Path, state: Mapping[str, Tensor]) -> None:
-    """What others read of a run: the student and, where there is one, the teacher, of the method's whole state."""
-    names = {module: f"{name}." for name, module in training.method.named_modules()}
-    for which, network in training.networks().items():
-        before = names[network]
-        tensors = {name.removeprefix(before): value for name, value in state.items() if name.startswith(before)}
-        runs.save_network(run / runs.FILES[which], network, training.recipe.network, training.t, tensors)
+def save_products(training: Training, run: Path, state: Mapping[str, Tensor]) -> None:
+    """What others read of a run, of the method's whole state: student, teacher, whatever else the method makes."""
+    for product, place in training.method.products.items():
+        tensors = {
+            name.removeprefix(f"{place}."): value for name, value in state.items() if name.startswith(f"{place}.")
+        }
+        save_product(training, product, runs.product_path(run, product), tensors)
+
+
+def save_product(training: Training, product: str, path: Path, tensors: Mapping[str, Tensor]) -> None:
+    recipe = training.recipe
+    segmenters = {str(which): network for which, network in training.segmenters().items()}
+    if product in segmenters:
+        runs.save_network(path, segmenters[product], recipe.network, training.t, tensors)
+    else:
+        runs.save_product(path, recipe.method, training.t, tensors)
 
 
 def score(training: Training, run: Path) -> list[Report]:
@@ -139,7 +147,7 @@ def score(training: Training, run: Path) -> list[Report]:
     # Shards have been saved just before, whole; each process scores its own images with a network of its own.
     networks = {
         which: runs.load_network(run, which, training.device) if training.sharded else network
-        for which, network in training.networks().items()
+        for which, network in training.segmenters().items()
     }
     for dataset in training.scored:
         mious: dict[str, float] = {}
@@ -167,7 +175,7 @@ def trial(training: Training) -> None:
         marks.append(time.monotonic())
     log.info(_said({name: plain(term) for name, term in terms.items()}))
     for player in training.method.players:
-        groups = getattr(training.method, player).groups().values()
+        groups = training.method.player(player).groups().values()
         log.info(f"parameters: {player} {sum(parameter.numel() for group in groups for parameter in group):,}")
     log.info(_room(training))
     log.info(f"peak memory: {peak_memory(training.device) / 2**30:.2f} GiB on {training.device}, {training.precision}")
@@ -179,11 +187,9 @@ def trial(training: Training) -> None:
 def _room(training: Training) -> str:
     """What the run folder will take: a checkpoint is written before the one that it replaces goes."""
     recipe, one = training.recipe, checkpoint.size(training)
-    networks = [
-        sum(value.nbytes for value in network.state_dict().values()) for network in training.networks().values()
-    ]
+    products = [sum(value.nbytes for value in module.state_dict().values()) for module in training.products().values()]
     snapshots = recipe.steps // recipe.keep_every if recipe.keep_every else 0
-    total = one * (2 + recipe.keep) + (1 + snapshots) * sum(networks)
+    total = one * (2 + recipe.keep) + (1 + snapshots) * sum(products)
     kept = f", {recipe.keep} older ones kept" if recipe.keep else ""
     return f"checkpoint: {_bytes(one)}{kept}; the run folder: up to {_bytes(total)}"
 

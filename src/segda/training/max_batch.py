@@ -34,6 +34,7 @@ from segda.distributed import group
 from segda.distributed.shares import Share
 from segda.errors import RecipeError, RunFailure, SegdaError
 from segda.ground.hardware import free_memory, leave_cores, peak_memory, pick_device, pick_precision
+from segda.networks.network import Network
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.scene import Batch, Scene
 from segda.training import assembly
@@ -174,8 +175,7 @@ class Trial:
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(method, assembly.settings_of(recipe))
         self.training = assembly.Training(recipe, method, players, scaler, None, [], device, precision)
-        # Batch norm after pooling to one cell compares the scenes of a batch, see encoder_decoder.py.
-        self.least = method.student.least_images
+        self.least = max((each.least_images for each in method.modules() if isinstance(each, Network)), default=1)
 
     def __call__(self, batch: int) -> Measured:
         """Steps with so many scenes of each domain."""
@@ -211,7 +211,7 @@ class Trial:
         """Scenes such as the loader gives, of random colours and classes."""
         recipe, generator = self.training.recipe, torch.Generator().manual_seed(0)
         told = recipe.data.reference
-        classes = self.training.method.student.classes
+        classes = len(runs.space_of(recipe).classes)
 
         def scene(settings: Augment, domain: str, labelled: bool) -> Scene:
             shape = (batch, *size(settings, domain))
@@ -220,7 +220,8 @@ class Trial:
             weight = torch.ones(shape) if settings.ignore_top or settings.ignore_bottom else None
             return Scene(image, label, weight, ("noise",) * batch)
 
-        labelled = {"source": True, "target": self.training.method.learns_target_labels}
+        learns = self.training.method.target_labels == "must" or recipe.data.target.labels is not None
+        labelled = {"source": True, "target": learns}
         scenes = {domain: scene(settings, domain, labelled[domain]) for domain, settings in augments(recipe).items()}
         reference = None if told is None else scene(augments(recipe)[told.of], told.of, False)
         return Batch(scenes.get("source"), scenes["target"], reference=reference)

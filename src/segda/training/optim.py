@@ -92,7 +92,7 @@ def optimisers(method: Method, settings: Mapping[str, Optim]) -> dict[str, torch
     """One optimiser a player, by its name. Groups carry `base_lr`, which `set_lr` starts from."""
     return {
         name: optimiser(player.groups(), settings[name], player.layers() if isinstance(player, Network) else ())
-        for name, player in ((name, getattr(method, name)) for name in method.players)
+        for name, player in ((name, method.player(name)) for name in method.players)
     }
 
 

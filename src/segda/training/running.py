@@ -60,8 +60,9 @@ def _ready(
         group.all_succeed(lambda: checkpoint.restore(training, state, out / "last.pt"))
     facts = environment(training.device, training.precision)
     # Target scenes are read without their labels, always; see data/stream/stream.py.
-    facts |= {"start": training.method.student.origin, "target_labels_read": False}
-    if state is not None:
+    facts |= {"start": student.origin} if (student := training.segmenters().get("student")) else {}
+    facts |= {"target_labels_read": False}
+    if state is not None and "start" in facts:
         facts["start"] = runs.read_environment(out).get("start", facts["start"])
     if given := {one.name: one.origin for one in given_in(training.method).values()}:
         facts["given"] = given
@@ -117,7 +118,7 @@ def _begin(
         done = training.t == training.recipe.steps  # the end is scored again, since its report may not be there
         runs.forget_after(out, training.t, None if done else {dataset.spec for dataset in training.scored})
         write_text(out / "recipe.yaml", training.recipe.to_yaml())
-        loop.save_networks(training, out, state["method"])
+        loop.save_products(training, out, state["method"])
         log.info(f"resumed after step {training.t}")
         now = checkpoint.maker(training.device, training.precision)
         moved = {key: (before, now.get(key)) for key, before in state["made_by"].items() if before != now.get(key)}
@@ -145,6 +146,8 @@ def _report(training: assembly.Training, out: Path, facts: dict[str, Any], score
         write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
     if training.scored:
         log.info(f"report: {write_report(out)}")
+    elif not training.segmenters():
+        log.info(f"not scored: method {training.recipe.method['name']} trains no segmentation network")
     else:
         log.info(f"not scored: evaluate.data is empty; `segda evaluate {out} --data NAME:SPLIT` measures it")
 

@@ -93,7 +93,7 @@ def ours(where: str) -> Ours | None:
     path = Path(where).expanduser()
     of_run = (path / "recipe.yaml").is_file()
     if of_run:
-        path = path / runs.FILES["student"]
+        path = runs.product_path(path, "student")
         if not path.is_file():
             raise WeightsError(f"{where} has no student ({path.name}); train it first, or name another file in it")
     if path.is_file():

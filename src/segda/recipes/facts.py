@@ -1,0 +1,53 @@
+"""What a recipe must say, and what it must not say, for the facts that its method declares (methods/method.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from segda.errors import RecipeError
+from segda.methods import METHODS
+from segda.methods.method import Method
+from segda.recipes.build import class_named
+
+if TYPE_CHECKING:
+    from segda.recipes.recipe import Recipe
+
+
+def method_class(spec: Mapping[str, Any], where: str = "method") -> type[Method]:
+    """The class that a recipe's method block names; RecipeError for a module that is no method."""
+    found = class_named(METHODS, spec, where)
+    if not issubclass(found, Method):
+        raise RecipeError(f"{where}.name: {spec['name']!r} is no method; derive it from segda.methods.method.Method")
+    return found
+
+
+def refuse_unfit(recipe: Recipe, where: str) -> None:
+    """RecipeError where the recipe lacks what the method must have, or gives what has no effect with it.
+
+    Pseudo-labels may be missing: an earlier stage may make them, so they are asked for when a training begins.
+    """
+    method, name = method_class(recipe.method, f"{where}: method"), recipe.method["name"]
+    players = set(method.players) - {"student"}
+    if surplus := recipe.players.keys() - players:
+        raise RecipeError(f"{where}: players.{min(surplus)}: method {name} has no such player; remove it")
+    if missing := players - recipe.players.keys():
+        raise RecipeError(
+            f"{where}: players.{min(missing)}: missing; method {name} needs an optimiser for it (name: adam, ...)"
+        )
+    student = {
+        "network": bool(recipe.network),
+        "optim": recipe.optim is not None,
+        "start": recipe.start is not None,
+        "activation_checkpointing": recipe.activation_checkpointing,
+        "shard": recipe.shard,
+        "evaluate.data": bool(recipe.evaluate.data),
+    }
+    for key, given in student.items():
+        if given and not method.has_student():
+            raise RecipeError(f"{where}: {key}: has no effect with method {name}, which trains no student; remove it")
+    for key in ("network", "optim"):
+        if not student[key] and method.has_student():
+            raise RecipeError(f"{where}: {key}: missing; add it to the recipe")
+    if recipe.data.target.labels is not None and method.target_labels == "never":
+        raise RecipeError(f"{where}: data.target.labels: has no effect with method {name}; remove it")
