@@ -101,7 +101,7 @@ def change(path: Path, content: bytes) -> bytes:
     before = path.read_bytes()
     with group.joined():
         group.barrier()
-        group.all_succeed(lambda: path.write_bytes(content), everywhere=False)
+        group.on_rank_zero(path.write_bytes, content)
     return before
 
 

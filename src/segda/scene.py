@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -62,12 +62,17 @@ class Scene:
 
     def pin_memory(self) -> Scene:
         """A copy in memory that a cuda device reads by itself, while the host goes on."""
-        parts = {"image": self.image, "label": self.label, "weight": self.weight}
-        return replace(self, **{name: None if part is None else part.pin_memory() for name, part in parts.items()})
+        label, weight = (None if part is None else part.pin_memory() for part in (self.label, self.weight))
+        return Scene(self.image.pin_memory(), label, weight, self.names, self.classes, self.labelled)
 
     def replace(self, **changes) -> Scene:
         """A copy with changes. What is known of a new label is nothing, unless it comes with it."""
         return replace(self, **({"classes": None, "labelled": None} if "label" in changes else {}) | changes)
+
+
+Absent: TypeAlias = Any
+"""The type of None where a domain may be missing: whether it is there is a fact of the method (`Method.source`), which
+is not made to ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +84,9 @@ class Batch:
     share: what the batch is of its step. It has the step's random numbers, and knows what all shares know.
     """
 
-    source: Scene | None
+    source: Scene | Absent
     target: Scene
-    reference: Scene | None = None
+    reference: Scene | Absent = None
     share: Share = ALONE
 
     @property
@@ -118,6 +123,14 @@ def stack(scenes: Sequence[Scene]) -> Scene:
 def present(label: Tensor) -> tuple[tuple[int, ...], ...]:
     """(B, H, W) labels -> the values that each of them holds, IGNORE too, ascending. Waits for a label on a device."""
     return tuple(tuple(torch.bincount(one.flatten()).nonzero().flatten().tolist()) for one in label)
+
+
+@overload
+def crop(pixels: Tensor, box: Box | None) -> Tensor: ...
+
+
+@overload
+def crop(pixels: None, box: Box | None) -> None: ...
 
 
 def crop(pixels: Tensor | None, box: Box | None) -> Tensor | None:

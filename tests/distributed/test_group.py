@@ -73,10 +73,10 @@ def test_an_error_of_one_is_said_by_it_and_stops_the_others(second_of_two, monke
 
 def test_the_first_alone_does_what_is_done_once(second_of_two, monkeypatch):
     others_add(monkeypatch, [0, 0])
-    group.all_succeed(fail, everywhere=False)
+    group.on_rank_zero(fail)
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(DataError, match="broken"):
-        group.all_succeed(fail, everywhere=False)
+        group.on_rank_zero(fail)
 
 
 def test_what_each_has_travels_as_text(second_of_two, monkeypatch):

@@ -34,7 +34,7 @@ def make_rain(
             raise RecipeError(f"--pattern {number}: there are 1 to {rain.PATTERNS}")
     if not alpha or not pattern:
         raise RecipeError("give at least one --alpha and one --pattern")
-    alpha, pattern = dict.fromkeys(alpha), dict.fromkeys(pattern)
-    ranges = ", ".join(f"{value} ({visibility(rain.STRENGTHS[value][0]):.0f} m)" for value in alpha)
-    weathers = [Rain(value, number) for value in alpha for number in pattern]
+    alphas, patterns = dict.fromkeys(alpha), dict.fromkeys(pattern)
+    ranges = ", ".join(f"{value} ({visibility(rain.STRENGTHS[value][0]):.0f} m)" for value in alphas)
+    weathers = [Rain(value, number) for value in alphas for number in patterns]
     return make(folder, weathers, out, "rain", f"strengths, and how far one sees: {ranges}", workers)

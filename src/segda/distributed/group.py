@@ -282,23 +282,29 @@ def all_reduce_max(number: int) -> int:
     return int(_numbers(number).max())
 
 
-def all_succeed(action: Callable[[], Result], *, everywhere: bool = True) -> Result | None:
-    """Does something in each process, or in the first alone, and goes on only where it went well in all.
+def all_succeed(action: Callable[[], Result]) -> Result:
+    """Does something in each process, and goes on only where it went well in all.
 
     Returns what it gave here. A SegdaError is raised in the first process that met it; the others exit with its code
     and say nothing.
     """
+    (result,) = _all_succeed(action, here=True)
+    return result
+
+
+def _all_succeed(action: Callable[[], Result], *, here: bool) -> list[Result]:
+    """What it gave, if it was to be done here."""
     fault: SegdaError | None = None
-    result: Result | None = None
-    if everywhere or rank() == 0:
+    results: list[Result] = []
+    if here:
         try:
-            result = action()
+            results.append(action())
         except SegdaError as error:
             fault = error
     code = 0 if fault is None else fault.exit_code
     codes = _numbers(code)
     if not codes.any():
-        return result
+        return results
     first = int(np.flatnonzero(codes)[0])
     if fault is not None and rank() == first:
         raise fault
@@ -307,9 +313,10 @@ def all_succeed(action: Callable[[], Result], *, everywhere: bool = True) -> Res
 
 def on_rank_zero(action: Callable[..., Any], *arguments: Any) -> None:
     """The first process does it, and all go on where it went well."""
-    all_succeed(partial(action, *arguments), everywhere=False)
+    _all_succeed(partial(action, *arguments), here=rank() == 0)
 
 
 def from_rank_zero(action: Callable[[], Any]) -> Any:
     """What the first process finds, in each of them: of a file that may not look the same, or be there, everywhere."""
-    return all_gather_object(all_succeed(action, everywhere=False))[0]
+    found = _all_succeed(action, here=rank() == 0)
+    return all_gather_object(found[0] if found else None)[0]

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from segda.distributed import group
 from segda.errors import RecipeError
-from segda.networks.network import outermost
+from segda.networks.network import lay_out, outermost
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 ASKED = ("features", "decode", "infer", "low_res_logits")
 """What is called of a network, besides `forward`."""
@@ -41,14 +44,14 @@ def shard(module: nn.Module, device: torch.device) -> None:
                 f"shard: true: network {type(network).__name__} does not say what its blocks are; remove it, or give "
                 "the network a function blocks(), see docs/ADDING.md"
             )
-        network.to(memory_format=torch.contiguous_format)  # FSDP takes no other
+        lay_out(network, torch.contiguous_format)  # FSDP takes no other
         for part in (*network.blocks(), network):
             fully_shard(part, mesh=mesh)
         for name in ASKED:
             register_fsdp_forward_method(network, name)
 
 
-def is_shard(value: Any) -> bool:
+def is_shard(value: Any) -> TypeGuard[DTensor]:
     """Whether a tensor is a process's part of one (a DTensor, whose class costs a second to import)."""
     return hasattr(value, "full_tensor")
 
@@ -57,7 +60,10 @@ def rest(module: nn.Module) -> None:
     """Puts away what networks have gathered: after a forward pass without a backward pass, as the teacher's, some is
     still there, and weights of two networks can be added up only if both are in shards.
     """
+    from torch.distributed.fsdp import FSDPModule
+
     for network in outermost(module):
+        assert isinstance(network, FSDPModule)
         network.reshard()
 
 

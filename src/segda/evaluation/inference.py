@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from segda.data.stream.augment import Kernel, Shape, padded_size, resize
+from segda.data.stream.augment import Kernel, Shape, padded_size, resize, size_of
 from segda.networks.network import Network
 from segda.scene import Scene, stack
 
@@ -109,12 +109,13 @@ def views(
     gradients: whether they are kept.
     Windows are averaged at the network's input size, and are as large at every scale.
     """
-    size = tuple(image.shape[1:])
+    size = size_of(Scene(image))
     share = weight / (len(settings.scales) * (1 + settings.flip))
 
     def view(seen: Tensor, covers: Size | None, mirrored: bool) -> View:
         with nullcontext() if gradients else torch.no_grad(), autocast:
             if settings.how == "slide":
+                assert settings.window is not None and settings.stride is not None
                 logits = slide(network, seen, settings.window, settings.stride)
             else:
                 logits = network.low_res_logits(seen).float()
@@ -146,5 +147,5 @@ def boxes(size: Size, settings: Settings) -> list[tuple[int, int] | None]:
 
 def in_boxes(image: Tensor, settings: Settings) -> list[Tensor]:
     """(3, H, W) uint8 RGB -> (3, h, w) uint8 as the network is shown it, at each scale."""
-    found = boxes(tuple(image.shape[1:]), settings)
+    found = boxes(size_of(Scene(image)), settings)
     return [resize(Scene(image), box, settings.shape, settings.kernel).image for box in found]

@@ -116,9 +116,7 @@ def look(
 
 def agreed(results: Iterator[Result]) -> list[Result]:
     """All of this process's results, where all processes came to the end of theirs; an error of one ends all."""
-    found = group.all_succeed(lambda: list(results))
-    assert found is not None
-    return found
+    return group.all_succeed(lambda: list(results))
 
 
 @contextmanager

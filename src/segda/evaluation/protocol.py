@@ -51,6 +51,7 @@ class Protocol:
             size += " (their mean)" if len(self.scales) > 1 else ""
         how = "whole"
         if self.how == "slide":
+            assert self.window is not None and self.stride is not None
             how = f"window {self.window[1]}x{self.window[0]} every {self.stride[1]}x{self.stride[0]}"
         return f"{size}, {how}, " + ("mean with mirrored" if self.flip else "no mirroring")
 

@@ -25,7 +25,7 @@ def checkpoint_activations(network: nn.Module) -> None:
     """From now on the blocks of a network keep no more than their inputs for the backward pass; where gradients are
     off, nothing changes. Names of weights stay as they are. RecipeError for a network that names no blocks.
     """
-    blocks = network.blocks() if hasattr(network, "blocks") else []
+    blocks: list[nn.Module] = getattr(network, "blocks", list)()
     if not blocks:
         raise RecipeError(
             f"activation_checkpointing: true: network {type(network).__name__} does not say what its blocks are; "

@@ -8,6 +8,7 @@ corners aligned.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 
 from segda.errors import RecipeError
 from segda.networks.encoders.encoder import learning_layers
-from segda.networks.encoders.resnet import init_weights
+from segda.networks.encoders.resnet import Bottleneck, ResNet, init_weights
 from segda.networks.encoders.table import CAFFE_MEAN, encoder_row, of_family
-from segda.networks.network import Head, Network, Output, refuse_smaller
+from segda.networks.network import Head, Network, Output, lay_out, refuse_smaller
 from segda.networks.weights.load import load_encoder_weights
 
 DILATIONS = (6, 12, 18, 24)
@@ -36,16 +37,22 @@ class Classifier(nn.ModuleList):
         super().__init__(nn.Conv2d(width, classes, 3, padding=dilation, dilation=dilation) for dilation in dilations)
         init_weights(self)
 
+    def convolutions(self) -> list[nn.Conv2d]:
+        return [branch for branch in self if isinstance(branch, nn.Conv2d)]
+
     def forward(self, cells: Tensor) -> Tensor:
-        size = cells.shape[-2:]
+        size, branches = cells.shape[-2:], self.convolutions()
         # A convolution takes the neighbour at +d, fold puts to +d: hence the taps in reverse.
-        weight = torch.stack([branch.weight for branch in self]).flip(-2, -1)  # (n, C, c, 3, 3)
+        weight = torch.stack([branch.weight for branch in branches]).flip(-2, -1)  # (n, C, c, 3, 3)
         weight = weight.permute(0, 1, 3, 4, 2).flatten(0, 3)  # (9 n C, c)
         taps = F.conv2d(cells, weight[:, :, None, None]).to(weight.dtype)
         taps = taps.flatten(2).unflatten(1, (len(self), -1))  # (B, n, 9 C, h w)
-        parts = zip(taps.unbind(1), (branch.dilation for branch in self), strict=True)
-        logits = sum(F.fold(tap, size, 3, dilation=dilation, padding=dilation) for tap, dilation in parts)
-        return logits + sum(branch.bias for branch in self).view(-1, 1, 1)
+        parts = zip(taps.unbind(1), (branch.dilation for branch in branches), strict=True)
+        logits = reduce(
+            torch.add, (F.fold(tap, size, 3, dilation=dilation, padding=dilation) for tap, dilation in parts)
+        )
+        biases = (branch.bias for branch in branches if branch.bias is not None)
+        return logits + reduce(torch.add, biases).view(-1, 1, 1)
 
 
 class DeepLabV2(Network):
@@ -59,6 +66,9 @@ class DeepLabV2(Network):
     deviation 1; here they are the start of a network with the stride on the 1x1 that sees BGR in 0..255 less its mean.
     multi_level: an auxiliary head on the third stage; its share of the loss is aux_weight (given with it, else not).
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(
         self,
@@ -81,10 +91,12 @@ class DeepLabV2(Network):
         self.class_names = tuple(class_names)
         self.heads = ("main", "aux") if multi_level else ("main",)
         self.align_corners = True
-        self.weight_of = {"main": 1.0, "aux": aux_weight}
+        self.weight_of = {"main": 1.0} | ({} if aux_weight is None else {"aux": aux_weight})
         row = encoder_row(str(encoder), of_family("resnet"))
         self.smallest, self.fill = row.smallest, row.normalisation.mean
-        self.encoder = row.build(str(encoder))
+        built = row.build(str(encoder))
+        assert isinstance(built, ResNet)
+        self.encoder = built
         self.stride = self.encoder.stride
         level = {"main": 3, "aux": 2}
         self.classifiers = nn.ModuleDict(
@@ -94,7 +106,7 @@ class DeepLabV2(Network):
         self.register_buffer("scale", torch.tensor(255.0))
         self.origin = load_encoder_weights(self.encoder, weights)
         self.encoder.freeze(freeze)
-        self.to(memory_format=torch.channels_last)
+        lay_out(self, torch.channels_last)
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Four maps of strides 4, 8, 8, 8; the last two are what the heads look at."""
@@ -131,13 +143,13 @@ class DeepLabV2(Network):
         Without batch norm, which is not trained. Apart because the authors' optimiser updates them once, three times
         and four times a step (see `backbone_updates` in training/optim.py).
         """
-        blocks = self.encoder.blocks()
+        blocks = [block for block in self.encoder.blocks() if isinstance(block, Bottleneck)]
+        inside = [convolution for block in blocks for convolution in (block.conv1, block.conv2, block.conv3)]
+        beside = [module for block in blocks for module in block.shortcut if isinstance(module, nn.Conv2d)]
         groups = {
-            "stem": [self.encoder.conv1.weight],
-            "blocks": [
-                convolution.weight for block in blocks for convolution in (block.conv1, block.conv2, block.conv3)
-            ],
-            "shortcuts": [block.shortcut[0].weight for block in blocks if len(block.shortcut)],
+            "stem": list(self.encoder.conv1.parameters()),
+            "blocks": [weight for convolution in inside for weight in convolution.parameters()],
+            "shortcuts": [weight for convolution in beside for weight in convolution.parameters()],
             "head": list(self.classifiers.parameters()),
         }
         learning = {name: [weight for weight in weights if weight.requires_grad] for name, weights in groups.items()}

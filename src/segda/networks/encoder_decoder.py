@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,24 @@ from segda.networks.decoders.pyramid import SegFormer, UPerNet
 from segda.networks.encoders.encoder import learning_groups, learning_layers
 from segda.networks.encoders.pyramids import PYRAMIDS
 from segda.networks.encoders.table import encoder_row, on_grid
-from segda.networks.network import Head, Network, Output, refuse_smaller
+from segda.networks.network import Head, Network, Output, lay_out, refuse_smaller
 from segda.networks.weights.load import load_encoder_weights
+
+
+@runtime_checkable
+class Headed(Protocol):
+    """A decoder with more heads than the main one."""
+
+    def each(self, levels: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The logits of all heads, by name."""
+        ...
 
 
 @dataclass(frozen=True)
 class Decoder:
     """One decoder: build(encoder's channels, classes, **settings, dropout=...), its module's call gives the logits.
 
-    heads: with more than the main one, the module's `each` gives the logits of all. dropout: whether it has any.
+    heads: with more than the main one, the module is Headed. dropout: whether it has any.
     deepest: the stride that the encoder's last map is enlarged to first, for every use of it (mmsegmentation's neck).
     pools: batch norm sees maps of one cell, so that training needs two images.
     """
@@ -79,6 +88,9 @@ class EncoderDecoder(Network):
     freeze: true, or the number of the encoder's first blocks that do not learn, nor does its stem.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(
         self,
         class_names: Sequence[str],
@@ -121,7 +133,7 @@ class EncoderDecoder(Network):
         self.encoder.freeze(freeze)
         # Faster for convolutions; of MiT's layers those that like it bring it about themselves.
         self.layout = torch.channels_last if kind.channels_last else torch.contiguous_format
-        self.to(memory_format=self.layout)
+        lay_out(self, self.layout)
 
     @property
     def least_images(self) -> int:
@@ -151,7 +163,7 @@ class EncoderDecoder(Network):
 
     def forward(self, image: Tensor) -> Output:
         features = self.features(image)
-        cells = self.decoder.each(features) if len(self.heads) > 1 else {"main": self.decode(features)}
+        cells = self.decoder.each(features) if isinstance(self.decoder, Headed) else {"main": self.decode(features)}
         return Output({head: Head(self.upsampled(logits, image)) for head, logits in cells.items()}, features)
 
     def infer(self, image: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ class MiTDAFormer(Network):
     channels, dilations, dropout: of the decoder. drop_path: of the encoder's last block.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(
         self,
         class_names: Sequence[str],

@@ -23,6 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from segda.errors import DataError, RecipeError
@@ -119,6 +120,11 @@ def outermost(module: nn.Module) -> list[Network]:
     if isinstance(module, Network):
         return [module]
     return list(dict.fromkeys(network for child in module.children() for network in outermost(child)))
+
+
+def lay_out(module: nn.Module, layout: torch.memory_format) -> None:
+    """Puts the module's weights of four dimensions into a memory format."""
+    module.to(memory_format=layout)  # type: ignore[call-overload]  # torch's own types do not know it
 
 
 def refuse_smaller(image: Tensor, side: int, network: str) -> None:

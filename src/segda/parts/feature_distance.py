@@ -51,6 +51,8 @@ class AtStart:
 class FeatureDistance(nn.Module):
     """A frozen copy of the network as it started, in evaluation mode."""
 
+    ids: Tensor
+
     def __init__(self, student: Network, settings: FeatureDistanceSettings):
         super().__init__()
         for name in settings.classes or ():
@@ -96,7 +98,8 @@ def cell_labels(label: Tensor, cells: Sequence[int], min_share: float, classes: 
     """
     known = torch.where(label == IGNORE, classes, label)
     one_hot = known[:, None] == torch.arange(classes + 1, device=label.device)[:, None, None]
-    pooled = F.adaptive_avg_pool2d(one_hot.float(), tuple(cells))
+    height, width = cells
+    pooled = F.adaptive_avg_pool2d(one_hot.float(), (height, width))
     share, winner = pooled.max(1)
     return torch.where((winner == classes) | (share < min_share), IGNORE, winner)
 

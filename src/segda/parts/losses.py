@@ -47,6 +47,7 @@ def cross_entropy(
 
 def supervised(output: Output, scene: Scene, *, over: Over, share: Share) -> Tensor:
     """Every head's cross entropy with the label inside its box, weighted by the head's share of the loss."""
+    assert scene.label is not None
     losses = [
         head.weight
         * cross_entropy(

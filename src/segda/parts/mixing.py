@@ -23,7 +23,7 @@ def paste_mask(source: Scene, classes_of: ClassesOf, share: Share) -> Tensor:
     lhoyer/DAFormer#19); "image" lists those of the image itself, as DACS means.
     """
     assert source.label is not None
-    each = source.classes or present(source.label)
+    each: Sequence[Sequence[int]] = source.classes or present(source.label)
     if classes_of == "batch":
         each = (_of_the_step(each, share),) * len(each)
     table = torch.zeros(len(each), IGNORE + 1, dtype=torch.bool)
@@ -52,17 +52,17 @@ def class_mix(source: Scene, pseudo: Scene, *, classes_of: ClassesOf, share: Sha
     """
     assert source.label is not None and pseudo.label is not None
     if source.label.shape != pseudo.label.shape:
-        one, other = (f"{scene.label.shape[2]}x{scene.label.shape[1]}" for scene in (source, pseudo))
+        one, other = (f"{label.shape[2]}x{label.shape[1]}" for label in (source.label, pseudo.label))
         raise RecipeError(
             f"data.source.augment gives {one}, data.target.augment {other}, but classes are pasted from one into the "
             "other; give both the same crop (height, width)"
         )
     mask = paste_mask(source, classes_of, share)
     ones = torch.ones_like(source.label, dtype=torch.float32)
-    weights = [ones if scene.weight is None else scene.weight for scene in (source, pseudo)]
+    pasted, around = (ones if scene.weight is None else scene.weight for scene in (source, pseudo))
     return Scene(
         torch.where(mask[:, None], source.image, pseudo.image),
         torch.where(mask, source.label, pseudo.label),
-        torch.where(mask, *weights),
+        torch.where(mask, pasted, around),
         (*source.names, *pseudo.names),
     )

@@ -7,6 +7,7 @@ meaning of brightness and contrast. Hue, saturation and value are of the hexagon
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -42,14 +43,18 @@ def photometric(image: Tensor, settings: Photometric, *, share: Share) -> Tensor
         for k, one in enumerate(image):
             if jittered:
                 rng = share.rng("jitter", scene=k)
-                one = colour_jitter(one, *rng.uniform(1 - s, 1 + s, 3), rng.uniform(-s, s), rng.permutation(4))
+                brightness, contrast, saturation = rng.uniform(1 - s, 1 + s, 3)
+                hue, order = rng.uniform(-s, s), rng.permutation(4)
+                one = colour_jitter(one, brightness, contrast, saturation, hue, order)
             if blurred:
                 one = gaussian_blur(one, share.rng("blur", scene=k).uniform(*settings.blur_sigma))
             result.append(one)
     return torch.stack(result)
 
 
-def colour_jitter(image: Tensor, brightness: float, contrast: float, saturation: float, hue: float, order) -> Tensor:
+def colour_jitter(
+    image: Tensor, brightness: float, contrast: float, saturation: float, hue: float, order: Iterable[int]
+) -> Tensor:
     """(3, H, W) in [0, 1] -> the same. `order` permutes 0 brightness, 1 contrast, 2 saturation, 3 hue.
 
     brightness adds (f - 1), contrast multiplies by f (no mean is subtracted); both clamp to [0, 1]. saturation

@@ -152,4 +152,4 @@ def pseudo_labels_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _accuracies(rates: Mapping[str, float | None]) -> list[str]:
-    return ["-" if rates[key] is None else percent(rates[key]) for key in ("accuracy_predicted", "accuracy_kept")]
+    return ["-" if (rate := rates[key]) is None else percent(rate) for key in ("accuracy_predicted", "accuracy_kept")]

@@ -51,7 +51,7 @@ def train_step(
             seed()
             log = backward(method, batches[0], t, scaler, precision, count)
         else:
-            logs = Turns(count, seed, enter).run(one)
+            logs = Turns[dict[str, Tensor]](count, seed, enter).run(one)
             log = {name: torch.stack([each[name] for each in logs]).mean(0) for name in logs[0]}
     finally:
         first_scene(0)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from segda.distributed import group
 
-ASKED = {signal.SIGINT: ("Ctrl-C", 130), signal.SIGTERM: ("SIGTERM", 0)}
+ASKED: dict[int, tuple[str, int]] = {signal.SIGINT: ("Ctrl-C", 130), signal.SIGTERM: ("SIGTERM", 0)}
 """Signal -> what people call it, and the exit code after it."""
+
+
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+"""What `signal.signal` takes and gives."""
 
 
 class Stopping:
@@ -25,7 +30,7 @@ class Stopping:
     def __init__(self) -> None:
         self.asked: int | None = None
         self._later = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is threading.main_thread():

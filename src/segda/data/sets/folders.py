@@ -77,7 +77,7 @@ class _Told(_Strict):
 def folder_row(path: str, split: str | None = None) -> Row:
     """The row that a YAML file tells, with the files of one split; RecipeError, naming file and key, if it is wrong."""
     told, named, space, colours = _read(path, _mark(path))
-    given = told.splits.get(split, _Split(images=""))
+    given = _Split(images="") if split is None else told.splits.get(split, _Split(images=""))
     labels = () if given.labels is None else _templates(given.labels, ("png",))
     return Row(
         doc=f"images and labels of {path}",
@@ -135,8 +135,9 @@ def _read(path: str, _: int) -> tuple[_Told, dict[int, str], Space, Colours | No
     named = {id: told.becomes.get(name, name) for id, name in names.items()}
     if told.labels_are == "ids":
         return told, named, space, None
-    known = {one.colour: id for id, one in enumerate(told.classes.values())}
-    return told, named, space, Colours(tuple((known | dict.fromkeys(told.ignored, IGNORE)).items()))
+    known = {one.colour: id for id, one in enumerate(told.classes.values()) if one.colour is not None}
+    ignored = [colour for colour in told.ignored if not isinstance(colour, int)]
+    return told, named, space, Colours(tuple((known | dict.fromkeys(ignored, IGNORE)).items()))
 
 
 def _told(path: Path) -> _Told:
@@ -174,12 +175,12 @@ def _labelling(path: str, told: _Told) -> dict[int, str]:
             if id in names:
                 raise RecipeError(f"{path}: {names[id]} and {name} have the same id {id}; give each its own")
             names[id] = name
-    for id in told.ignored:
-        if not isinstance(id, int):
+    for ignored in told.ignored:
+        if not isinstance(ignored, int):
             raise RecipeError(f"{path}: ignored: where labels are ids, write ids")
-        if id in names:
-            raise RecipeError(f"{path}: id {id} is {names[id]} and ignored; choose")
-        names[id] = IGNORED
+        if ignored in names:
+            raise RecipeError(f"{path}: id {ignored} is {names[ignored]} and ignored; choose")
+        names[ignored] = IGNORED
     return names
 
 
@@ -203,8 +204,8 @@ def _space(path: str, told: _Told) -> Space:
     return Space(
         Path(path).stem,
         {
-            name: one.colour or tuple(int(255 * share) for share in hue)
-            for (name, one), hue in zip(told.classes.items(), hues, strict=True)
+            name: one.colour or (int(255 * red), int(255 * green), int(255 * blue))
+            for (name, one), (red, green, blue) in zip(told.classes.items(), hues, strict=True)
         },
     )
 

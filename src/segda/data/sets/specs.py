@@ -75,7 +75,7 @@ def data_sets(spec: str) -> set[str]:
 
 def file_name(spec: str) -> str:
     """A spec as part of a file's name."""
-    return spec.translate(str.maketrans({":": "-", "/": "-", "\\": "-", "*": "x"}))
+    return spec.translate(str.maketrans(":/\\*", "---x"))
 
 
 def own_space(spec: str) -> Space:

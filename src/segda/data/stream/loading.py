@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
@@ -58,7 +58,7 @@ def loader(
     on_bad_image: OnBadImage = "stop",
     pin: bool = False,
     skipped: Callable[[Skip], None] = lambda skip: None,
-) -> Iterator[tuple[Batch, ...]]:
+) -> Generator[tuple[Batch, ...], None, None]:
     """The batches of steps start .. stop - 1, of each step those with the places `own` among its `shares`.
 
     Step t has the draws t * shares * batch .. (t + 1) * shares * batch - 1; those of place p are the p-th `batch` of
@@ -79,6 +79,7 @@ def loader(
 
     count = (stop - start) * len(own)
     make = _Maker(stream, batch, on_bad_image == "skip")
+    made: Generator[_Made | SegdaError, None, None]
     if workers:
         made = read_ahead(make, [first(k) for k in range(count)], workers)
     else:

@@ -14,8 +14,8 @@ import os
 import signal
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from ctypes import c_int64
+from collections.abc import Callable, Generator, Sequence
+from ctypes import Array, c_int64
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -62,8 +62,10 @@ Note = Callable[[Reading | None], None]
 class Maker(Protocol):
     """Makes the batch that begins at a draw; what it is and gives must be picklable."""
 
-    skip: bool
-    """Whether an image that kills processes may be left out."""
+    @property
+    def skip(self) -> bool:
+        """Whether an image that kills processes may be left out."""
+        ...
 
     def __call__(self, first: int, refused: frozenset[ImageNumber], note: Note) -> Any:
         """refused: images that are taken for damaged. note: is told before each image is read, and when all are."""
@@ -95,6 +97,7 @@ class _Reader:
         self._pipe, self._make = context.Pipe, make
         self._noted = context.RawArray(c_int64, 3)
         self.todo: deque[int] = deque()
+        self.asked = self._one_by_one = 0
         self.start()
 
     def ask(self, refused: frozenset[ImageNumber]) -> None:
@@ -113,7 +116,7 @@ class _Reader:
 
     def start(self) -> None:
         """RunFailure where the machine has no room for another process."""
-        self._noted[:] = NOTHING
+        self._noted[:] = list(NOTHING)
         self.asked, self._one_by_one = 0, len(self.todo)
         try:
             self.pipe, theirs = self._pipe()
@@ -151,7 +154,7 @@ class _Reader:
 NOTHING = (-1, -1, -1)
 
 
-def _serve(make: Maker, tasks: Connection, noted: Sequence[int]) -> None:
+def _serve(make: Maker, tasks: Connection, noted: Array[c_int64]) -> None:
     """The life of a process that makes batches: until it is told to end, or the training is no more."""
     # A terminal's Ctrl-C is for the training alone, which asks for its last batch before it stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -160,6 +163,7 @@ def _serve(make: Maker, tasks: Connection, noted: Sequence[int]) -> None:
     cv2.setNumThreads(0)  # one process, one thread; their pools of threads do not survive a fork
     torch.set_num_threads(1)
     born_of, training = os.getppid(), multiprocessing.parent_process()
+    assert training is not None
 
     def note(reading: Reading | None) -> None:
         noted[1] = NOTHING[1]  # first and last, so that half a note is none
@@ -176,8 +180,9 @@ def _serve(make: Maker, tasks: Connection, noted: Sequence[int]) -> None:
             task = tasks.recv()
             if task is None:
                 return
+            first, refused = task
             try:
-                made = make(*task, note)
+                made = make(first, refused, note)
             except Exception:
                 made = _Broken(traceback.format_exc())
             tasks.send(made)
@@ -185,10 +190,11 @@ def _serve(make: Maker, tasks: Connection, noted: Sequence[int]) -> None:
         return  # the training was killed
 
 
-def read_ahead(make: Maker, firsts: Sequence[int], workers: int) -> Iterator[Any]:
+def read_ahead(make: Maker, firsts: Sequence[int], workers: int) -> Generator[Any, None, None]:
     """The batches that begin at these draws, in this order, made by several processes in turns."""
     get_temp_dir()  # made here, so that it goes when this process ends, however the others do
-    owed, refused, deaths = 0, frozenset(), Counter()
+    owed, refused = 0, frozenset[ImageNumber]()
+    deaths: Counter[Reading | int] = Counter()
     readers: list[_Reader] = []
     try:
         for k in range(len(firsts)):

@@ -81,7 +81,10 @@ class RareClass(BaseModel):
 
     def least(self, pixels: int | np.ndarray) -> float | np.ndarray:
         """How many pixels of its class a picture of `pixels` must exceed."""
-        return self.min_pixels if self.min_share is None else self.min_share * pixels
+        if self.min_share is not None:
+            return self.min_share * pixels
+        assert self.min_pixels is not None
+        return self.min_pixels
 
 
 def class_probabilities(counts: np.ndarray, temperature: float, drawable: np.ndarray | None = None) -> np.ndarray:
@@ -167,7 +170,7 @@ class Stream(Dataset):
         source = self._known(SOURCE)
         classes = source.space.classes
         assert statistics.shape == (len(source), len(classes) + 1)
-        enough = statistics[:, :-1] > np.reshape(rare.least(statistics.sum(1)), (-1, 1))
+        enough: np.ndarray = statistics[:, :-1] > np.reshape(rare.least(statistics.sum(1)), (-1, 1))
         self.images_of = [np.flatnonzero(column) for column in enough.T]
         if not enough.any():
             least = f"{rare.min_pixels}" if rare.min_share is None else f"{rare.min_share:.2%} of its"
@@ -177,7 +180,8 @@ class Stream(Dataset):
             )
         self.weights = None if source.shares is None else image_weights(source)
         totals = statistics[:, :-1].sum(0) if self.weights is None else self.weights @ statistics[:, :-1]
-        self.probability = class_probabilities(totals, rare.temperature, enough.any(0))
+        served = np.array([len(images) > 0 for images in self.images_of])
+        self.probability = class_probabilities(totals, rare.temperature, served)
         left_out = [name for name, images in zip(classes, self.images_of, strict=True) if not len(images)]
         if left_out and group.rank() == 0:
             names = ", ".join(left_out)
@@ -227,17 +231,20 @@ class Stream(Dataset):
         source, settings = self._known(SOURCE), self.source_augment
         assert settings is not None
         rng = np.random.default_rng((self.seed, SOURCE, n))
-        wanted, i = (None, self._next(source, SOURCE, n)) if self.rare is None else self.pick(rng)
+        rare = self.rare
+        wanted, i = (IGNORE, self._next(source, SOURCE, n)) if rare is None else self.pick(rng)
         reading(SOURCE, i)
         scene = source.read(i, label=True)
         size = size_of(scene)
         scene = settings.resized(scene)
         box = draw_box(scene, settings, rng)
-        for _ in range(0 if self.rare is None else self.rare.retries):
-            label = crop(scene.label, box)
-            if int((label == wanted).sum()) > self.rare.crop_ratio * self.rare.least(label.numel()):
-                break
-            box = draw_box(scene, settings, rng)
+        assert scene.label is not None
+        if rare is not None:
+            for _ in range(rare.retries):
+                label = crop(scene.label, box)
+                if int((label == wanted).sum()) > rare.crop_ratio * rare.least(label.numel()):
+                    break
+                box = draw_box(scene, settings, rng)
         return self._cut(SOURCE, i, scene, size, box, settings, rng, reading)
 
     def _cut(

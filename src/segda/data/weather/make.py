@@ -79,7 +79,7 @@ class ClearView:
         image = read_image(place.image).permute(1, 2, 0).numpy()
         camera = read_camera(place.camera)
         disparity = filled(*read_disparity(place.disparity, image.shape[:2]), image)
-        return cls(np.float32(image) / 255, depth_of(disparity, camera), camera)
+        return cls(image.astype(np.float32) / 255, depth_of(disparity, camera), camera)
 
     @cached_property
     def air(self) -> np.ndarray:
@@ -153,7 +153,9 @@ def clear_images(folder: Path) -> list[Place]:
         raise DataError(
             f"{folder}: no images match {IMAGES}; give the folder in which leftImg8bit, disparity and camera lie"
         )
-    places = [Place(folder, *path.parts[-3:-1], path.name.removesuffix("_leftImg8bit.png")) for path in found]
+    places = [
+        Place(folder, path.parts[-3], path.parts[-2], path.name.removesuffix("_leftImg8bit.png")) for path in found
+    ]
     for name in ("disparity", "camera"):
         missing = [getattr(place, name) for place in places if not getattr(place, name).is_file()]
         if missing:

@@ -22,9 +22,9 @@ class DilatedSum(nn.Module):
     def __init__(self, inputs: Sequence[int], classes: int, *, dilations: Sequence[int]):
         super().__init__()
         self.classify = Classifier(inputs[-1], classes, dilations)
-        for branch in self.classify.children():
-            assert isinstance(branch, nn.Conv2d) and branch.bias is not None
-            nn.init.zeros_(branch.bias)
+        for branch in self.classify.convolutions():
+            if branch.bias is not None:
+                nn.init.zeros_(branch.bias)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         return self.classify(levels[-1])

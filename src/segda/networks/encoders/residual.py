@@ -84,14 +84,14 @@ class Residual(Encoder):
 
     def blocks(self) -> list[nn.Module]:
         """The stem, whose maps are the largest, and all blocks, first to last."""
-        return [self.stem, *(block for stage in self.stages for block in stage)]
+        return [self.stem, *(block for stage in self.stages for block in stage.children())]
 
     def layers(self) -> list[Layer]:
         return [[block] for block in self.blocks()]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         cells = F.max_pool2d(self.stem(image), 3, stride=2, padding=1)
-        levels = []
+        levels: list[Tensor] = []
         for stage in self.stages:
             levels.append(stage(levels[-1] if levels else cells))
         return levels
@@ -110,6 +110,7 @@ class Block(nn.Module):
         self.split = row.split
         self.conv1 = nn.Conv2d(width, inner, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2: nn.Module
         if row.split:
             self.conv2 = SplitAttention(inner, dilation)
             self.pool = nn.AvgPool2d(3, stride, padding=1) if stride > 1 else nn.Identity()

@@ -67,7 +67,7 @@ class ResNet(Encoder):
 
     def blocks(self) -> list[nn.Module]:
         """All blocks, first to last."""
-        return [block for stage in self.stages for block in stage]
+        return [block for stage in self.stages for block in stage.children()]
 
     def layers(self) -> list[Layer]:
         return [[self.conv1, self.bn1], *([block] for block in self.blocks())]
@@ -75,7 +75,7 @@ class ResNet(Encoder):
     def forward(self, image: Tensor) -> list[Tensor]:
         cells = F.relu(self.bn1(self.conv1(image)), inplace=True)
         cells = F.max_pool2d(cells, 3, stride=2, padding=1, ceil_mode=True)
-        levels = []
+        levels: list[Tensor] = []
         for stage in self.stages:
             levels.append(stage(levels[-1] if levels else cells))
         return levels
