@@ -96,12 +96,14 @@ def run_command(
     for run, name in zip(runs, names, strict=True):
         if all_checkpoints:
             kept = [each for each in weights if snapshots(run, each)]
-            found = [one for each in kept for one in evaluate_snapshots(run, data, root, *machine, each)]
-            shown += [snapshots_table(each, name) for each in found]
+            measured = [one for each in kept for one in evaluate_snapshots(run, data, root, *machine, each)]
+            shown += [snapshots_table(each, name) for each in measured]
+            found = [each.to_json() for each in measured]
         else:
-            found = evaluate(run, data, root, weights, *machine, step)
-            shown += tables(found, name if len(runs) > 1 else "")
-        plain += [{"run": str(run), **each.to_json()} for each in found]
+            reports = evaluate(run, data, root, weights, *machine, step)
+            shown += tables(reports, name if len(runs) > 1 else "")
+            found = [each.to_json() for each in reports]
+        plain += [{"run": str(run), **each} for each in found]
     return shown, plain
 
 

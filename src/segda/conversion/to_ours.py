@@ -90,6 +90,7 @@ def style_of(held: Held, weights: runs.Which, recipe: Recipe | None) -> str:
         style for style in by_name if LAYOUTS[style].encoder or (recipe and LAYOUTS[style].holds(recipe.network))
     ]
     if not fitting:
+        assert recipe is not None  # without one, an encoder's style fits
         networks = " or ".join(dict.fromkeys(LAYOUTS[style].network for style in by_name))
         raise RecipeError(
             f"--recipe: {held.file} has the names of style {told}, whose network is {networks}, not the recipe's "
@@ -142,7 +143,7 @@ def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
     return done
 
 
-def _encoder(held: Held, asked: Asked) -> Converted:
+def _encoder(held: Held, asked: Asked, kind: str) -> Converted:
     """An encoder alone, into a file that network.weights takes."""
     if asked.out.suffix != ".safetensors":
         raise RecipeError(
@@ -152,7 +153,6 @@ def _encoder(held: Held, asked: Asked) -> Converted:
         raise RecipeError(f"--allow-missing: an encoder of style {asked.style} must be whole; remove it")
     refuse_taken(asked.out, asked.overwrite)
     found, left_out = translated(held, asked)
-    kind = asked.layout.encoder
     family = FAMILIES[kind]
     tensors = {name.removeprefix("encoder."): tensor for name, tensor in found.items()}
     size = family.size(tensors) or of_family(kind)[0]
@@ -249,5 +249,9 @@ def ours(
         _refuse_another_network(layout_named(source), source, recipe)
     held = opened(given, source)
     asked = Asked(out, source or style_of(held, agreement[0], recipe), *agreement)
-    done = _encoder(held, asked) if asked.layout.encoder else _network(held, asked, recipe)
+    if asked.layout.encoder:
+        done = _encoder(held, asked, asked.layout.encoder)
+    else:
+        assert recipe is not None
+        done = _network(held, asked, recipe)
     return replace(done, detected=source is None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def evaluate_snapshots(
         for step in files:
             if step in measured:
                 continue
-            network = group.all_succeed(lambda at=step: load_network(run, weights, where, None if at == last else at))
+            at = None if step == last else step
+            network = group.all_succeed(partial(load_network, run, weights, where, at))
             report = evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known[step])
             measured[step] = Snapshot(marks[step], report)
             # Each time: an interrupted call goes on where it stopped.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -22,6 +23,7 @@ from segda.evaluation.measure import STUDENT_AND_TEACHER, count, existing, facts
 from segda.evaluation.metrics import Report, write_list
 from segda.evaluation.protocol import EnsembleProtocol, Member, Weights
 from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
+from segda.networks.network import Network
 from segda.recipes.recipe import Recipe
 from segda.run import data_root, load_network, load_recipe_of, space_of
 
@@ -50,9 +52,13 @@ def evaluate_ensemble(
     shares, recipes, where, dtype, shared, opened = group.all_succeed(
         lambda: _ensemble(runs, data, mean, shares, *machine)
     )
+
+    def loaded(each: Weights) -> list[Network]:
+        return [load_network(run, each, where, step) for run in runs]
+
     done = {}
     for each in shared:
-        networks = group.all_succeed(lambda each=each: [load_network(run, each, where, step) for run in runs])
+        networks = group.all_succeed(partial(loaded, each))
         eyes = [
             Eye(network, recipe.evaluate, where, autocast(where, dtype), share)
             for network, recipe, share in zip(networks, recipes, shares, strict=True)

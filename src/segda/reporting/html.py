@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -170,16 +170,18 @@ def _panel(
         eyes.append(Eye(load_network(against, "student", where), recipe.evaluate, where, context))
     count = min(len(dataset), recipe.evaluate.report_images)
 
+    beside = "" if against is None else visible(against.resolve().name)
     seen_by = "adapted" if against else "prediction"
     if weights != "student" or step is not None:
         seen_by += f" ({weights}{'' if step is None else f' after step {step}'})"
 
     def row(sight: Sight) -> dict[str, Any]:
+        assert sight.scene.label is not None
         image, truth = sight.scene.image.permute(1, 2, 0).numpy(), sight.scene.label.numpy()
         cells = [_cell("image", image, "JPEG"), _labelled("truth", truth, truth, space)]
         for other in sight.by_eye[1:]:
             before = labels(other, sight.size)
-            cells.append(_labelled(visible(against.resolve().name), before.cpu().numpy(), truth, space))
+            cells.append(_labelled(beside, before.cpu().numpy(), truth, space))
         label, entropy = labels_and_entropy(sight.by_eye[0], sight.size)
         cells.append(_labelled(seen_by, label.cpu().numpy(), truth, space))
         cells.append(_cell("entropy", entropy_picture(entropy.cpu().numpy(), len(space.classes)), "JPEG"))
@@ -191,7 +193,7 @@ def _panel(
     return {"data": dataset.spec, "columns": [cell["title"] for cell in rows[0]["cells"]], "rows": rows}
 
 
-def _cell(title: str, pixels: np.ndarray, kind: str, note: str = "") -> dict[str, str]:
+def _cell(title: str, pixels: np.ndarray, kind: Literal["PNG", "JPEG"], note: str = "") -> dict[str, str]:
     return {"title": title, "uri": data_uri(shrunk(pixels, PICTURE, flat=kind == "PNG"), kind), "note": note}
 
 

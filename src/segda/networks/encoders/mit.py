@@ -57,7 +57,7 @@ class MiT(Encoder):
         row = MITS[name]
         self.name = name
         self.channels = row.channels
-        config = SegformerConfig(
+        config = SegformerConfig(  # type: ignore[call-arg]  # of all models, and so in the library's `**kwargs`
             hidden_sizes=list(row.channels),
             depths=list(row.depths),
             num_attention_heads=list(row.heads),
@@ -75,14 +75,15 @@ class MiT(Encoder):
         blocks = self.blocks()
         for k, block in enumerate(blocks):
             block.drop_path = DropPath(drop_path * k / (len(blocks) - 1))
-            block.layernorm_before.eps = block.layernorm_after.eps = 1e-6
-        for stage in self.stages:
-            stage.layer_norm.eps = 1e-6
+        norms = [block.get_submodule(f"layernorm_{place}") for block in blocks for place in ("before", "after")]
+        for norm in (*norms, *(stage.get_submodule("layer_norm") for stage in self.stages)):
+            assert isinstance(norm, nn.LayerNorm)
+            norm.eps = 1e-6
         start(self)
 
     def blocks(self) -> list[nn.Module]:
         """All blocks, first to last."""
-        return [block for stage in self.stages for block in stage.blocks]
+        return [block for stage in self.stages for block in stage.get_submodule("blocks").children()]
 
     def layers(self) -> list[Layer]:
         layers: list[Layer] = []
@@ -95,7 +96,7 @@ class MiT(Encoder):
         return layers
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        levels = []
+        levels: list[Tensor] = []
         for stage in self.stages:
             levels.append(stage(levels[-1] if levels else image))
         return levels
@@ -119,4 +120,5 @@ def start(encoder: nn.Module) -> None:
         else:
             assert not list(module.parameters(recurse=False)), f"no rule to start a {type(module).__name__}"
             continue
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
