@@ -7,10 +7,10 @@ constants                                            a hash of each constant's w
 given                                                a hash of each network that the recipe's `given` names
 recipe, made_by                                      what it is a state of, and the code and machine that computed it
 
-No random state: what a step draws is a function of seed and step (data/stream/stream.py, `Training.step`). No constant
-either: it is as the run began, which the recipe's seed, `network.weights` or `start` give again; the hash tells whether
-they did. A frozen copy of the student in every file would say nothing new. A training without constants goes on without
-what it started from.
+No random state: what a step draws is a function of seed and step (data/stream/stream.py, distributed/shares.py,
+`Training.step`). No constant either: it is as the run began, which the recipe's seed, `network.weights` or `start` give
+again; the hash tells whether they did. A frozen copy of the student in every file would say nothing new. A training
+without constants goes on without what it started from.
 """
 
 from __future__ import annotations
