@@ -150,9 +150,9 @@ class Iteration:
                         setattr(module, name, timed(part, getattr(module, name)))
         photometric.colour_jitter = timed("jitter", photometric.colour_jitter)
         photometric.gaussian_blur = timed("blur", photometric.gaussian_blur)
-        method.teacher.follow = timed("EMA", method.teacher.follow)
-        method.teacher.forward = timed("teacher", method.teacher.forward)
-        method.feature_distance.forward = timed("feature_distance", method.feature_distance.forward)
+        method.parts.teacher.follow = timed("EMA", method.parts.teacher.follow)
+        method.parts.teacher.forward = timed("teacher", method.parts.teacher.forward)
+        method.parts.feature_distance.forward = timed("feature_distance", method.parts.feature_distance.forward)
         events = method.step
 
         def watched(batch: Batch, t: int):

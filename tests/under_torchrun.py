@@ -97,7 +97,7 @@ def another_teacher():
 
     def changed(training, batches):
         if training.t == 3:
-            training.method.teacher.network.decoder.classify.bias.data += group.rank()
+            training.method.parts.teacher.network.decoder.classify.bias.data += group.rank()
         return original(training, batches)
 
     with patch.object(assembly.Training, "step", changed):

@@ -105,8 +105,8 @@ def test_three_training_steps_equal_the_authors(name):
         settings |= {"balance_weight": 0.1, "level": 0.4, "second_pass": True}
     student = authors_network("", recorded["conv_seg_multiply"])
     method = build(METHODS, settings, "method", student=student)
-    method.feature_distance.network = authors_network("imnet.", 1).requires_grad_(False).eval()
-    for module in method.teacher.modules():
+    method.parts.feature_distance.network = authors_network("imnet.", 1).requires_grad_(False).eval()
+    for module in method.parts.teacher.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()
     method.train()
@@ -136,7 +136,7 @@ def test_three_training_steps_equal_the_authors(name):
         gradients = theirs["grad_norms_after_each_backward"][-1]
         total = sum(parameter.grad.double().square().sum() for parameter in student.parameters()).sqrt().item()
         assert total == pytest.approx(gradients["__total__"], rel=(1e-3, 1e-2, 2e-2)[t])
-        for part, network in (("", student), ("ema_", method.teacher.network)):
+        for part, network in (("", student), ("ema_", method.parts.teacher.network)):
             state = network.state_dict()
             for key, row in (theirs[f"{part}params_after"] | theirs[f"{part}buffers_after"]).items():
                 if our_name(key) is not None:

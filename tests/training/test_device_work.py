@@ -158,7 +158,7 @@ def test_a_new_label_forgets_the_classes_of_the_old_one():
 def test_a_teacher_follows_with_two_kernels_for_all_its_parameters():
     method = method_named("ebda")
     with Watch() as watch:
-        method.teacher.follow(method.student, 3, ALONE)
+        method.parts.teacher.follow(method.student, 3, ALONE)
     assert watch.seen.count("aten::_foreach_mul_.Scalar") == 1
     assert watch.seen.count("aten::_foreach_add_.List") == 1
     assert not any(name.startswith(("aten::mul", "aten::add", "aten::lerp", "aten::copy_")) for name in watch.seen)
@@ -197,11 +197,11 @@ def test_an_optimiser_updates_a_group_with_one_kernel(name):
 def test_an_optimiser_holds_its_player_alone(name):
     method = method_named(name)
     for player in method.players:
-        module = getattr(method, player)
+        module = method.get_submodule(player)
         held = [parameter for group in module.groups().values() for parameter in group]
         assert sorted(map(id, held)) == sorted(map(id, module.parameters()))
-    others = {id(parameter) for part in ("teacher", "feature_distance") if getattr(method, part, None) is not None
-              for parameter in getattr(method, part).parameters()}  # fmt: skip
+    still = {*method.products.values(), *method.constants} - {"student"}
+    others = {id(parameter) for part in still for parameter in method.get_submodule(part).parameters()}
     learning = {id(parameter) for parameter in method.parameters() if parameter.requires_grad}
     assert not learning & others
 

@@ -123,15 +123,15 @@ def test_a_checkpoint_holds_no_constant_but_its_hash_which_must_be_that_of_the_s
     recipe = small_recipe(camvid, "ebda").override("save_every=1", "evaluate.data=[]", "steps=2")
     train(recipe, tmp_path / "run")
     state = runs.load_checkpoint(tmp_path / "run")
-    assert not [name for name in state["method"] if name.startswith("feature_distance")]
-    assert [name for name in state["method"] if name.startswith("teacher")]
+    assert not [name for name in state["method"] if name.startswith("parts.feature_distance")]
+    assert [name for name in state["method"] if name.startswith("parts.teacher")]
     training = assembly.assemble(recipe, camvid, None)
-    start = checkpoint.digest(training.method.feature_distance.network)
+    start = checkpoint.digest(training.method.parts.feature_distance.network)
     assert start == checkpoint.digest(training.method.student)
     training.method.student.decoder.classify.bias.data[0] += 1
     assert start != checkpoint.digest(training.method.student)
     checkpoint.restore(training, state, tmp_path)
-    assert checkpoint.digest(training.method.feature_distance.network) == start
+    assert checkpoint.digest(training.method.parts.feature_distance.network) == start
 
     state["constants"] = {name: "0" * 64 for name in state["constants"]}
     torch.save(state, tmp_path / "run" / "last.pt")

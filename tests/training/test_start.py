@@ -101,7 +101,7 @@ def test_a_student_starts_from_a_run_or_a_file_of_it_encoder_and_decoder(camvid,
     training = assembled(started(camvid, trained / file), camvid)
     theirs = load_file(trained / (file or "network.safetensors"))
     assert equal(training.method.student.state_dict(), theirs)
-    assert equal(training.method.feature_distance.network.state_dict(), theirs)
+    assert equal(training.method.parts.feature_distance.network.state_dict(), theirs)
     (line,) = (one for one in said if one.startswith("student: "))
     assert line == f"student: {len(theirs)} tensors from {trained / (file or 'network.safetensors')}, after step 4"
 
@@ -113,9 +113,9 @@ def test_the_start_is_said_in_the_run_and_the_constants_are_what_was_started_fro
     assert facts["start"].endswith(f"tensors from {trained / 'network.safetensors'}, after step 4")
     state = runs.load_checkpoint(tmp_path / "run")
     student = runs.load_network(trained)
-    held = assembled(recipe, camvid).method.feature_distance.network
+    held = assembled(recipe, camvid).method.parts.feature_distance.network
     assert checkpoint.digest(held) == checkpoint.digest(student)
-    assert list(state["constants"]) == ["feature_distance"]
+    assert list(state["constants"]) == ["parts.feature_distance"]
     # Its network can be read when its start is gone.
     shutil.rmtree(trained)
     assert isinstance(runs.load_network(tmp_path / "run"), Network)

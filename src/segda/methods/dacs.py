@@ -7,7 +7,7 @@ of the batch. `classes_of: image` is what the paper says; DAFormer's code lists 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from torch import Tensor
 
@@ -15,44 +15,33 @@ from segda.methods.method import Method
 from segda.networks.network import Network
 from segda.parts.entropy import entropy_summary
 from segda.parts.losses import supervised
-from segda.parts.mixing import ClassesOf, class_mix
-from segda.parts.photometric import Photometric, photometric
+from segda.parts.mixing import class_mix
+from segda.parts.photometric import photometric
 from segda.parts.pseudo import confidence, confident_fraction
-from segda.parts.teacher import Teacher
+from segda.parts.self_training import PRODUCTS, MixSettings, SelfTraining
 from segda.scene import Batch
 
 
 class DACS(Method):
-    products: ClassVar = {"student": "student", "teacher": "teacher.network"}
+    products: ClassVar = PRODUCTS
 
-    def __init__(
-        self,
-        student: Network,
-        *,
-        decay: float,
-        threshold: float,
-        classes_of: ClassesOf,
-        photometric: Photometric,
-    ):
+    def __init__(self, student: Network, **settings: Unpack[MixSettings]):
         super().__init__()
         self.student = student
-        self.teacher = Teacher(student, decay)
-        self.threshold = threshold
-        self.classes_of = classes_of
-        self.photometric = photometric
+        self.parts = SelfTraining(student, **settings)
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
-        share = batch.share
-        self.teacher.follow(self.student, t, share)
+        parts, share = self.parts, batch.share
+        parts.teacher.follow(self.student, t, share)
         output = self.student(batch.source.image)
         terms = {"source": supervised(output, batch.source, over="all", share=share)}
         yield terms | entropy_summary("source", output.logits)
 
-        logits = self.teacher(batch.target.image)
-        pseudo = confident_fraction(logits, batch.target, self.threshold, share=share)
+        logits = parts.teacher(batch.target.image)
+        pseudo = confident_fraction(logits, batch.target, parts.threshold, share=share)
         terms = {"confident": confidence(pseudo)} | entropy_summary("target", logits)
-        mixed = class_mix(batch.source, pseudo, classes_of=self.classes_of, share=share)
-        image = photometric(mixed.image, self.photometric, share=share)
+        mixed = class_mix(batch.source, pseudo, classes_of=parts.classes_of, share=share)
+        image = photometric(mixed.image, parts.photometric, share=share)
 
         output = self.student(image)
         terms["mix"] = supervised(output, mixed, over="all", share=share)

@@ -8,59 +8,43 @@ As in the authors' code (lhoyer/DAFormer `dacs.py`), the loss is averaged over a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from torch import Tensor
 
 from segda.methods.method import Method
 from segda.networks.network import Network
 from segda.parts.entropy import entropy_summary
-from segda.parts.feature_distance import FeatureDistance, FeatureDistanceSettings
 from segda.parts.losses import supervised
-from segda.parts.mixing import ClassesOf, class_mix
-from segda.parts.photometric import Photometric, photometric
+from segda.parts.mixing import class_mix
+from segda.parts.photometric import photometric
 from segda.parts.pseudo import confidence, confident_fraction
-from segda.parts.teacher import Teacher
+from segda.parts.self_training import CONSTANTS, PRODUCTS, HeldSettings, SelfTraining
 from segda.scene import Batch
 
 
 class DAFormer(Method):
-    products: ClassVar = {"student": "student", "teacher": "teacher.network"}
-    constants = ("feature_distance",)
+    products: ClassVar = PRODUCTS
+    constants = CONSTANTS
 
-    def __init__(
-        self,
-        student: Network,
-        *,
-        decay: float,
-        threshold: float,
-        classes_of: ClassesOf,
-        photometric: Photometric,
-        feature_distance: FeatureDistanceSettings | None,
-    ):
+    def __init__(self, student: Network, **settings: Unpack[HeldSettings]):
         super().__init__()
         self.student = student
-        self.teacher = Teacher(student, decay)
-        self.feature_distance = None if feature_distance is None else FeatureDistance(student, feature_distance)
-        self.threshold = threshold
-        self.classes_of = classes_of
-        self.photometric = photometric
+        self.parts = SelfTraining(student, **settings)
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
-        share = batch.share
-        self.teacher.follow(self.student, t, share)
-        start = None if self.feature_distance is None else self.feature_distance.at_start(batch.source, share)
+        parts, share = self.parts, batch.share
+        parts.teacher.follow(self.student, t, share)
+        start = parts.at_start(batch.source, share)
         output = self.student(batch.source.image)
-        terms = {"source": supervised(output, batch.source, over="all", share=share)}
-        if start is not None:
-            terms["feature_distance"] = self.feature_distance(output, start)
+        terms = {"source": supervised(output, batch.source, over="all", share=share)} | parts.held(output, start)
         yield terms | entropy_summary("source", output.logits)
 
-        logits = self.teacher(batch.target.image)
-        pseudo = confident_fraction(logits, batch.target, self.threshold, share=share)
+        logits = parts.teacher(batch.target.image)
+        pseudo = confident_fraction(logits, batch.target, parts.threshold, share=share)
         terms = {"confident": confidence(pseudo)} | entropy_summary("target", logits)
-        mixed = class_mix(batch.source, pseudo, classes_of=self.classes_of, share=share)
-        image = photometric(mixed.image, self.photometric, share=share)
+        mixed = class_mix(batch.source, pseudo, classes_of=parts.classes_of, share=share)
+        image = photometric(mixed.image, parts.photometric, share=share)
 
         output = self.student(image)
         terms["mix"] = supervised(output, mixed, over="all", share=share)

@@ -36,7 +36,7 @@ def build(table: Mapping[str, type], spec: Mapping[str, Any], where: str, **give
     try:
         return cls(**given, **settings)
     except SegdaError as error:
-        error.args = (_placed(str(error), where, inspect.signature(cls).parameters),)
+        error.args = (_placed(str(error), where, parameters_of(cls)),)
         raise
 
 
@@ -70,8 +70,21 @@ def starts_of(spec: Mapping[str, Any], where: str = "network") -> dict[str, Any]
 
 def networks_asked(cls: type) -> set[str]:
     """The arguments of a class that are networks, by their annotations: `over: Network`, `over: Network | None`."""
-    hints = typing.get_type_hints(cls.__init__)
-    return {key for key in inspect.signature(cls).parameters if _network_in(hints.get(key)) is not None}
+    return {key for key, value in parameters_of(cls).items() if _network_in(value.annotation) is not None}
+
+
+def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
+    """The arguments of a class, each with its type; for `**settings: Unpack[Block]` the keys of Block, all required."""
+    hints, found = typing.get_type_hints(cls.__init__), {}
+    for key, parameter in inspect.signature(cls).parameters.items():
+        hint = hints.get(key, Any)
+        if typing.get_origin(hint) is typing.Unpack:
+            (block,) = typing.get_args(hint)
+            for name, inner in typing.get_type_hints(block).items():
+                found[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=inner)
+        else:
+            found[key] = parameter.replace(annotation=hint)
+    return found
 
 
 def _network_in(hint: Any) -> type[Network] | None:
@@ -116,9 +129,7 @@ def _arguments(
     table: Mapping[str, type], cls: type, spec: Mapping[str, Any], where: str, given: tuple[str, ...]
 ) -> dict[str, Any]:
     """The settings of a spec in their types; those that are networks stay specs."""
-    parameters = dict(inspect.signature(cls).parameters)
-    nested = networks_asked(cls)
-    hints = typing.get_type_hints(cls.__init__)
+    parameters, nested = parameters_of(cls), networks_asked(cls)
     label = f"{where} {spec['name']}"
     for key in given:
         if parameters.pop(key, None) is None:
@@ -135,13 +146,14 @@ def _arguments(
     for key, value in spec.items():
         if key == "name":
             continue
+        hint = parameters[key].annotation
         if key in nested:
-            settings[key] = _nested(table, hints[key], value, f"{where}.{key}", given)
+            settings[key] = _nested(table, hint, value, f"{where}.{key}", given)
             continue
         try:
-            settings[key] = TypeAdapter(hints.get(key, Any)).validate_python(value)
+            settings[key] = TypeAdapter(hint).validate_python(value)
         except ValidationError as error:
-            raise RecipeError(f"{where}.{key}: {explain(error, hints[key])}") from error
+            raise RecipeError(f"{where}.{key}: {explain(error, hint)}") from error
     return settings
 
 

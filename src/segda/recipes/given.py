@@ -10,7 +10,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from segda.errors import RecipeError, nearest
-from segda.recipes.build import networks_asked
+from segda.recipes.build import networks_asked, parameters_of
 from segda.recipes.facts import method_class
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def refuse_other_networks(recipe: Recipe, where: str) -> None:
     """RecipeError where `given` lacks a network that the method needs, or names one that it does not take."""
     cls, name = method_class(recipe.method, f"{where}: method"), recipe.method["name"]
     asked = networks_asked(cls) - {"student"}
-    needed = {key for key in asked if inspect.signature(cls).parameters[key].default is inspect.Parameter.empty}
+    needed = {key for key in asked if parameters_of(cls)[key].default is inspect.Parameter.empty}
     if inside := asked & recipe.method.keys():
         key = min(inside)
         raise RecipeError(f"{where}: method.{key}: is a trained network; name its run: given: {{{key}: RUN}}")

@@ -16,6 +16,7 @@ from segda.data.rows import DATASETS
 from segda.data.sets.specs import conditions_of
 from segda.methods import METHODS
 from segda.networks import CHOICES, NETWORKS
+from segda.recipes.build import parameters_of
 from segda.recipes.recipe import load_recipe, shipped
 from segda.recipes.sweeps import load_matrix, shipped_sweeps
 
@@ -39,7 +40,7 @@ def _first_line(thing: type) -> str:
 
 
 def _settings(thing: type, given: str) -> str:
-    parameters = [value for key, value in inspect.signature(thing).parameters.items() if key != given]
+    parameters = [value for key, value in parameters_of(thing).items() if key != given]
     return ", ".join(value.name if value.default is value.empty else f"[{value.name}]" for value in parameters)
 
 
