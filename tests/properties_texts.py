@@ -25,7 +25,8 @@ from segda.evaluation.metrics import Report, read_list
 from segda.evaluation.protocol import Protocol
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots
 from segda.ground.safe_yaml import json_values, yaml_values
-from segda.recipes.recipe import load_recipe, not_finite, shipped
+from segda.recipes.blocks import shipped
+from segda.recipes.recipe import load_recipe, not_finite
 from segda.recipes.sweeps import load_matrix
 from segda.reporting.tables import tables
 from segda.run import read_log
@@ -39,7 +40,8 @@ def recipe_trees() -> list[Any]:
     small = [
         json.loads(json.dumps(small_recipe(Path("data"), name).model_dump(mode="json"))) for name in METHOD_SETTINGS
     ]
-    return small + [yaml.safe_load(shipped()[name].read_text("utf-8")) for name in list(shipped())[:3]]
+    named = [load_recipe(name) for name in (*list(shipped())[:3], "esl_streets")]
+    return small + [yaml.safe_load(recipe.to_yaml(defaults=False)) for recipe in named]
 
 
 def a_recipe_is_read_finite_and_reads_itself_back_or_is_refused(tree: Any) -> None:

@@ -24,7 +24,8 @@ from segda.data.rows import DATASETS, Row
 from segda.data.sets import streets as street_sets
 from segda.data.streets.conditions import SPLITS
 from segda.methods.minent import MinEnt
-from segda.recipes.recipe import load_recipe, shipped
+from segda.recipes.blocks import shipped
+from segda.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -45,8 +46,6 @@ def shorter(words: list[str]) -> list[str]:
     settings = [*SMALL]
     if load_recipe(words[1]).network["name"] == "mit_daformer":
         settings.append("network.encoder=tiny")
-    if "--stages" in words:
-        settings.append(f"pseudo_labels.overrides={json.dumps(SMALL)}")
     return [word for setting in settings for word in ("--set", setting)]
 
 

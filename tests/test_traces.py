@@ -16,7 +16,8 @@ import torch
 
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.methods import METHODS
-from segda.recipes.recipe import load_recipe, shipped
+from segda.recipes.blocks import shipped
+from segda.recipes.recipe import load_recipe
 from segda.training import assembly
 
 FOLDER = Path(__file__).parent / "traces"

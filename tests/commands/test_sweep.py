@@ -157,16 +157,19 @@ def test_nothing_is_compared_where_nothing_was_measured(here, in_this_process, c
 
 def test_stages_are_trained_skipped_and_compared_over_their_seeds(here, in_this_process):
     camvid = write_camvid(here / "data")
-    teacher = small_recipe(camvid, "advent").override("steps=1", "evaluate.data=[]")
-    Path("advent.yaml").write_text(teacher.to_yaml())
+    teacher = small_recipe(camvid, "advent")
     rule = {"name": "entropy-median", "floor": 0.1, "share": 0.5, "images": "all"}
-    esl = small_recipe(camvid, "esl").model_dump(mode="json") | {
-        "pseudo_labels": {"recipe": "advent.yaml", "rule": rule}
+    stages = {
+        "teacher": {"train": {"method": teacher.method, "evaluate": {"data": []}}},
+        "labels": {"pseudo-label": {"runs": ["teacher"], "rule": rule}},
+        "esl": {"train": {"data": {"target": {"labels": "labels"}}}},
     }
+    esl = small_recipe(camvid, "esl").model_dump(mode="json", exclude_unset=True) | {"stages": stages}
     Path("mine.yaml").write_text(Recipe.model_validate(esl).to_yaml())
     Path("sweep.yaml").write_text(SEEDS)
     outcome = sweep("sweep.yaml")
-    assert not outcome.failed and all(words[-1] == "--stages" for words in in_this_process)
+    assert not outcome.failed and len(in_this_process) == 2
+    assert [line.startswith("#") for line in script(plan("sweep.yaml"))] == [True, True]
     assert [run.standing() for run in plan("sweep.yaml")] == ["finished", "finished"]
     (column,) = outcome.comparison().columns
     assert (column.title, column.seeds) == ("seed0 and 1 more", (0, 1))

@@ -8,7 +8,8 @@ from layouts import LAYOUTS, write_row
 from segda.commands.train import train
 from segda.data.rows import DATASETS
 from segda.data.sets.files import FileSet
-from segda.recipes.recipe import load_recipe, shipped
+from segda.recipes.blocks import shipped
+from segda.recipes.recipe import load_recipe
 
 PUBLISHED = [name for name in shipped() if load_recipe(name).network.get("weights") == "nvidia/mit-b5"]
 

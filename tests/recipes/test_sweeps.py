@@ -15,7 +15,7 @@ from segda.cli.main import main
 from segda.errors import RecipeError
 from segda.networks import NETWORKS
 from segda.recipes.build import build
-from segda.recipes.recipe import Recipe
+from segda.recipes.recipe import Recipe, load_recipe
 from segda.recipes.sweeps import load_matrix, shipped_sweeps
 from segda.reporting.listing import about
 from segda.training.sweep import plan, script
@@ -196,8 +196,21 @@ def test_every_network_of_a_shipped_sweep_can_be_built(name):
 def test_esl_is_trained_in_its_stages():
     planned = {run.out.name: run for run in plan("camvid_entropy")}
     assert len(planned) == 8
-    staged = {name for name, run in planned.items() if run.command("new")[-1] == "--stages"}
-    assert staged == {"esl_camvid-seed0", "esl_camvid-seed1"}
+    staged = {name: [place.name for place in run.stages] for name, run in planned.items() if run.stages}
+    assert staged == {
+        f"esl_camvid-seed{seed}": [f"esl_camvid-seed{seed}-teacher", f"esl_camvid-seed{seed}-labels"] for seed in (0, 1)
+    }
+    # They find out by themselves what is there.
+    assert "--resume" not in planned["esl_camvid-seed0"].command("begun")
+
+
+def test_a_sweep_mixes_blocks():
+    Path("sweep.yaml").write_text(
+        "{axes: {recipe: [methods/dacs+networks/mit_b0_daformer+benchmarks/camvid, dacs_streets], seed: [0]}}"
+    )
+    first, second = plan("sweep.yaml")
+    assert (first.out.name, second.out.name) == ("dacs-mit_b0_daformer-camvid-seed0", "dacs_streets-seed0")
+    assert first.recipe == load_recipe("dacs_camvid").override("seed=0")
 
 
 # Mistakes

@@ -1,4 +1,4 @@
-"""`segda train --stages`: AdvEnt, pseudo-labels, ESL, as one command that goes on where it stopped."""
+"""Stages: AdvEnt, pseudo-labels, ESL, as one recipe whose command goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -9,33 +9,45 @@ import pytest
 import torch
 import yaml
 
-from conftest import METHOD_SETTINGS, small_recipe
+from conftest import ADAM, METHOD_SETTINGS, small_recipe
 from segda import run as runs
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
 from segda.errors import DataError, RecipeError, RunError
-from segda.recipes.recipe import Recipe, parse_recipe
-from segda.training import running, stages
+from segda.recipes.recipe import Recipe, parse_recipe, stages_of
+from segda.training import running
+from segda.training import stages as engine
+from segda.training.stages import plan
 
 RULE = {"name": "entropy-median", "floor": 0.1, "share": 0.5, "images": "all"}
+TEACHER = {"train": {"method": {"name": "advent", **METHOD_SETTINGS["advent"]}, "players": {"discriminators": ADAM}}}
+LABELS = {"pseudo-label": {"runs": ["teacher"], "rule": RULE}}
+LAST = {"train": {"data": {"target": {"labels": "labels"}}}}
+STAGES = {"teacher": TEACHER, "labels": LABELS, "esl": LAST}
+
+
+def with_stages(root: Path, stages: dict) -> Recipe:
+    tree = small_recipe(root, "esl").override("steps=2", "seed=5").model_dump(mode="json", exclude_unset=True)
+    return parse_recipe(tree | {"stages": stages}, "small recipe")
 
 
 @pytest.fixture
-def staged(camvid: Path, tmp_path: Path) -> Recipe:
+def staged(camvid: Path) -> Recipe:
     """Two steps of ESL on labels of two steps of AdvEnt."""
-    teacher = tmp_path / "advent.yaml"
-    teacher.write_text(small_recipe(camvid, "advent").override("steps=2").to_yaml())
-    tree = small_recipe(camvid, "esl").override("steps=2", "seed=5").model_dump(mode="json")
-    return parse_recipe(tree | {"pseudo_labels": {"recipe": str(teacher), "rule": RULE}}, "small recipe")
+    return with_stages(camvid, STAGES)
 
 
-def test_three_stages_leave_what_three_commands_leave(staged, tmp_path, said):
-    train(staged, tmp_path / "one" / "esl", stages=True)
+# Running
+
+
+def test_three_stages_leave_what_three_commands_leave(staged, camvid, tmp_path, said):
+    train(staged, tmp_path / "one" / "esl")
 
     teacher, labels, run = (tmp_path / "three" / name for name in ("teacher", "labels", "esl"))
-    train(runs.load_recipe(staged.pseudo_labels.recipe).override("seed=5"), teacher)
+    train(small_recipe(camvid, "advent").override("steps=2", "seed=5"), teacher)
     pseudo_label([teacher], staged.data.target.set, RULE, labels, root=staged.data.root, precision="32")
-    train(staged.override(f"data.target.labels={labels}"), run)
+    alone = small_recipe(camvid, "esl").override("steps=2", "seed=5", f"data.target.labels={labels}")
+    train(alone, run)
 
     for one, other in (("esl-teacher", teacher), ("esl", run)):
         file = "network.safetensors"
@@ -46,33 +58,51 @@ def test_three_stages_leave_what_three_commands_leave(staged, tmp_path, said):
         for folder in (tmp_path / "one" / "esl-labels", labels)
     )
     assert ours == theirs and len(ours) == 3
-    assert [line for line in said if line.startswith("stage")][1].startswith(
-        "stage 2 of 3: labels of camvid:train:dusk"
-    )
+    titles = [line for line in said if line.startswith("stage")]
+    assert titles[1].startswith("stage 2 of 3, labels: labels of camvid:train:dusk -> ")
+    assert runs.load_recipe_of(tmp_path / "one" / "esl").stages == {}, "a run is of one stage"
+    # It learnt from the labels that it was given, and from no others.
+    logged = [line for line in runs.read_log(tmp_path / "one" / "esl") if "pseudo" in line]
+    assert [line["step"] for line in logged] == [1, 2] and all(line["pseudo"] > 0 for line in logged)
+    facts = json.loads((tmp_path / "one" / "esl" / "environment.json").read_text())
+    assert facts["target_labels_read"] is False
 
 
-def test_what_is_there_is_skipped_and_what_stopped_goes_on(staged, tmp_path, monkeypatch, said):
+def test_what_is_there_is_skipped_and_what_stopped_goes_on_and_another_recipes_is_refused(
+    staged, tmp_path, monkeypatch, said
+):
     out = tmp_path / "esl"
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "label_images", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(staged, out, stages=True)
+        patch.setattr(engine, "label_images", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="esl-teacher and what is before it are there") as stop:
+            train(staged, out)
+    assert stop.value.saved, "what goes on must not begin anew"
     kept = (tmp_path / "esl-teacher" / "last.pt").stat().st_mtime_ns
     assert not out.exists()
 
-    said.clear()
-    train(staged, out, stages=True)
+    train(staged, out)
     assert f"{tmp_path / 'esl-teacher'} is there; skipped" in said
     assert (tmp_path / "esl-teacher" / "last.pt").stat().st_mtime_ns == kept
     assert runs.step_of(out) == 2
 
     said.clear()
-    train(staged, out, stages=True)
+    train(staged, out, resume=True)
     assert [line.endswith("is there; skipped") for line in said].count(True) == 3
+
+    with pytest.raises(RunError, match=r"esl-teacher was begun with another recipe \(seed: 5 then, 6 now\)"):
+        train(staged.override("seed=6"), out)
+    with pytest.raises(RunError, match=r"esl-labels was made by another rule .*0.1.*; use a new --out"):
+        train(staged.override("labels:rule.floor=0.2"), out)
+    with pytest.raises(RunError, match=r"esl was begun with another recipe .*optim.lr"):
+        train(staged.override("esl:optim.lr=0.5"), out)
+    with runs.product_path(tmp_path / "esl-teacher", "student").open("ab") as file:
+        file.write(b"\0")  # trained anew, with other weights
+    with pytest.raises(RunError, match="esl-labels was made by another network than that of .*esl-teacher"):
+        [stage.standing() for stage in plan(staged, out)[1:]]
 
 
 def test_a_stage_that_stopped_before_its_first_checkpoint_begins_anew(staged, tmp_path, monkeypatch):
@@ -81,39 +111,27 @@ def test_a_stage_that_stopped_before_its_first_checkpoint_begins_anew(staged, tm
 
     with monkeypatch.context() as patch:
         patch.setattr(running.loop, "run_steps", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(staged, tmp_path / "esl", stages=True)
+        with pytest.raises(KeyboardInterrupt) as stop:
+            train(staged, tmp_path / "esl")
+    assert not stop.value.saved
     assert (tmp_path / "esl-teacher" / "recipe.yaml").is_file()
     assert not (tmp_path / "esl-teacher" / "last.pt").exists()
-    train(staged, tmp_path / "esl", stages=True)
-    assert runs.step_of(tmp_path / "esl") == 2
+    (teacher, *_) = plan(staged, tmp_path / "esl")
+    assert teacher.standing() == "unsaved"
 
 
-def test_a_finished_stage_of_another_recipe_is_no_stage_of_this_one(staged, tmp_path):
-    train(staged, tmp_path / "esl", stages=True)
-    with pytest.raises(RunError, match=r"esl-teacher was begun with another recipe \(seed: 5 then, 6 now\)"):
-        train(staged.override("seed=6"), tmp_path / "esl", stages=True)
-
-
-def test_labels_by_another_rule_are_not_those_of_this_recipe(staged, tmp_path):
-    train(staged, tmp_path / "esl", stages=True)
-    with pytest.raises(RunError, match=r"esl-labels was made by another rule .*0.1.*; use a new --out"):
-        train(staged.override("pseudo_labels.rule.floor=0.2"), tmp_path / "esl", stages=True)
-
-
-def test_stages_need_a_recipe_that_has_them(recipe, staged, tmp_path):
-    with pytest.raises(RecipeError, match="no pseudo_labels block"):
-        train(recipe, tmp_path / "run", stages=True)
-    with pytest.raises(RecipeError, match="--check looks at one run"):
-        train(staged, tmp_path / "run", stages=True, check=True)
-    with pytest.raises(RecipeError, match="remove data.target.labels"):
-        train(staged.override("data.target.labels=labels"), tmp_path / "run", stages=True)
+def test_a_check_takes_steps_of_each_stage_that_can_and_writes_nothing(staged, tmp_path, said):
+    train(staged, tmp_path / "run", check=True)
+    text = "\n".join(said)
+    assert [line for line in said if line.startswith("stage ")] == ["stage teacher", "stage labels", "stage esl"]
+    assert "3 images of camvid:train:dusk to label" in text and text.count("seconds a step") == 1
+    assert f"not checked: it takes {tmp_path / 'run-labels'}, which is not there yet" in text
     assert not list(tmp_path.glob("run*"))
 
 
 def test_pseudo_labels_and_methods_must_go_together(camvid, staged, tmp_path):
-    with pytest.raises(RecipeError, match=r"data.target.labels: method esl learns from pseudo-labels; .*--stages"):
-        train(staged, tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"data.target.labels: method esl learns from pseudo-labels"):
+        train(staged.override("stages={}"), tmp_path / "run")
     with pytest.raises(RecipeError, match="data.target.labels: has no effect with method advent"):
         train(small_recipe(camvid, "advent").override("data.target.labels=labels"), tmp_path / "run")
     with pytest.raises(DataError, match="labels"):
@@ -121,22 +139,123 @@ def test_pseudo_labels_and_methods_must_go_together(camvid, staged, tmp_path):
     truth = camvid / "camvid" / "trainannot"
     with pytest.raises(DataError, match=r"pseudo_labels.json"):
         train(staged.override(f"data.target.labels={truth}"), tmp_path / "run")
+    with pytest.raises(RecipeError, match="--allow-changed changes one run, and the recipe has stages"):
+        train(staged, tmp_path / "run", resume=True, allow_changed=["steps"])
     assert not (tmp_path / "run").exists()
 
 
-def test_the_rule_of_the_stages_is_checked_with_the_recipe(staged):
-    tree = yaml.safe_load(staged.to_yaml())
-    tree["pseudo_labels"]["rule"] = {**RULE, "flor": 0.1}
-    with pytest.raises(
-        RecipeError, match=r"pseudo_labels.rule entropy-median has no setting 'flor'; did you mean 'floor'"
-    ):
+# Planning
+
+
+def test_an_earlier_stages_output_stands_beside_the_last_ones(staged, tmp_path):
+    teacher, labels, last = plan(staged, tmp_path / "esl")
+    assert [stage.out.name for stage in (teacher, labels, last)] == ["esl-teacher", "esl-labels", "esl"]
+    assert (teacher.recipe.method["name"], last.recipe.method["name"]) == ("advent", "esl")
+    assert labels.runs == (teacher.out,) and labels.data == "camvid:train:dusk"
+    assert last.recipe.data.target.labels == labels.out.absolute()
+
+
+def test_a_stage_that_no_later_one_needs_is_left_out(staged, tmp_path):
+    (only,) = plan(staged.override("data.target.labels=./labels"), tmp_path / "esl")
+    assert (only.out, only.recipe.data.target.labels) == (tmp_path / "esl", Path("labels"))
+    tree = staged.model_dump(mode="json", exclude_unset=True)
+    tree["data"]["target"]["labels"] = "mine"
+    with pytest.raises(RecipeError, match=r"stages.esl: data.target.labels: .* itself mine; remove one"):
         parse_recipe(tree, "here")
 
 
-def test_esl_learns_from_the_labels_it_is_given(camvid, staged, tmp_path):
-    train(staged, tmp_path / "esl", stages=True)
-    logged = [line for line in runs.read_log(tmp_path / "esl") if "pseudo" in line]
-    assert [line["step"] for line in logged] == [1, 2] and all(line["pseudo"] > 0 for line in logged)
-    facts = json.loads((tmp_path / "esl" / "environment.json").read_text())
-    assert facts["target_labels_read"] is False
-    assert METHOD_SETTINGS["esl"] == METHOD_SETTINGS["advent"]
+def test_labels_may_be_of_several_runs_and_a_run_may_start_from_another(camvid, tmp_path):
+    second = {"train": {"network": {"weights": "teacher"}, "start": "teacher"}}
+    recipe = with_stages(
+        camvid,
+        {
+            "teacher": TEACHER,
+            "second": {"train": TEACHER["train"] | second["train"]},
+            "labels": {"pseudo-label": {"runs": ["teacher", "second"], "rule": RULE, "data": "camvid:val:day"}},
+            "esl": LAST,
+        },
+    )
+    teacher, other, labels, _ = plan(recipe, tmp_path / "esl")
+    assert other.recipe.network["weights"] == other.recipe.start == str(teacher.out.absolute())
+    assert set(other.takes) == {teacher.out}
+    assert labels.runs == (teacher.out, other.out) and labels.data == "camvid:val:day"
+
+
+# --set
+
+
+def test_a_set_reaches_every_stage_that_has_the_key(staged, tmp_path):
+    changed = staged.override("steps=1", "data.source.set=camvid:val:day", "method.width=2", "optim.lr=0.5")
+    teacher, _, last = plan(changed, tmp_path / "esl")
+    for stage in (teacher, last):
+        assert (stage.recipe.steps, stage.recipe.data.source.set) == (1, "camvid:val:day")
+        assert (stage.recipe.method["width"], stage.recipe.optim.lr) == (2, 0.5)
+
+
+def test_a_set_of_one_stage_reaches_that_one_alone(staged, tmp_path):
+    changed = staged.override("teacher:steps=1", "labels:rule.floor=0.3", "teacher:method.width=2")
+    teacher, labels, last = plan(changed, tmp_path / "esl")
+    assert (teacher.recipe.steps, last.recipe.steps) == (1, 2)
+    assert (teacher.recipe.method["width"], last.recipe.method["width"]) == (2, 4)
+    assert labels.labelling.rule["floor"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("techer:steps=1", r"the recipe has no stage 'techer'; did you mean 'teacher'\?"),
+        ("method={name: minent}", r"--set method: stages differ in it; write STAGE:method=.*teacher, labels, esl"),
+        ("method.name=minent", "stages differ in it; write STAGE:method.name=minent"),
+        ("data.target.labels=labels", r"labels is a stage; write ./labels for the folder"),
+        ("teacher:stepz=1", r"stages.teacher: unknown key 'stepz'; did you mean 'steps'\?"),
+        ("labels:rule.flor=1", r"stages.labels: rule entropy-median has no setting 'flor'; did you mean 'floor'\?"),
+        ("labels:run=[teacher]", r"stages.labels: unknown key 'run'; did you mean 'runs'\?"),
+    ],
+)
+def test_a_set_that_fits_no_stage_is_explained(staged, setting, message):
+    with pytest.raises(RecipeError, match=message):
+        staged.override(setting)
+
+
+def test_one_stage_has_no_stage_to_set(recipe):
+    with pytest.raises(RecipeError, match="--set teacher:steps: the recipe has no stages"):
+        recipe.override("teacher:steps=1")
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ({"day": {"translate": {"runs": ["a"]}}}, r"stages.day: unknown stage kind \(translate\); a stage is {train"),
+        ({"day": {}}, r"stages.day: unknown stage kind \(nothing\)"),
+        ({"day": {"train": {}, "pseudo-label": {}}}, r"unknown stage kind \(train, pseudo-label\)"),
+        ({"a/b": {"train": {}}}, "cannot be part of a folder's name"),
+        ({"teacher": TEACHER, "labels": LABELS}, "stages.labels: is the last and trains nothing"),
+        ({"labels": LABELS, "teacher": TEACHER, "esl": LAST}, "runs: no stage 'teacher' trains before it"),
+        ({"teacher": TEACHER, "esl": LAST, "labels": LABELS}, "target.labels: stage labels does not come before it"),
+        ({"labels": TEACHER, "esl": LAST}, "data.target.labels: labels is no pseudo-label stage"),
+        ({"teacher": {"train": {"stages": {}}}}, "stages: only a file can name blocks, and no stage has stages"),
+        ({"teacher": {"train": {"use": ["methods/advent"]}}}, "use: only a file can name blocks"),
+        ({"teacher": {"train": {"method": {"name": "advent"}}}}, "stages.teacher: method advent needs"),
+        ({"teacher": {"train": 3}}, "stages"),
+    ],
+)  # fmt: skip
+def test_stages_that_cannot_be_are_one_line_that_says_which(camvid, stages, message):
+    with pytest.raises(RecipeError, match=message) as error:
+        with_stages(camvid, stages)
+    assert "\n" not in str(error.value)
+
+
+def test_the_old_key_is_refused_with_the_new_one(staged):
+    tree = yaml.safe_load(staged.override("stages={}").to_yaml()) | {"pseudo_labels": {"recipe": "advent_streets"}}
+    with pytest.raises(RecipeError, match=r"pseudo_labels: is a stage now; write stages: {teacher: {train"):
+        parse_recipe(tree, "here")
+
+
+def test_a_stages_expectation_is_the_last_ones(staged, camvid):
+    tree = staged.model_dump(mode="json", exclude_unset=True)
+    recipe = parse_recipe(tree | {"expect": {"data": "x", "miou": 1.0, "note": "y"}}, "here")
+    teacher, _, last = stages_of(recipe)
+    assert teacher.recipe.expect is None and last.recipe.expect.miou == 1.0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segda.cli.options import RootOption, StepOption, Weights, What, WorkersOption, echo, show
+from segda.cli.options import DataFileOption, RootOption, StepOption, Weights, What, WorkersOption, echo, show
 
 app = typer.Typer()
 
@@ -97,10 +97,37 @@ def check_data(
 
 @app.command("list")
 def list_(what: Annotated[What, typer.Argument(help="What to list.")]) -> None:
-    """Name the methods, networks, data sets, shipped recipes or shipped sweeps there are."""
+    """Name the blocks (methods, networks, benchmarks), data sets, recipes or sweeps there are, a line each."""
     from segda.commands.list import list_ as listing
 
     show(listing(str(what)))
+
+
+@app.command()
+def recipe(
+    name: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A shipped recipe, a YAML file, or blocks with + between them.")
+    ],
+    data: DataFileOption = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key. Repeatable.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE.yaml", help="Write it there.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.yaml.")] = False,
+) -> None:
+    """Print a recipe as one flat file, with the source of each number beside it.
+
+    What is printed is itself a recipe: copy it with --to mine.yaml, change it, and segda train mine.yaml.
+    """
+    from segda.commands.recipe import recipe as flat
+    from segda.commands.recipe import write
+
+    text = flat(name, data, settings or ())
+    if to is None:
+        echo(text.rstrip("\n"))
+    else:
+        write(text, to, overwrite)
+        echo(str(to))
 
 
 @app.command()

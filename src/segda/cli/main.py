@@ -18,6 +18,7 @@ import typer
 from segda.cli import files
 from segda.cli.options import (
     CheckOption,
+    DataFileOption,
     Device,
     DeviceOption,
     Ids,
@@ -29,7 +30,6 @@ from segda.cli.options import (
     PrecisionOption,
     RootOption,
     RunArgument,
-    StagesOption,
     StepOption,
     Weights,
     echo,
@@ -78,7 +78,7 @@ class _Stopped(SegdaError):
     def __init__(self, stop: Interrupted):
         """With the command that goes on: that is --resume, but for a run that was to be overwritten and never was."""
         words = [word for word in _arguments if word != "--overwrite" or not stop.saved]
-        words += ["--resume"] * (not {"--resume", "--overwrite", "--stages"} & set(words))
+        words += ["--resume"] * (not {"--resume", "--overwrite"} & set(words))
         program = ["python", "-m", "segda"] if Path(sys.argv[0]).name == "__main__.py" else ["segda"]
         several = "by torchrun as before, " * (os.environ.get("WORLD_SIZE", "1") != "1")
         super().__init__(f"{stop}; go on with: {several}{shlex.join([*program, *words])}")
@@ -88,9 +88,13 @@ class _Stopped(SegdaError):
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name (segda list recipes) or a YAML file.")
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A shipped recipe (segda list recipes), a YAML file, or blocks with + between them."
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="Run folder to write [default: runs/RECIPE].")] = None,
+    data: DataFileOption = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. optim.lr=1e-4. Repeatable."),
@@ -106,26 +110,27 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds a run.")] = False,
     check: CheckOption = False,
     max_batch: MaxBatchOption = False,
-    stages: StagesOption = False,
     device: OwnDevice = None,
     precision: OwnPrecision = None,
 ) -> None:
     """Train a network by RECIPE and write everything about it to a run folder.
 
     The recipe is checked, the data sets are found and the network is built before the folder is touched. At the end the
-    run is scored on the recipe's evaluate.data, and report.html shows what happened.
+    run is scored on the recipe's evaluate.data, and report.html shows what happened. A recipe of several stages runs
+    them all: OUT-STAGE beside OUT for each but the last; what is there is skipped, what was cut short goes on.
     """
     from segda.commands.train import train as run
+    from segda.recipes.blocks import short_name
     from segda.recipes.recipe import load_recipe
 
     changes = list(settings or [])
     changes += [f"{key}='{value}'" for key, value in (("device", device), ("precision", precision)) if value]
-    loaded: Recipe = load_recipe(recipe)
+    loaded: Recipe = load_recipe(recipe, data)
     loaded = loaded.override(*changes) if changes else loaded
     try:
         run(
-            loaded, out or Path("runs") / Path(recipe).stem, root, resume=resume, overwrite=overwrite, check=check,
-            stages=stages, allow_changed=allow_changed or (), max_batch=max_batch,
+            loaded, out or Path("runs") / short_name(recipe, data), root, resume=resume, overwrite=overwrite,
+            check=check, allow_changed=allow_changed or (), max_batch=max_batch,
         )  # fmt: skip
     except Interrupted as stop:
         if os.environ.get("RANK", "0") != "0":
@@ -386,9 +391,14 @@ def _speaks() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0" or (processes is not None and processes.met)
 
 
+OLD_OPTIONS = {"--stages": "a recipe's stages run by themselves; leave it out"}
+"""Options of earlier versions, and what to do without them."""
+
+
 def _usage(error) -> int:
     where = f" ({error.ctx.command_path} --help)" if error.ctx else ""
     message = visible(" ".join(error.format_message().split()).replace("Value error, ", ""))
+    message = next((f"{old}: {way}" for old, way in OLD_OPTIONS.items() if f"option: {old}" in message), message)
     if _speaks():
         print(f"segda: {message}{where}", file=sys.stderr)
     return 2

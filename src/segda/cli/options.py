@@ -44,6 +44,7 @@ class Ids(StrEnum):
 class What(StrEnum):
     methods = "methods"
     networks = "networks"
+    benchmarks = "benchmarks"
     datasets = "datasets"
     recipes = "recipes"
     sweeps = "sweeps"
@@ -82,11 +83,12 @@ MaxBatchOption = Annotated[
         "--max-batch", help="Say how many scenes a step fit in this machine's memory; reads no data, writes nothing."
     ),
 ]
-StagesOption = Annotated[
-    bool,
+DataFileOption = Annotated[
+    Path | None,
     typer.Option(
-        "--stages",
-        help="Make the recipe's pseudo-labels first: OUT-teacher, OUT-labels, then OUT; what is there is skipped.",
+        "--data",
+        metavar="FILE.yaml",
+        help="With blocks: your own data, evaluate, steps and seed, as a recipe has them.",
     ),
 ]
 

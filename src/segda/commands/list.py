@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rich.table import Table
+from rich.console import Group
 
 from segda.reporting.listing import What, listing
 
 
-def list_(what: What) -> Table:
-    """Name the methods, networks, data sets, shipped recipes or shipped sweeps there are."""
+def list_(what: What) -> Group:
+    """Name the blocks (methods, networks, benchmarks), data sets, recipes or sweeps there are."""
     return listing(what)

@@ -7,7 +7,10 @@ of one line; the caller says in which file.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +29,94 @@ DEPTH = 50
 
 def read_yaml(path: Path) -> Any:
     """The values in a YAML file. OSError when it cannot be read, ValueError when it is none."""
-    if path.exists() and not path.is_file():
-        raise ValueError("is no file")  # a pipe or a device would never end
-    return yaml_values(path.read_text(encoding="utf-8"))
+    return yaml_values(_text(path))
 
 
 def yaml_values(text: str) -> Any:
     """The values in a YAML text: mappings, lists, texts, numbers, dates; ValueError for anything else."""
+    return _loaded(text)[0]
+
+
+Keys = tuple[str, ...]
+"""The keys that lead to a value, from the top."""
+
+
+@dataclass(frozen=True)
+class Comment:
+    """What stands beside a key, and in the lines above it, each without its #."""
+
+    beside: str = ""
+    above: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Commented:
+    """A YAML text with its comments: those of each key, and the lines that the file begins with."""
+
+    values: Any
+    comments: dict[Keys, Comment]
+    head: tuple[str, ...]
+
+
+def read_commented(path: Path) -> Commented:
+    """A YAML file with its comments, as far as they belong to a key in a block. Errors as of `read_yaml`."""
+    text = _text(path)
+    values, node = _loaded(text)
+    lines = text.splitlines()
+    first = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    comments = {} if node is None else dict(_comments(node, lines, first))
+    return Commented(values, comments, tuple(map(_bare, lines[:first])))
+
+
+def yaml_line(value: Any) -> str:
+    """A value as YAML in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=inf, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise ValueError("is no file")  # a pipe or a device would never end
+    return path.read_text(encoding="utf-8")
+
+
+def _loaded(text: str) -> tuple[Any, yaml.Node | None]:
+    """A text's values, and the node that says where each stands."""
     if len(text) > CHARACTERS:
         raise ValueError(f"not valid YAML: {len(text)} characters, more than {CHARACTERS}")
     # Every Exception: of a wrong date or number PyYAML lets through whatever Python says of it.
     try:
-        return yaml.load(text, _Limited)
+        loader = _Limited(text)
+        node = loader.get_single_node()
+        return (None if node is None else loader.construct_document(node)), node
     except Exception as error:
         raise ValueError(f"not valid YAML: {one_line(error)}") from error
+
+
+def _comments(node: yaml.Node, lines: list[str], first: int, above: Keys = ()) -> Iterator[tuple[Keys, Comment]]:
+    """Of the keys in a mapping that is written as a block. first: the line after the file's head."""
+    if not isinstance(node, yaml.MappingNode) or node.flow_style:
+        return
+    for key, value in node.value:
+        keys = (*above, str(key.value))
+        in_block = isinstance(value, yaml.CollectionNode) and not value.flow_style
+        end = (key if in_block else value).end_mark
+        rest = lines[end.line][end.column :] if end.line < len(lines) else ""
+        beside = re.fullmatch(r"\s*:?(?:\s+[&!]\S+)*\s*(#.*)?", rest)
+        at = key.start_mark.line
+        while at > first and re.match(rf" {{{key.start_mark.column}}}#", lines[at - 1]):
+            at -= 1
+        found = Comment(
+            _bare(beside[1]) if beside is not None and beside[1] else "",
+            tuple(_bare(line.strip()) for line in lines[at : key.start_mark.line]),
+        )
+        if found != Comment():
+            yield keys, found
+        yield from _comments(value, lines, first, keys)
+
+
+def _bare(comment: str) -> str:
+    return comment.removeprefix("#").strip()
 
 
 class _Limited(yaml.SafeLoader):

@@ -1,10 +1,10 @@
 """ESL: AdvEnt with pseudo-labels that the entropy chose (Saporta et al., ESL, CVPR workshops 2020, arXiv 2006.08658).
 
-Three stages; `segda train RECIPE --stages` runs them all:
+Three stages; `segda train esl_X` runs them all, as do these commands:
 
     segda train advent_X --out runs/advent
     segda pseudo-label runs/advent --rule entropy-median --data TARGET --out labels
-    segda train esl_X --set data.target.labels=labels
+    segda train esl_X --set data.target.labels=./labels
 
 The last one is AdvEnt's step with one term more, the target's cross entropy with its pseudo-labels, weighted like the
 source's. It starts from the encoder's pretrained weights again, not from the network that made the labels. The authors'

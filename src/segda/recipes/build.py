@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -171,8 +171,10 @@ def _nested(table: Mapping[str, type], hint: Any, spec: Any, where: str, given: 
     return found
 
 
-def explain(error: ValidationError, model: Any) -> str:
-    """One of pydantic's complaints in one line: where, what, the value, and the nearest name of an unknown key."""
+def explain(error: ValidationError, model: Any, add_to: str = "the recipe", missing: Sequence[str] = ()) -> str:
+    """One of pydantic's complaints in one line: where, what, the value, and the nearest name of an unknown key. Of
+    missing keys all, those in `missing` too, which are to be added to `add_to`.
+    """
     # An unknown key is often the missing one misspelt: say that first.
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     # A union reports its branches in the path ("float", "literal['auto']", "sgd"); users know only their keys.
@@ -186,7 +188,7 @@ def explain(error: ValidationError, model: Any) -> str:
         if isinstance(part, int) or part in known or before == "players"
     )
     where = f"{key}: " if key else ""
-    more = len(error.errors()) - 1
+    more = sum(one["type"] != "missing" for one in error.errors()) - (first["type"] != "missing")
     rest = f" (and {more} more)" if more and first["type"] in ("missing", "extra_forbidden") else ""
     if first["type"] == "extra_forbidden":
         *above, unknown = first["loc"]  # which may be no word at all
@@ -195,8 +197,15 @@ def explain(error: ValidationError, model: Any) -> str:
         near = nearest(unknown, _keys_at(model, above))
         return f"{owner + ': ' if owner else ''}unknown key {unknown!r:.80}{near}{rest}"
     if first["type"] == "missing":
-        return f"{'.'.join(map(str, path))}: missing; add it to the recipe{rest}"
+        gone = [*(_path(one["loc"]) for one in error.errors() if one["type"] == "missing"), *missing]
+        return f"{', '.join(gone)}: missing; add {'it' if len(gone) == 1 else 'them'} to {add_to}{rest}"
     return f"{where}{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})"
+
+
+def _path(places: tuple[int | str, ...]) -> str:
+    """The keys of a place, without a union's branches."""
+    known = [part for part in places if part not in OPTIMISERS]
+    return ".".join(str(part) for part in known if isinstance(part, int) or part.isidentifier())
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

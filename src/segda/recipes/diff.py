@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segda.errors import RecipeError, RunError, nearest
-from segda.recipes.recipe import Recipe
+from segda.recipes.recipe import Recipe, outputs
 
 Tree = Mapping[str, Any]
 Changes = dict[str, tuple[Any, Any]]
@@ -73,6 +74,25 @@ def without_root(recipe: Recipe) -> dict[str, Any]:
     tree = recipe.model_dump(mode="json")
     tree["data"].pop("root")
     return tree
+
+
+def fingerprint(recipe: Recipe, run: Path, but: Sequence[str] = ()) -> str:
+    """A text that is the same for runs of recipes that differ in no key, except where data and earlier stages lie.
+
+    run: the run's folder; `but`: keys in which they may differ, too.
+    """
+    tree = without_root(recipe)
+    for key in but:
+        tree.pop(key)
+    for key in outputs(tree):
+        *blocks, last = key.split(".")
+        block = tree
+        for name in blocks:
+            block = block[name]
+        place = block.get(last)
+        if isinstance(place, str) and Path(place).name.startswith(f"{run.name}-"):
+            block[last] = f"its stage {Path(place).name.removeprefix(f'{run.name}-')}"
+    return json.dumps(tree, sort_keys=True)
 
 
 def differences(before: Tree, now: Tree, where: str = "") -> Changes:

@@ -22,7 +22,16 @@ def method_class(spec: Mapping[str, Any], where: str = "method") -> type[Method]
     return found
 
 
-def refuse_unfit(recipe: Recipe, where: str) -> None:
+def student_missing(tree: Mapping[str, Any]) -> list[str]:
+    """The keys of a student that a recipe's tree lacks, of a method that trains one."""
+    try:
+        trains = method_class(tree["method"]).has_student()
+    except (KeyError, AttributeError, RecipeError):  # said elsewhere
+        return []
+    return [key for key in ("network", "optim") if trains and not tree.get(key)]
+
+
+def refuse_unfit(recipe: Recipe, where: str, add_to: str) -> None:
     """RecipeError where the recipe lacks what the method must have, or gives what has no effect with it.
 
     Pseudo-labels may be missing: an earlier stage may make them, so they are asked for when a training begins.
@@ -46,8 +55,7 @@ def refuse_unfit(recipe: Recipe, where: str) -> None:
     for key, given in student.items():
         if given and not method.has_student():
             raise RecipeError(f"{where}: {key}: has no effect with method {name}, which trains no student; remove it")
-    for key in ("network", "optim"):
-        if not student[key] and method.has_student():
-            raise RecipeError(f"{where}: {key}: missing; add it to the recipe")
+    if gone := [key for key in ("network", "optim") if not student[key] and method.has_student()]:
+        raise RecipeError(f"{where}: {', '.join(gone)}: missing; add {'it' if len(gone) == 1 else 'them'} to {add_to}")
     if recipe.data.target.labels is not None and method.target_labels == "never":
         raise RecipeError(f"{where}: data.target.labels: has no effect with method {name}; remove it")

@@ -1,28 +1,30 @@
-"""Recipes: everything needed to repeat a run, as one flat YAML file and as one typed object.
+"""Recipes: everything needed to repeat a run, as one typed object.
 
-`load_recipe` reads a shipped name or a path, `Recipe.override` changes single keys ("optim.lr=1e-4"), `build` makes the
-network and the method from their blocks: keyword arguments are the settings, so a recipe and Python use the same names.
-Numbers that a paper chose have no default here; plumbing (workers, log interval, precision) has.
+`load_recipe` reads a shipped name, a path or a mix of blocks (blocks.py), `Recipe.override` changes single keys
+("optim.lr=1e-4"), `build` makes the network and the method from their blocks: keyword arguments are the settings, so a
+recipe and Python use the same names. Numbers that a paper chose have no default here; plumbing (workers, log interval,
+precision) has. A recipe may be of several stages, see `Recipe.stages`.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from segda.data.stream.augment import Augment
 from segda.data.stream.loading import OnBadImage
 from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
 from segda.ground.hardware import DeviceName, PrecisionName
-from segda.ground.safe_yaml import read_yaml, yaml_values
+from segda.ground.safe_yaml import Keys, read_yaml, yaml_line, yaml_values
 from segda.pseudo_labelling.rules import RULES
+from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged
 from segda.recipes.build import check, explain
 from segda.training.optim import Optim
 
@@ -141,15 +143,32 @@ class Evaluate(Block):
         return self
 
 
-class PseudoLabels(Block):
-    """Where `segda train --stages` takes data.target.labels from."""
+class Labelling(Block):
+    """A stage that labels the target with what earlier stages have trained."""
 
-    recipe: str
-    """Of the run that labels the target: a shipped name or a path."""
-    overrides: list[str] = []
-    """Keys that are changed in it, as KEY=VALUE."""
+    runs: list[str] = Field(min_length=1)
+    """Stages, whose networks' mean counts."""
     rule: dict[str, Any]
     """Which of its pixels are kept, see pseudo_labelling/rules.py."""
+    data: str | None = None
+    """What is labelled; None: the recipe's target."""
+    weights: Literal["student", "teacher"] = "student"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a recipe: either trains a recipe or labels."""
+
+    name: str
+    recipe: Recipe | None = None
+    labelling: Labelling | None = None
+    outputs: tuple[tuple[str, str], ...] = ()
+    """Keys of the recipe that stand for the output of an earlier stage, and that stage."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The earlier stages whose output it takes."""
+        return tuple(self.labelling.runs) if self.labelling else tuple(stage for _, stage in self.outputs)
 
 
 class Recipe(Block):
@@ -173,7 +192,6 @@ class Recipe(Block):
     """Of the student."""
     players: dict[str, Optim] = {}
     """Of the method's other players, by their name."""
-    pseudo_labels: PseudoLabels | None = None
     evaluate: Evaluate
     device: DeviceName = "auto"
     precision: PrecisionName = "auto"
@@ -197,6 +215,13 @@ class Recipe(Block):
     """Older checkpoints that are kept beside the last."""
     keep_every: int = Field(0, ge=0)
     """Steps between two snapshots of the student, and of the teacher where there is one; all are kept. 0: none."""
+    stages: dict[str, dict[str, dict[str, Any]]] = {}
+    """Name -> {train: what differs from the keys above} or {pseudo-label: a Labelling}, in the order in which they run.
+    The last one trains; see `stages_of`.
+    """
+
+    _source: Composed = PrivateAttr(Composed({}))
+    """The comments of the keys, where they were read from a file."""
 
     @model_validator(mode="after")
     def _rates_last_to_the_end(self) -> Recipe:
@@ -211,36 +236,52 @@ class Recipe(Block):
         source = "" if self.data.source is None else f"{self.data.source.set} "
         return f"{self.method.get('name')} {source}-> {self.data.target.set}"
 
+    def __eq__(self, other: object) -> bool:
+        """Comments make no difference."""
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
     def override(self, *settings: str) -> Recipe:
-        """A new recipe with "dotted.key=value" applied; the value is YAML. RecipeError for an unknown key."""
+        """A new recipe with "dotted.key=value" applied; the value is YAML. RecipeError for an unknown key.
+
+        Of several stages each that has the key takes it; "stage:dotted.key=value" is of one alone.
+        """
         tree = self.model_dump(mode="json", exclude_unset=True)
+        changed: list[Keys] = []
         for setting in settings:
-            _set(tree, setting)
-        return parse_recipe(tree, "--set")
+            changed += _set_in_stages(tree, setting)
+        recipe = parse_recipe(tree, "--set")
+        kept = {
+            keys: comment
+            for keys, comment in self._source.comments.items()
+            if not any(keys[: len(one)] == one for one in changed)
+        }
+        recipe._source = Composed({}, kept, self._source.head)
+        return recipe
 
-    def to_yaml(self) -> str:
-        """The recipe as YAML: itself a valid recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    def to_yaml(self, defaults: bool = True) -> str:
+        """The recipe as YAML, itself a valid recipe, with the comments it was read with.
+
+        defaults: also the keys that nobody has set.
+        """
+        values = self.model_dump(mode="json", exclude_unset=not defaults)
+        values = {key: value for key, value in values.items() if key != "stages" or value}
+        return flat(Composed(values, self._source.comments, self._source.head))
 
 
-def shipped() -> dict[str, Path]:
-    """The recipes that come with segda, by name."""
-    folder = Path(str(files("segda.recipes")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+def load_recipe(name: str | Path, data: Path | str | None = None) -> Recipe:
+    """A shipped recipe's name, the path of a YAML file, or blocks with + between them -> Recipe, checked as far as that
+    goes without data sets.
 
-
-def load_recipe(name: str | Path) -> Recipe:
-    """A shipped recipe's name, or the path of a YAML file -> Recipe, checked as far as that goes without data."""
-    known = shipped()
-    path = known.get(str(name), Path(name))
-    if str(name) not in known and path.suffix not in (".yaml", ".yml"):
-        raise RecipeError(f"unknown recipe {str(name)!r}{nearest(name, known)} (or give the path of a .yaml file)")
-    tree = read_mapping(
-        path,
-        absent=f"no recipe at {path}; `segda list recipes` names the shipped ones",
-        kind=f"no recipe; a recipe is a mapping such as {known.get('ebda_streets', 'recipes/*.yaml')}",
-    )
-    return parse_recipe(tree, str(path.name if str(name) in known else path))
+    data: with blocks, a YAML file of one's own that says what neither method nor network can.
+    """
+    found, where = compose(name, data)
+    if not is_mix(str(name)):
+        add_to = "the recipe"
+    else:
+        add_to = str(data or "a file of your own, --data FILE.yaml, or name a block of benchmarks")
+    recipe = parse_recipe(found.values, where, add_to)
+    recipe._source = Composed({}, found.comments, found.head)
+    return recipe
 
 
 def read_mapping(path: Path, absent: str, kind: str) -> dict[str, Any]:
@@ -260,11 +301,11 @@ def read_mapping(path: Path, absent: str, kind: str) -> dict[str, Any]:
     return tree
 
 
-def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
+def parse_recipe(tree: Mapping[str, Any], where: str, add_to: str = "the recipe") -> Recipe:
     """A tree of plain values -> Recipe; also checks the network's and the method's block against their signatures."""
     from segda.methods import METHODS
     from segda.networks import NETWORKS
-    from segda.recipes.facts import method_class, refuse_unfit
+    from segda.recipes.facts import method_class, refuse_unfit, student_missing
     from segda.recipes.given import refuse_other_networks
 
     refuse_old_keys(tree, where)
@@ -272,19 +313,18 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {explain(error, Recipe)}") from error
+        raise RecipeError(f"{where}: {explain(error, Recipe, add_to, student_missing(tree))}") from error
     refuse_other_networks(recipe, where)
     student = ("student",) if method_class(recipe.method, f"{where}: method").has_student() else ()
     method = check(METHODS, recipe.method, f"{where}: method", (*student, *recipe.given))
-    refuse_unfit(recipe, where)
+    refuse_unfit(recipe, where, add_to)
     network = check(NETWORKS, recipe.network, f"{where}: network", ("class_names",)) if recipe.network else {}
-    if recipe.pseudo_labels is not None:
-        check(RULES, recipe.pseudo_labels.rule, f"{where}: pseudo_labels.rule", ())
     _check_domains(recipe, where)
     recipe = recipe.model_copy(update={"network": network, "method": method})
     odd = next((key for key in not_finite(recipe.model_dump()) if key != "data.source.rare_class.temperature"), None)
     if odd is not None:
         raise RecipeError(f"{where}: {odd}: must be a finite number; write another")
+    stages_of(recipe, where)
     return recipe
 
 
@@ -313,6 +353,85 @@ BLOCKS: dict[str, str] = {
     "reference": "reference: {{set: {set}}}",
 }
 """What to write for a domain of `data`."""
+OUTPUTS = {"data.target.labels": "pseudo-label", "network.weights": "train", "start": "train"}
+"""Keys by which a stage takes the output of an earlier one -> what that one does; of `given` each key is one, too."""
+
+
+def outputs(tree: Mapping[str, Any]) -> dict[str, str]:
+    """The keys of a recipe that may stand for the output of a stage -> what that stage does."""
+    return OUTPUTS | {f"given.{name}": "train" for name in tree.get("given") or {}}
+
+
+def stages_of(recipe: Recipe, where: str = "recipe") -> tuple[Stage, ...]:
+    """The stages, each that trains with its whole recipe: the keys that all share, and in their place its own.
+
+    A key of OUTPUTS whose value is a stage's name stands for its output. `expect` and `data.target.labels` among the
+    shared keys are of the last one. RecipeError for what is no stage, or asks for one that does not come before.
+    """
+    source = recipe._source
+    whole = Composed(recipe.model_dump(mode="json", exclude_unset=True), source.comments, source.head)
+    found: dict[str, Stage] = {}
+    for number, (name, content) in enumerate(recipe.stages.items(), 1):
+        at = f"{where}: stages.{name}"
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise RecipeError(f"{at}: cannot be part of a folder's name; use letters, digits and _ . + -")
+        if len(content) != 1 or (kind := next(iter(content))) not in ("train", "pseudo-label"):
+            kinds = ", ".join(content) or "nothing"
+            raise RecipeError(f"{at}: unknown stage kind ({kinds}); a stage is {{train: ...}} or {{pseudo-label: ...}}")
+        if kind == "pseudo-label":
+            found[name] = _labelling_stage(name, content[kind], found, at)
+            continue
+        for key in content[kind].keys() & {"use", "stages"}:
+            raise RecipeError(f"{at}: {key}: only a file can name blocks, and no stage has stages; write the keys out")
+        shared = {key: value for key, value in whole.values.items() if key != "stages"}
+        if number < len(recipe.stages):
+            shared = shared | {"expect": None, "data": merged(shared["data"], {"target": {"labels": None}})}
+        elif recipe.data.target.labels and _value(content[kind], "data.target.labels") in recipe.stages:
+            raise RecipeError(
+                f"{at}: data.target.labels: the stage takes those of a stage, the recipe itself "
+                f"{recipe.data.target.labels}; remove one (--set stages={{}} trains on the folder alone)"
+            )
+        own = whole.below(("stages", name, kind))
+        found[name] = _training_stage(name, Composed(shared, whole.comments, whole.head).merged(own), found, recipe, at)
+    if found and found[name].recipe is None:
+        raise RecipeError(f"{where}: stages.{name}: is the last and trains nothing; let the last be a train stage")
+    return tuple(found.values())
+
+
+def _labelling_stage(name: str, content: Mapping[str, Any], before: Mapping[str, Stage], at: str) -> Stage:
+    try:
+        labelling = Labelling.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{at}: {explain(error, Labelling)}") from error
+    trained = [one for one, stage in before.items() if stage.recipe is not None]
+    for run in labelling.runs:
+        if run not in trained:
+            raise RecipeError(f"{at}: runs: no stage {run!r} trains before it{nearest(run, trained)}")
+    return Stage(name, labelling=labelling.model_copy(update={"rule": check(RULES, labelling.rule, f"{at}: rule", ())}))
+
+
+def _training_stage(name: str, content: Composed, before: Mapping[str, Stage], recipe: Recipe, at: str) -> Stage:
+    takes = []
+    for key, kind in outputs(content.values).items():
+        value = _value(content.values, key)
+        if not isinstance(value, str) or value not in recipe.stages:
+            continue
+        if value not in before:
+            raise RecipeError(f"{at}: {key}: stage {value} does not come before it; move it up")
+        if kind not in recipe.stages[value]:
+            raise RecipeError(f"{at}: {key}: {value} is no {kind} stage; name one")
+        takes.append((key, value))
+    # null takes a block of the shared keys away: the network, of a method without a student.
+    own = parse_recipe({key: value for key, value in content.values.items() if value is not None}, at)
+    own._source = Composed({}, content.comments, content.head)
+    return Stage(name, own, outputs=tuple(takes))
+
+
+def _value(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
 
 OLD_KEYS: dict[str, str] = {
     "recompute": "activation_checkpointing",
@@ -332,6 +451,11 @@ def refuse_old_keys(tree: Mapping[str, Any], where: str) -> None:
         holder = tree.get(block) if block else tree
         if isinstance(holder, Mapping) and key in holder:
             raise RecipeError(f"{where}: {old}: is called {new} now; rename it")
+    if "pseudo_labels" in tree:
+        raise RecipeError(
+            f"{where}: pseudo_labels: is a stage now; write stages: {{teacher: {{train: {{use: [methods/advent]}}}}, "
+            "labels: {pseudo-label: {runs: [teacher], rule: {...}}}, last: {train: {data.target.labels: labels}}}"
+        )
 
 
 def refuse_odd_domains(tree: Mapping[str, Any], where: str) -> None:
@@ -364,11 +488,41 @@ def _refuse_old_setting(key: str, text: str, value: Any) -> None:
     for old, new in OLD_KEYS.items():
         if key == old or key.startswith(f"{old}."):
             raise RecipeError(f"--set {key}: is called {new} now; write --set {new}{key.removeprefix(old)}={text:.80}")
+    if key.partition(".")[0] == "pseudo_labels":
+        raise RecipeError(f"--set {key}: is a stage now; write --set STAGE:KEY=VALUE, such as labels:rule.floor=0.2")
     if key.removeprefix("data.") in BLOCKS and isinstance(value, str):
         raise RecipeError(f"--set {key}: is a block now; write --set {key}.set={text:.80}")
 
 
-def _set(tree: dict[str, Any], setting: str) -> None:
+def setting(key: str, value: Any) -> str:
+    """KEY=VALUE as `--set` takes it."""
+    return f"{key}={yaml_line(value)}"
+
+
+def _set_in_stages(tree: dict[str, Any], setting: str) -> list[Keys]:
+    """Sets a key, in all stages that have it or in one; returns the keys that changed."""
+    key, equals, text = setting.partition("=")
+    stages = tree.get("stages", {})
+    stage, colon, rest = key.partition(":")
+    if colon:
+        if not stages:
+            raise RecipeError(f"--set {key}: the recipe has no stages; leave out {stage}:")
+        if stage not in stages:
+            raise RecipeError(f"--set {key}: the recipe has no stage {stage!r}{nearest(stage, stages)}")
+        kind, holder = next(iter(stages[stage].items()))
+        return [("stages", stage, kind, *_set(holder, f"{rest}{equals}{text}"))]
+    if (key in OUTPUTS or key.startswith("given.")) and text in stages:
+        raise RecipeError(f"--set {setting}: {text} is a stage; write ./{text} for the folder, or STAGE:{setting}")
+    keys = tuple(key.split("."))
+    own = [name for name, content in stages.items() if has(content.get("train"), keys)]
+    if own and (keys[-1] == "name" or has(tree, (*keys, "name"))):
+        raise RecipeError(f"--set {key}: stages differ in it; write STAGE:{setting}, the stages: {', '.join(stages)}")
+    changed = [("stages", name, "train", *_set(stages[name]["train"], setting)) for name in own]
+    return [_set(tree, setting), *changed]
+
+
+def _set(tree: dict[str, Any], setting: str) -> Keys:
+    """Sets one key; returns it."""
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {setting!r}: write KEY=VALUE, for example optim.lr=1e-4")
@@ -386,3 +540,4 @@ def _set(tree: dict[str, Any], setting: str) -> None:
             raise RecipeError(f"--set {key}: {parent} is {inner!r:.80}, not a block of keys")
         tree = inner
     tree[last] = value
+    return (*parents, last)

@@ -22,16 +22,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import product
-from math import inf, prod
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from segda.errors import RecipeError, nearest
+from segda.ground.safe_yaml import yaml_line
+from segda.recipes.blocks import short_name
 from segda.recipes.build import explain
-from segda.recipes.recipe import Block, Recipe, read_mapping
+from segda.recipes.recipe import Block, Recipe, read_mapping, setting
 
 MOST = 10_000
 """Combinations; a file of more is refused, since a few short lists multiply to any number."""
@@ -44,7 +45,7 @@ class SweepFile(Block):
     """What a sweep file holds."""
 
     recipe: str | None = None
-    """Of all runs, where it is no axis: a shipped name or a path, from the current folder."""
+    """Of all runs, where it is no axis: a shipped name, a path from the current folder, or blocks (blocks.py)."""
     runs: Path | None = None
     """Folder of the run folders, from the current folder."""
     set: dict[str, Any] = Field({})
@@ -105,11 +106,6 @@ def load_matrix(file: Path | str) -> Matrix:
     if not found:
         raise RecipeError(f"{where}: exclude leaves no run; remove a rule")
     return Matrix(where, content.runs or Path("runs") / path.stem, tuple(found))
-
-
-def setting(key: str, value: Any) -> str:
-    """KEY=VALUE as `--set` takes it."""
-    return f"{key}={_yaml(value)}"
 
 
 def _read(path: Path) -> SweepFile:
@@ -212,18 +208,13 @@ def _last(axis: str) -> str:
 def _name(title: str, value: Any) -> str:
     """seed, 0 -> seed0; encoder, b0 -> encoder_b0; a recipe's name as it is."""
     if title == "recipe":
-        return Path(str(value)).stem
-    text = value if isinstance(value, str) else _yaml(value)
+        return short_name(str(value))
+    text = value if isinstance(value, str) else yaml_line(value)
     with suppress(ValueError):
         float(text)
         return f"{title}{text}"
     # streets:train:night -> streets_train_night
     return f"{title}_{re.sub(r'[:/ ]', '_', text)}"
-
-
-def _yaml(value: Any) -> str:
-    """A value as YAML in one line."""
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=inf).removesuffix("...\n").strip()
 
 
 def _list(values: Any) -> list[Any]:

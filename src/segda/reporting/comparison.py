@@ -6,7 +6,6 @@ runs that differ in nothing but the seed: their mean ± sample standard deviatio
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from segda.evaluation.measure import reports_of
 from segda.evaluation.metrics import Report, read_list
 from segda.evaluation.protocol import Weights
 from segda.evaluation.snapshots import ORACLE, Snapshots, read_snapshots
+from segda.recipes.diff import fingerprint
 from segda.recipes.recipe import Recipe
 from segda.reporting.tables import names_of, percent
 from segda.run import load_recipe_of
@@ -190,7 +190,8 @@ def by_recipe(names: Sequence[str], recipes: Mapping[str, Recipe]) -> list[Colum
     """
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(_but_seed(name, recipes[name]) if name in recipes else name, []).append(name)
+        alike = fingerprint(recipes[name], Path(name), but=("seed",)) if name in recipes else name
+        groups.setdefault(alike, []).append(name)
     titles = [_title(group) for group in groups.values()]
     columns = []
     for group, title in zip(groups.values(), titles, strict=True):
@@ -201,17 +202,6 @@ def by_recipe(names: Sequence[str], recipes: Mapping[str, Recipe]) -> list[Colum
                 raise RunError(f"{other} and {name} are runs of one recipe and one seed; leave one out")
         columns.append(Column(title if titles.count(title) == 1 else _first(group), tuple(group), tuple(seeds)))
     return columns
-
-
-def _but_seed(name: str, recipe: Recipe) -> str:
-    tree = recipe.model_dump(mode="json")
-    tree.pop("seed")
-    tree["data"].pop("root")
-    labels = recipe.data.target.labels
-    # What `segda train --stages` made for this very run: each has its own.
-    if labels is not None and labels.name == f"{Path(name).name}-labels":
-        tree["data"]["target"]["labels"] = "of its stages"
-    return json.dumps(tree, sort_keys=True)
 
 
 def _title(group: Sequence[str]) -> str:

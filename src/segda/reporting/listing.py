@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -16,27 +17,33 @@ from segda.data.rows import DATASETS
 from segda.data.sets.specs import conditions_of
 from segda.methods import METHODS
 from segda.networks import CHOICES, NETWORKS
+from segda.recipes.blocks import shipped, shipped_blocks
 from segda.recipes.build import parameters_of
-from segda.recipes.recipe import load_recipe, shipped
+from segda.recipes.recipe import load_recipe
 from segda.recipes.sweeps import load_matrix, shipped_sweeps
 
-What = Literal["methods", "networks", "datasets", "recipes", "sweeps"]
+What = Literal["methods", "networks", "benchmarks", "datasets", "recipes", "sweeps"]
 
 
-def listing(what: What) -> Table:
-    """One row for each method, network, data set, shipped recipe or shipped sweep, with what can be set of it."""
+def listing(what: What) -> Group:
+    """A line for each block, data set, shipped recipe or sweep; below blocks, the classes that they can name."""
+    tables: list[Table | Text] = [_table(TITLES[what], ROWS[what](), one_line=what != "datasets")]
+    if what in CLASSES:
+        title, rows = CLASSES[what]
+        tables += [Text(), _table((title, "settings ([optional])"), rows(), one_line=False)]
+    return Group(*tables)
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, one_line: bool) -> Table:
+    """Names stay whole; where the terminal is narrow, the rest is cut off (`one_line`) or goes on below."""
     table = Table(box=None, pad_edge=False)
-    for title in TITLES[what]:
-        table.add_column(Text(title), overflow="fold")
-    for row in ROWS[what]():
+    for number, title in enumerate(titles):
+        table.add_column(Text(title), overflow="fold", no_wrap=number == 0)
+    for name, *others in rows:
         # As plain text: rich would take [x] for a style and :train: for a picture.
-        table.add_row(*map(Text, row))
+        rest = [Text(text, no_wrap=True, overflow="ellipsis") if one_line else Text(text) for text in others]
+        table.add_row(Text(name), *rest)
     return table
-
-
-def _first_line(thing: type) -> str:
-    text = inspect.getmodule(thing).__doc__ if thing.__module__.startswith("segda.") else thing.__doc__
-    return (text or "").strip().splitlines()[0].rstrip(".")
 
 
 def _settings(thing: type, given: str) -> str:
@@ -44,26 +51,30 @@ def _settings(thing: type, given: str) -> str:
     return ", ".join(value.name if value.default is value.empty else f"[{value.name}]" for value in parameters)
 
 
-def _methods() -> list[tuple[str, ...]]:
-    return [(name, _first_line(cls), _settings(cls, "student")) for name, cls in METHODS.items()]
+def _blocks(kind: str) -> Sequence[tuple[str, ...]]:
+    return [(name, about(path)) for name, path in shipped_blocks(kind).items()]
 
 
-def _networks() -> list[tuple[str, ...]]:
+def _method_classes() -> Sequence[tuple[str, ...]]:
+    return [(name, _settings(cls, "student")) for name, cls in METHODS.items()]
+
+
+def _network_classes() -> Sequence[tuple[str, ...]]:
     rows = []
     for name, cls in NETWORKS.items():
         choices = "; ".join(f"{key}: {', '.join(values)}" for key, values in CHOICES[name].items())
-        rows.append((name, _first_line(cls), f"{_settings(cls, 'class_names')} ({choices})"))
+        rows.append((name, f"{_settings(cls, 'class_names')} ({choices})"))
     return rows
 
 
-def _datasets() -> list[tuple[str, ...]]:
+def _datasets() -> Sequence[tuple[str, ...]]:
     return [
         (name, row.doc, ", ".join(row.splits), ", ".join(conditions_of(name)), row.space)
         for name, row in DATASETS.items()
     ]
 
 
-def _recipes() -> list[tuple[str, ...]]:
+def _recipes() -> Sequence[tuple[str, ...]]:
     rows = []
     for name in shipped():
         recipe = load_recipe(name)
@@ -85,7 +96,7 @@ def _in_words(spec: Mapping[str, Any]) -> str:
     return " ".join([spec["name"], *([str(spec["encoder"])] if "encoder" in spec else []), *inside])
 
 
-def _sweeps() -> list[tuple[str, ...]]:
+def _sweeps() -> Sequence[tuple[str, ...]]:
     rows = []
     for name, path in shipped_sweeps().items():
         combinations = load_matrix(name).combinations
@@ -102,11 +113,22 @@ def about(path: Path) -> str:
 
 
 TITLES: dict[What, tuple[str, ...]] = {
-    "methods": ("method", "what it is", "settings ([optional])"),
-    "networks": ("network", "what it is", "settings ([optional])"),
+    "methods": ("block", "what it is"),
+    "networks": ("block", "what it is"),
+    "benchmarks": ("block", "what it is"),
     "datasets": ("data set", "what it is", "splits", "conditions", "label space"),
     "recipes": ("recipe", "source", "target", "network", "steps"),
     "sweeps": ("sweep", "what it is", "runs", "recipes"),
 }
-
-ROWS = {"methods": _methods, "networks": _networks, "datasets": _datasets, "recipes": _recipes, "sweeps": _sweeps}
+ROWS: dict[What, Callable[[], Sequence[tuple[str, ...]]]] = {
+    "methods": partial(_blocks, "methods"),
+    "networks": partial(_blocks, "networks"),
+    "benchmarks": partial(_blocks, "benchmarks"),
+    "datasets": _datasets,
+    "recipes": _recipes,
+    "sweeps": _sweeps,
+}
+CLASSES: dict[What, tuple[str, Callable[[], Sequence[tuple[str, ...]]]]] = {
+    "methods": ("method.name", _method_classes),
+    "networks": ("network.name", _network_classes),
+}

@@ -277,7 +277,7 @@ def target_labels(recipe: Recipe, target: DataSet, space: Space) -> PseudoLabels
     if folder is None and method_class(recipe.method).target_labels == "must":
         raise RecipeError(
             f"data.target.labels: method {recipe.method['name']} learns from pseudo-labels; give the folder that "
-            f"`segda pseudo-label` wrote for {recipe.data.target.set}, or train with --stages"
+            f"`segda pseudo-label` wrote for {recipe.data.target.set}, or stages that make them"
         )
     return None if folder is None else PseudoLabels.open(folder, target, space)
 

@@ -169,6 +169,8 @@ class Attempt:
 
     stopping: Stopping
     training: assembly.Training | None = None
+    kept: str = ""
+    """What of it is there already, for what is done in several stages."""
 
 
 @contextmanager
@@ -179,15 +181,16 @@ def stoppable(recipe: Recipe, out: Path) -> Iterator[Attempt]:
         try:
             with _all_processes(recipe):
                 yield attempt
-        except Interrupted:
-            raise
+        except Interrupted as stop:
+            raise Interrupted(str(stop), stop.exit_code, stop.saved or bool(attempt.kept)) from None
         except (KeyboardInterrupt, group.Unanswered) as error:
             # One that is asked to stop while it scores leaves at once; the others, asked as well, wait for it in vain.
             if isinstance(error, group.Unanswered) and stopping.asked is None:
                 raise
             saved = None if attempt.training is None else attempt.training.saved
             what = "nothing new is saved" if saved is None else f"{out} is saved after step {saved}"
-            raise Interrupted(f"stopped by {stopping.name}; {what}", stopping.exit_code, saved is not None) from None
+            what, goes_on = attempt.kept or what, saved is not None or bool(attempt.kept)
+            raise Interrupted(f"stopped by {stopping.name}; {what}", stopping.exit_code, goes_on) from None
 
 
 def train_run(

@@ -1,76 +1,154 @@
-"""Trainings of several stages: a teacher, its pseudo-labels, and the run that learns from them."""
+"""Stages: a recipe that trains, labels its target and trains again, as one command that goes on where it stopped.
+
+The last stage's run is OUT, as if the recipe had no stages; the output of an earlier one stands beside it: OUT-teacher,
+OUT-labels. Each is what its own command would leave: a run folder, or a folder of pseudo-labels. What is there is
+skipped, what was cut short goes on, and what is of another recipe is refused before anything starts. A stage whose
+output no later one needs is left out: with labels of one's own for the last, it alone is trained.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from segda import run as runs
 from segda.data.labels.pseudo_labels import SUMMARY, read_summary
+from segda.data.sets.labelled import open_once
 from segda.distributed import group
-from segda.errors import RecipeError, RunError
+from segda.errors import RunError
 from segda.pseudo_labelling.job import label_images, make_job
-from segda.pseudo_labelling.rules import rule_spec
-from segda.recipes.recipe import Recipe, load_recipe
-from segda.training.running import train_run
+from segda.recipes.recipe import Labelling, Recipe, setting, stages_of
+from segda.run import Standing, product_path, space_of, standing
+from segda.training import assembly, loop
+from segda.training.running import stoppable, train_run
 
 log = logging.getLogger(__name__)
 
 
-def with_stages(recipe: Recipe, out: Path, root: Path, overwrite: bool) -> None:
-    """Three stages: OUT-teacher, a run of recipe.pseudo_labels.recipe; OUT-labels, its labels of the target; OUT.
+@dataclass(frozen=True)
+class Planned:
+    """A stage, with the folders of what it takes and makes. It trains `recipe`, or labels as `labelling` says."""
 
-    The first has this recipe's seed, and what of it depends on the machine (device, precision, recompute, shard,
-    patience). A stage whose output is there is skipped, a training that was interrupted goes on; `overwrite` begins all
-    anew. Each stage leaves what its own command would.
-    """
-    teacher, labels = (out.with_name(f"{out.name}-{stage}") for stage in ("teacher", "labels"))
-    labeller = group.all_succeed(lambda: _labeller(recipe))
-    how = recipe.pseudo_labels
-    log.info(f"stage 1 of 3: {how.recipe} -> {teacher}")
-    one_run(labeller, teacher, root, overwrite)
-    log.info(f"stage 2 of 3: labels of {recipe.data.target.set} -> {labels}")
-    if not overwrite and group.from_rank_zero(lambda: _labelled(recipe, labels)):
-        log.info(f"{labels} is there; skipped")
-    else:
-        label_images(
-            lambda: make_job(
-                [teacher], recipe.data.target.set, how.rule, labels, (), root, "student", None, recipe.device,
-                recipe.precision, False,
-            ),
-            overwrite=overwrite, score=False,
-        )  # fmt: skip
-    log.info(f"stage 3 of 3: {out}")
-    one_run(recipe.override(f"data.target.labels={labels.absolute()}"), out, root, overwrite)
+    name: str
+    out: Path
+    recipe: Recipe
+    """Of one that labels: what all stages share."""
+    labelling: Labelling | None = None
+    runs: tuple[Path, ...] = ()
+    """Of one that labels: whose networks."""
+    takes: tuple[Path, ...] = ()
+    """Outputs of earlier stages."""
 
+    @property
+    def data(self) -> str:
+        """What is labelled."""
+        return (self.labelling and self.labelling.data) or self.recipe.data.target.set
 
-def _labeller(recipe: Recipe) -> Recipe:
-    """The recipe of the first stage. RecipeError where there are no stages to make."""
-    how = recipe.pseudo_labels
-    if how is None:
-        raise RecipeError("--stages: the recipe has no pseudo_labels block, so it is one stage; leave out --stages")
-    if recipe.data.target.labels is not None:
-        raise RecipeError("--stages makes the pseudo-labels; remove data.target.labels, or train without --stages")
-    same = [
-        f"{key}={getattr(recipe, key)}" for key in ("seed", "device", "activation_checkpointing", "shard", "patience")
-    ]
-    return load_recipe(how.recipe).override(*same, f"precision='{recipe.precision}'", *how.overrides)
+    def standing(self) -> Standing:
+        """How far it is; RunError where the folder holds something else. Labels that are begun go on by themselves."""
+        if self.labelling is None:
+            return standing(self.out, self.recipe)
+        return "finished" if self._labelled(self.labelling) else "new"
 
-
-def _labelled(recipe: Recipe, labels: Path) -> bool:
-    """Whether the second stage's labels are there. RunError where another rule made them."""
-    if not (labels / SUMMARY).is_file():
-        return False
-    made_by = read_summary(labels, recipe.data.target.set).get("rule")
-    if made_by != rule_spec(recipe.pseudo_labels.rule):
-        raise RunError(f"{labels} was made by another rule ({made_by}); use a new --out, or --overwrite to begin anew")
-    return True
+    def _labelled(self, how: Labelling) -> bool:
+        if not (self.out / SUMMARY).is_file():
+            return False
+        summary = read_summary(self.out, self.data)
+        if summary.get("rule") != how.rule:
+            raise RunError(
+                f"{self.out} was made by another rule ({summary.get('rule')}); use a new --out, or --overwrite to "
+                "begin anew"
+            )
+        made_by = {one.get("sha256") for one in summary.get("runs", ())}
+        for run in self.runs:
+            weights = product_path(run, how.weights)
+            if weights.is_file() and _digest(weights) not in made_by:
+                raise RunError(
+                    f"{self.out} was made by another network than that of {run}; use a new --out, or --overwrite to "
+                    "begin anew"
+                )
+        return True
 
 
-def one_run(recipe: Recipe, out: Path, root: Path, overwrite: bool) -> None:
-    """A stage that trains: from the start, or where it stopped, or not at all."""
-    standing = "unsaved" if overwrite else group.from_rank_zero(lambda: runs.standing(out, recipe))
-    if standing == "finished":
-        log.info(f"{out} is there; skipped")
-        return
-    train_run(recipe, out, root, standing == "begun", standing == "unsaved", ())
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plan(recipe: Recipe, out: Path) -> list[Planned]:
+    """The stages that the last one needs, in their order; a recipe without stages is one."""
+    stages = {stage.name: stage for stage in stages_of(recipe)}
+    if not stages:
+        return [Planned("train", out, recipe)]
+    last = next(reversed(stages))
+    places = {name: out if name == last else beside(out, name) for name in stages}
+    due = {last}
+    for name in reversed(stages):
+        due |= set(stages[name].needs) if name in due else set()
+    shared = recipe.model_copy(update={"stages": {}})
+    planned = []
+    for name, stage in stages.items():
+        if name not in due:
+            continue
+        takes = tuple(places[one] for one in stage.needs)
+        if stage.labelling is not None:
+            planned.append(Planned(name, places[name], shared, stage.labelling, takes, takes))
+        elif stage.recipe is not None:
+            settings = [setting(key, str(places[one].absolute())) for key, one in stage.outputs]
+            own = stage.recipe.override(*settings) if settings else stage.recipe
+            planned.append(Planned(name, places[name], own, takes=takes))
+    return planned
+
+
+def beside(out: Path, stage: str) -> Path:
+    """Where an earlier stage's output stands."""
+    return out.with_name(f"{out.name}-{stage}")
+
+
+def run_stages(planned: Sequence[Planned], root: Path, overwrite: bool) -> None:
+    """Each stage that is not finished; overwrite: all, from their beginning."""
+    last = planned[-1]
+    with stoppable(last.recipe, last.out) as attempt:
+        if not overwrite:
+            group.on_rank_zero(lambda: [stage.standing() for stage in planned])
+        for number, stage in enumerate(planned, 1):
+            what = stage.recipe.name if stage.labelling is None else f"labels of {stage.data}"
+            log.info(f"stage {number} of {len(planned)}, {stage.name}: {what} -> {stage.out}")
+            so_far = "unsaved" if overwrite else group.from_rank_zero(stage.standing)
+            if so_far == "finished":
+                log.info(f"{stage.out} is there; skipped")
+                continue
+            if stage.labelling is None:
+                train_run(stage.recipe, stage.out, root, so_far == "begun", so_far == "unsaved", ())
+            else:
+                _label(stage, stage.labelling, root, overwrite)
+            attempt.kept = f"{stage.out} and what is before it are there"
+
+
+def _label(stage: Planned, how: Labelling, root: Path, overwrite: bool) -> None:
+    recipe = stage.recipe
+    label_images(
+        lambda: make_job(
+            list(stage.runs), stage.data, how.rule, stage.out, (), root, how.weights, None, recipe.device,
+            recipe.precision, False,
+        ),
+        overwrite=overwrite, score=False,
+    )  # fmt: skip
+
+
+def check_stages(planned: Sequence[Planned], root: Path) -> None:
+    """A few steps of each stage that trains on what is there, and a look at the images that are labelled."""
+    for stage in planned:
+        if len(planned) > 1:
+            log.info(f"stage {stage.name}")
+        missing = [place for place in stage.takes if not place.exists()]
+        if stage.labelling is not None:
+            dataset = open_once(stage.data, root, space_of(stage.recipe))
+            log.info(f"{len(dataset)} images of {stage.data} to label")
+        elif missing:
+            log.info(f"not checked: it takes {', '.join(map(str, missing))}, which is not there yet")
+        else:
+            with stoppable(stage.recipe, stage.out):
+                loop.trial(assembly.assemble(stage.recipe, root, None))

@@ -7,7 +7,6 @@ all folders are looked at before the first begins; what is finished is skipped, 
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import shlex
 import signal
@@ -22,10 +21,12 @@ from segda import run as runs
 from segda.errors import RecipeError, RunError
 from segda.evaluation.metrics import read_reports
 from segda.ground.atomic import cannot_write
-from segda.recipes.diff import without_root
+from segda.recipes.diff import fingerprint
 from segda.recipes.recipe import Recipe, load_recipe
-from segda.recipes.sweeps import Combination, load_matrix, setting
+from segda.recipes.sweeps import Combination, load_matrix
 from segda.reporting.comparison import Comparison, side_by_side
+from segda.training.stages import Planned as Stage
+from segda.training.stages import plan as plan_stages
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +46,15 @@ class Planned:
     """As the run folder will hold it, but for data.root."""
     words: tuple[str, ...]
     """Of its command, without `segda`."""
-    stages: bool
+    stages: tuple[Path, ...] = ()
+    """Folders of its earlier stages."""
 
     def standing(self) -> runs.Standing:
         return runs.standing(self.out, self.recipe)
 
     def command(self, standing: runs.Standing) -> list[str]:
         """The words after `segda` that train it. Stages find out by themselves what is there."""
-        return [*self.words, *(["--stages"] if self.stages else GO_ON[standing])]
+        return [*self.words, *([] if self.stages else GO_ON[standing])]
 
 
 @dataclass
@@ -86,10 +88,11 @@ def plan(
     planned = []
     for one in matrix.combinations:
         changes = [*one.settings, *settings]
-        recipe, stages = _recipe(one, folder, [*changes, *changed], matrix.file)
+        *stages, last = _stages(one, folder, [*changes, *changed], matrix.file)
         words = ["train", one.recipe, "--out", str(folder / one.name)]
         words += [word for change in changes for word in ("--set", change)]
-        planned.append(Planned(folder / one.name, recipe, (*words, *options), stages))
+        earlier = tuple(stage.out for stage in stages)
+        planned.append(Planned(folder / one.name, last.recipe, (*words, *options), earlier))
     _check_all_differ(planned, matrix.file)
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not there.is_dir():
@@ -128,18 +131,13 @@ def in_its_own_process(words: Sequence[str]) -> str | None:
     return None if code == 0 else f"exit code {code}: {last.removeprefix('segda: ')}"
 
 
-def _recipe(one: Combination, folder: Path, changes: Sequence[str], file: str) -> tuple[Recipe, bool]:
-    """The recipe as the run folder will hold it, and whether it is trained with --stages."""
+def _stages(one: Combination, folder: Path, changes: Sequence[str], file: str) -> list[Stage]:
+    """The stages of a run, of which the last is as the run folder will hold it."""
     try:
         recipe = load_recipe(one.recipe)
-        recipe = recipe.override(*changes) if changes else recipe
+        return plan_stages(recipe.override(*changes) if changes else recipe, folder / one.name)
     except RecipeError as error:
         raise RecipeError(f"{file}: run {one.name}: {error}") from error
-    stages = recipe.pseudo_labels is not None and recipe.data.target.labels is None
-    if stages:
-        labels = (folder / f"{one.name}-labels").absolute()
-        recipe = recipe.override(setting("data.target.labels", str(labels)))
-    return recipe, stages
 
 
 def _check_all_differ(planned: Sequence[Planned], file: str) -> None:
@@ -147,17 +145,14 @@ def _check_all_differ(planned: Sequence[Planned], file: str) -> None:
     places: set[str] = set()
     recipes: dict[str, Planned] = {}
     for run in planned:
-        for name in (run.out.name, *(f"{run.out.name}-{stage}" for stage in ("teacher", "labels") if run.stages)):
+        for name in (run.out.name, *(place.name for place in run.stages)):
             # Folders whose names differ in capitals alone are one on some machines.
             if name.casefold() in places:
                 raise RecipeError(
                     f"{file}: two runs would write {run.out.with_name(name)}; name their values otherwise"
                 )
             places.add(name.casefold())
-        tree = without_root(run.recipe)
-        if run.stages:
-            tree["data"]["target"].pop("labels")
-        other = recipes.setdefault(json.dumps(tree, sort_keys=True), run)
+        other = recipes.setdefault(fingerprint(run.recipe, run.out), run)
         if other is not run:
             raise RecipeError(
                 f"{file}: {other.out.name} and {run.out.name} are the same recipe: a later key undoes an earlier one, "
