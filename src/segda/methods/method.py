@@ -75,7 +75,7 @@ class Method(nn.Module):
         return self.student.fill
 
     def player(self, name: str) -> Player:
-        return cast(Player, self.get_submodule(name))
+        return cast(Player, self.get_submodule(name))  # torch's types tell a Module; it has groups, by the contract
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         raise NotImplementedError

@@ -96,6 +96,9 @@ class Level(nn.Module):
     The authors keep both running variants commented out (momentum 0.9999, quantile 0.6 or 0.75).
     """
 
+    value: Tensor
+    begun: Tensor
+
     def __init__(
         self,
         setting: float | Literal["auto"],
@@ -105,9 +108,8 @@ class Level(nn.Module):
     ):
         super().__init__()
         self.momentum, self.quantile = momentum, quantile if statistic == "quantile" else None
-        self.moving = setting == "auto"
         given = {"level_statistic": statistic, "level_quantile": quantile, "level_momentum": momentum}
-        if not self.moving:
+        if setting != "auto":
             unused = [key for key, value in given.items() if value is not None]
             if unused:
                 raise RecipeError(f"method.{unused[0]} has no effect with a fixed level; set level: auto or remove it")
@@ -120,14 +122,15 @@ class Level(nn.Module):
                 )
             if statistic == "mean" and quantile is not None:
                 raise RecipeError("method.level_quantile has no effect with level_statistic: mean; remove it")
+            assert momentum is not None
             if not 0 <= momentum < 1 or (self.quantile is not None and not 0 < self.quantile <= 1):
                 raise RecipeError("method: level_momentum must be in [0, 1) and level_quantile in (0, 1]")
-        self.register_buffer("value", torch.tensor(0.0 if self.moving else float(setting)))
-        self.register_buffer("begun", torch.tensor(not self.moving))
+        self.register_buffer("value", torch.tensor(0.0 if setting == "auto" else float(setting)))
+        self.register_buffer("begun", torch.tensor(setting != "auto"))
 
     def follow(self, pixel_entropy: Tensor, share: Share) -> Tensor:
         """Takes one step's entropies in and returns the level, a scalar tensor without gradient."""
-        if self.moving:
+        if self.momentum is not None:  # it moves
             seen = pixel_entropy.detach().flatten()
             if self.quantile is None:
                 statistic = share.mean(seen.mean())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -78,7 +78,8 @@ class Training:
     method: Method
     optimisers: dict[str, torch.optim.Optimizer]
     scaler: torch.amp.GradScaler
-    stream: Stream
+    stream: Stream | None
+    """None for steps on noise (max_batch.py)."""
     scored: list[DataSet]
     device: torch.device
     precision: torch.dtype
@@ -110,7 +111,7 @@ class Training:
     def segmenters(self) -> dict[runs.Which, Network]:
         """What a run scores: the student, and the teacher where the method has one."""
         products = self.products()
-        return {which: cast(Network, products[which]) for which in get_args(runs.Which) if which in products}
+        return {which: network for which in get_args(runs.Which) if isinstance(network := products.get(which), Network)}
 
     def step(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """The optimisation step that is due, and on to the next; returns its terms, detached.
@@ -132,8 +133,9 @@ class Training:
         self.t += 1
         return terms
 
-    def batches(self, stop: int, workers: int) -> Iterator[tuple[Batch, ...]]:
+    def batches(self, stop: int, workers: int) -> Generator[tuple[Batch, ...], None, None]:
         """This process's batches of the steps until `stop`; to be closed."""
+        assert self.stream is not None
         recipe, passes = self.recipe, self.recipe.accumulate
         own = range(group.rank() * passes, (group.rank() + 1) * passes)
         shares = group.world() * passes
@@ -181,14 +183,15 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True)
         sharding.shard(parts.method, device)
     parts.method.to(device)
     source, statistics = recipe.data.source, None
-    if parts.source is not None and source.rare_class is not None:
+    augment, rare_class = (None, None) if source is None else (source.augment, source.rare_class)
+    if parts.source is not None and rare_class is not None:
         skip = recipe.data.on_bad_image == "skip"
         statistics = class_statistics(parts.source, cache, leave_out=skip)
 
     def ready() -> Training:
         stream = Stream(
-            parts.source, parts.target, recipe.seed, source and source.augment, recipe.data.target.augment,
-            source and source.rare_class, statistics, parts.method.fill, parts.pseudo_labels, parts.references,
+            parts.source, parts.target, recipe.seed, augment, recipe.data.target.augment,
+            rare_class, statistics, parts.method.fill, parts.pseudo_labels, parts.references,
         )  # fmt: skip
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(parts.method, settings_of(recipe))

@@ -16,6 +16,7 @@ without constants goes on without what it started from.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,13 +109,13 @@ def digest(module: nn.Module) -> str:
     for name, value in module.state_dict().items():
         value = value.full_tensor() if sharding.is_shard(value) else value
         found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
 def maker(device: torch.device, precision: torch.dtype) -> dict[str, Any]:
     """The code and the machine that computed a state, as far as its last bits depend on them."""
-    facts = environment(device, precision)
+    facts: Mapping[str, Any] = environment(device, precision)
     packages = facts["packages"]
     return {
         "segda": f"{packages['segda']} ({_source()})",
@@ -150,5 +151,5 @@ class _Counted:
 def size(training: Training) -> int:
     """Bytes of the file that a checkpoint of this training would be."""
     file = _Counted()
-    torch.save(state_of(training), file)
+    torch.save(state_of(training), file)  # type: ignore[arg-type]  # of a file, torch wants no more than it has
     return file.size

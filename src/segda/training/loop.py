@@ -158,8 +158,8 @@ def score(training: Training, run: Path) -> list[Report]:
             mious[which] = report.miou
             reports.append(report)
         # JSON has no NaN: null where no class of the network is labelled.
-        known = {which: None if math.isnan(miou) else miou for which, miou in mious.items()}
-        group.on_rank_zero(runs.append_log, run, {"step": training.t, "evaluation": dataset.spec, **known})
+        scores = {which: None if math.isnan(miou) else miou for which, miou in mious.items()}
+        group.on_rank_zero(runs.append_log, run, {"step": training.t, "evaluation": dataset.spec, **scores})
         values = "  ".join(f"{which} {miou:.1%}" for which, miou in mious.items())
         log.info(f"step {training.t}  {dataset.spec}  {values}")
     return reports

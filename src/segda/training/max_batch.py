@@ -283,6 +283,7 @@ def estimate(measured: Sequence[Measured], limit: int) -> int:
     Not by a line through all: at the smallest batches weights and optimisers may take more room than maps do.
     """
     last = fitting(measured, limit)[-1]
+    assert last.memory is not None
     further = slope(measured)
     room = int((limit - last.memory) // further) if further > 0 else MOST
     return min(last.batch + room, *(one.batch - 1 for one in measured if one.batch > last.batch), MOST)
@@ -294,11 +295,11 @@ def fitting(measured: Sequence[Measured], limit: int) -> list[Measured]:
 
 def slope(measured: Sequence[Measured]) -> float:
     """Bytes of a further scene, by the last two whose memory is known; 0 where there is one only."""
-    known = [one for one in measured if one.memory is not None]
+    known = [(one.batch, one.memory) for one in measured if one.memory is not None]
     if len(known) < 2:
         return 0.0
-    one, two = known[-2:]
-    return (two.memory - one.memory) / (two.batch - one.batch)
+    (fewer, less), (more, most) = known[-2:]
+    return (most - less) / (more - fewer)
 
 
 MARK = "measured: "
@@ -339,13 +340,14 @@ def answer() -> None:
     try:
         trial = Trial(parse_recipe(request["recipe"], "recipe"))
         batches = iter([request["batch"]] if request["batch"] else (trial.least * 2**k for k in range(MOST)))
-        first = None
+        least = None
         for number, batch in enumerate(batches, 1):
             one = trial(batch)
             tell(**asdict(one))
-            first = first or one
-            grown = one.memory is None or (number >= 3 and one.memory - first.memory >= VISIBLE)
-            if grown or batch >= LARGE:
+            if one.memory is None or batch >= LARGE:
+                return
+            least = one.memory if least is None else least
+            if number >= 3 and one.memory - least >= VISIBLE:
                 return
     except SegdaError as error:
         tell(error=type(error).__name__, message=str(error))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 from torch.optim import Optimizer
 
 from segda.distributed.sharding import is_shard
@@ -99,7 +100,7 @@ def optimisers(method: Method, settings: Mapping[str, Optim]) -> dict[str, torch
 def optimiser(groups: Groups, settings: Optim, layers: Sequence[Sequence[torch.nn.Parameter]] = ()) -> Optimizer:
     """layers: what learns of the encoder, layer by layer, for rates that differ from one to the next."""
     factor = {} if settings.name == "adam" else {"head": settings.head_lr_factor}
-    rows = [
+    rows: list[Row] = [
         {"params": parameters, "name": name, "base_lr": settings.lr * factor.get(name, 1)}
         for name, parameters in groups.items()
     ]
@@ -114,9 +115,9 @@ def optimiser(groups: Groups, settings: Optim, layers: Sequence[Sequence[torch.n
         if settings.layer_decay is not None:
             rows = layer_by_layer(rows, layers, settings.layer_decay)
         return torch.optim.AdamW(rows, lr=settings.lr, betas=settings.betas, fused=fused)
-    known = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
+    lr, momentum, weight_decay = settings.lr, settings.momentum, settings.weight_decay
     if settings.backbone_updates == "once":
-        return torch.optim.SGD(rows, **known, fused=fused)
+        return torch.optim.SGD(rows, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
     if not TIMES.keys() & groups.keys():
         raise RecipeError(
             "optim.backbone_updates: authors has no effect on this network: only DeepLab-v2's parameters were listed "
@@ -124,7 +125,7 @@ def optimiser(groups: Groups, settings: Optim, layers: Sequence[Sequence[torch.n
         )
     for row in rows:
         row["times"] = TIMES.get(row["name"], 1)
-    return RepeatedSGD(rows, **known)
+    return RepeatedSGD(rows, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 
 def layer_by_layer(rows: list[Row], layers: Sequence[Sequence[torch.nn.Parameter]], decay: float) -> list[Row]:
@@ -155,17 +156,18 @@ class RepeatedSGD(torch.optim.Optimizer):
     for-loop implementation; recorded from ADVENT's trainer). With times = 1 it is torch's own SGD.
     """
 
-    def __init__(self, groups: list[dict], *, lr: float, momentum: float, weight_decay: float):
+    def __init__(self, groups: list[Row], *, lr: float, momentum: float, weight_decay: float):
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "times": 1})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch's also take a closure; ours never do
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:
                 continue
             gradients = [weight.grad for weight in weights]
             first = "momentum_buffer" not in self.state[weights[0]]
+            buffers: list[Tensor] | tuple[Tensor, ...]
             buffers = [] if first else [self.state[weight]["momentum_buffer"] for weight in weights]
             for _ in range(group["times"]):
                 change = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
@@ -189,6 +191,7 @@ def lr_at(t: int, steps: int, settings: Schedule, base: float) -> float:
     decay = (1 - t / (settings.decay_steps or steps)) ** settings.power
     warm = 1.0
     if t < settings.warmup:
+        assert settings.warmup_ratio is not None
         warm = 1 - (1 - t / settings.warmup) * (1 - settings.warmup_ratio)
     return base * (decay * warm) + settings.min_lr * (1 - decay) * warm
 
