@@ -132,10 +132,10 @@ def test_the_scenes_number_is_no_part_of_a_checkpoint():
 
 def test_a_teacher_draws_nothing():
     method = method_named("daformer")
-    assert any(isinstance(module, SceneDropout) and module.p > 0 for module in method.teacher.modules())
+    assert any(isinstance(module, SceneDropout) and module.p > 0 for module in method.parts.teacher.modules())
     image = batch_of(0).target.image
     before = torch.get_rng_state()
-    method.teacher(image)
+    method.parts.teacher(image)
     assert torch.equal(torch.get_rng_state(), before)
 
 
