@@ -94,6 +94,9 @@ def test_a_flat_recipe_is_the_recipe_and_keeps_the_source_of_each_number(name, t
         for key, comment in comments.items()
         if not any(key == other or key.startswith(f"{other}.") for other in differs)
     }
+    heads = [line.partition(": ")[0] for line in text.splitlines() if line.startswith("# ")]
+    used = [*yaml.safe_load(own)["use"], *(["methods/advent"] if recipe.stages else [])]
+    assert [part for part in used if f"# {part}" not in heads] == []
     of_stages = {key: comment for key, comment in told(text).items() if key.startswith("stages.teacher")}
     assert told(text) == of_stages | kept | told(own)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from segda.recipes.recipe import Recipe, load_recipe
 from segda.training.max_batch import probe
 from segda.training.running import train_run
 from segda.training.stages import check_stages, plan, run_stages
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -43,6 +46,8 @@ def train(
             raise RecipeError("--max-batch trains nothing; leave out --check, --resume and --overwrite")
         for stage in planned:
             if stage.labelling is None:
+                if len(planned) > 1:
+                    log.info(f"stage {stage.name}")
                 probe(stage.recipe)
         return
     if resume and overwrite:

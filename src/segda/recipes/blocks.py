@@ -60,11 +60,12 @@ class Composed:
         return Composed(values, {at[count:]: one for at, one in self.comments.items() if at[:count] == keys != at})
 
     def put(self, keys: Keys, part: Composed) -> Composed:
-        """With another mapping where these keys lead to."""
+        """With another mapping where these keys lead to, its head below the own."""
         count = len(keys)
         others = {at: one for at, one in self.comments.items() if at[:count] != keys or at == keys}
         values = replaced(self.values, keys, part.values)
-        return Composed(values, others | {(*keys, *at): one for at, one in part.comments.items()}, self.head)
+        comments = others | {(*keys, *at): one for at, one in part.comments.items()}
+        return Composed(values, comments, (*self.head, *part.head))
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
