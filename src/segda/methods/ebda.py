@@ -69,6 +69,7 @@ class EBDA(Method):
         output = self.student(image)
         if self.balance_as == "pixel_weight":
             unsure = entropy(output.logits.detach())
+            assert mixed.weight is not None
             weight = mixed.weight + self.balance_weight * distance(unsure, self.level.follow(unsure, share))
             mixed = mixed.replace(weight=weight)
         terms |= {"mix": supervised(output, mixed, over="all", share=share)} | entropy_summary("mixed", output.logits)

@@ -75,7 +75,8 @@ def networks_asked(cls: type) -> set[str]:
 
 def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
     """The arguments of a class, each with its type; for `**settings: Unpack[Block]` the keys of Block, all required."""
-    hints, found = typing.get_type_hints(cls.__init__), {}
+    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]  # unsound to call, but it is only looked at
+    found = {}
     for key, parameter in inspect.signature(cls).parameters.items():
         hint = hints.get(key, Any)
         if typing.get_origin(hint) is typing.Unpack:

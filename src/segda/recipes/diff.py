@@ -96,7 +96,7 @@ def fingerprint(recipe: Recipe, run: Path, but: Sequence[str] = ()) -> str:
 
 
 def differences(before: Tree, now: Tree, where: str = "") -> Changes:
-    found = {}
+    found: Changes = {}
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):

@@ -112,6 +112,7 @@ def in_its_own_process(words: Sequence[str]) -> str | None:
     last = ""
     # Standard error goes through us: its last line is the reason, which is said again at the end.
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as process:
+        assert process.stderr is not None
         try:
             for line in process.stderr:
                 print(line, end="", file=sys.stderr, flush=True)
