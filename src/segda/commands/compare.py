@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from segda.evaluation.protocol import Weights
+from segda.ground.choices import Weights
 from segda.reporting.comparison import Comparison, side_by_side
 
 

@@ -15,13 +15,12 @@ from rich.table import Table
 from segda.data.sets.labelled import open_labelled
 from segda.distributed import group
 from segda.errors import RecipeError
-from segda.evaluation.certainty import Mean
 from segda.evaluation.checkpoints import check_snapshots, evaluate_snapshots
 from segda.evaluation.ensemble import evaluate_ensemble
 from segda.evaluation.measure import STUDENT_AND_TEACHER, evaluate_network, existing, facts
 from segda.evaluation.metrics import Report, write_reports
-from segda.evaluation.protocol import Weights
-from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
+from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
+from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.reporting.tables import names_of, snapshots_table, tables
 from segda.run import data_root, load_network, load_recipe_of, snapshots, space_of
 

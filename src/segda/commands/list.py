@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.console import Group
 
-from segda.reporting.listing import What, listing
+from segda.ground.choices import What
+from segda.reporting.listing import listing
 
 
 def list_(what: What) -> Group:

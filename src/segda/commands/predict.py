@@ -16,17 +16,10 @@ from segda.data.sets.given import GivenImages, images_in, images_of
 from segda.distributed import group
 from segda.errors import RecipeError, nearest
 from segda.evaluation.look import Eye, Sight, agreed, look
-from segda.evaluation.protocol import Weights
-from segda.evaluation.submission import (
-    Ids,
-    check_archive,
-    check_names,
-    check_size,
-    server_named,
-    submit,
-)
+from segda.evaluation.submission import check_archive, check_names, check_size, server_named, submit
 from segda.ground.atomic import atomic_write
-from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
+from segda.ground.choices import DeviceName, Ids, PrecisionName, Weights
+from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.reporting.pictures import OVERLAY, palette_png, png
 from segda.reporting.predictions import TRAIN_IDS, Planned, drawn, plan
 from segda.run import data_root, load_network, load_recipe_of, space_of

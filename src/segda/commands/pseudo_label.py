@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segda.evaluation.protocol import Weights
-from segda.ground.hardware import DeviceName, PrecisionName
+from segda.ground.choices import DeviceName, PrecisionName, Weights
 from segda.pseudo_labelling.job import label_images, make_job
 from segda.pseudo_labelling.label import Job
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segda.evaluation.protocol import Weights
-from segda.ground.hardware import DeviceName
+from segda.ground.choices import DeviceName, Weights
 from segda.reporting.html import write_report
 
 

@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from segda.evaluation.inference import Size, View
+from segda.ground.choices import Mean
 from segda.pseudo_labelling.rules import Score
-
-Mean = Literal["logits", "probabilities"]
-"""What of several views is averaged."""
 
 
 def upsampled(view: View, size: Size) -> Iterator[Tensor]:

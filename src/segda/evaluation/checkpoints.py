@@ -13,9 +13,9 @@ from segda.distributed import group
 from segda.errors import RunError
 from segda.evaluation.measure import STUDENT_AND_TEACHER, evaluate_network, existing, facts, protocol_of
 from segda.evaluation.metrics import Report, read_reports, write_reports
-from segda.evaluation.protocol import Weights
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
-from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
+from segda.ground.choices import DeviceName, PrecisionName, Weights
+from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.run import data_root, load_network, load_recipe_of, product_path, snapshots, space_of, step_of
 
 

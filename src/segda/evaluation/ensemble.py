@@ -17,12 +17,12 @@ from segda.data.sets.dataset import DataSet
 from segda.data.sets.labelled import open_labelled
 from segda.distributed import group
 from segda.errors import RecipeError, RunError, nearest
-from segda.evaluation.certainty import Mean
 from segda.evaluation.look import Eye
 from segda.evaluation.measure import STUDENT_AND_TEACHER, count, existing, facts, has_network, protocol_of, report_of
 from segda.evaluation.metrics import Report, write_list
-from segda.evaluation.protocol import EnsembleProtocol, Member, Weights
-from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
+from segda.evaluation.protocol import EnsembleProtocol, Member
+from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
+from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.networks.network import Network
 from segda.recipes.recipe import Recipe
 from segda.run import data_root, load_network, load_recipe_of, space_of

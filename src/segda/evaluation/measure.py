@@ -13,11 +13,12 @@ import torch
 from segda.data.sets.dataset import DataSet
 from segda.distributed import group
 from segda.errors import RecipeError, RunError, WeightsError
-from segda.evaluation.certainty import Mean, labels
+from segda.evaluation.certainty import labels
 from segda.evaluation.inference import Settings
 from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.evaluation.metrics import Confusion, Report, read_reports
-from segda.evaluation.protocol import Protocol, Weights
+from segda.evaluation.protocol import Protocol
+from segda.ground.choices import Mean, Weights
 from segda.networks.network import Network
 from segda.run import load_recipe_of, network_path, product_path, snapshots, step_of
 

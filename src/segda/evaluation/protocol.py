@@ -9,9 +9,7 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from segda.data.stream.augment import Kernel, Shape
-from segda.evaluation.certainty import Mean
-
-Weights = Literal["student", "teacher"]
+from segda.ground.choices import Mean, Weights
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from typing import Any
 
 from segda.errors import RunError
 from segda.evaluation.metrics import Report, report_path
-from segda.evaluation.protocol import EnsembleProtocol, Weights
+from segda.evaluation.protocol import EnsembleProtocol
 from segda.ground.atomic import write_text
+from segda.ground.choices import Weights
 from segda.ground.safe_yaml import read_json
 
 ORACLE = "oracle: chosen by target labels"

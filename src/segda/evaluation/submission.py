@@ -39,12 +39,10 @@ from segda.errors import DataError, RecipeError, RunError, nearest
 from segda.evaluation.certainty import labels, labels_and_confidence
 from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.ground.atomic import atomic_write, cannot_write
+from segda.ground.choices import Ids
 
 Content = Literal["ids", "confidence"]
 """Of a submission's pictures."""
-
-Ids = Literal["train", "label"]
-"""Train ids: the classes in the network's order. Label ids: Cityscapes' own, 7 road to 33 bicycle."""
 
 
 @dataclass(frozen=True, kw_only=True)

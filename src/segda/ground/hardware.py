@@ -11,20 +11,17 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from segda.distributed import group
 from segda.errors import RecipeError
+from segda.ground.choices import DeviceName, PrecisionName
 
 # Torch looks at this when it first allocates. Maps of tens of megabytes come and go in every layer, and a page of 4 KB
 # costs the kernel about as long to hand out as torch takes to fill it: with pages of 2 MB a step of EBDA with MiT-B0
 # took a sixth less processor time. Linux only; a value that the environment brings along stays.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-PrecisionName = Literal["auto", "32", "bf16", "16"]
 
 
 def pick_device(name: DeviceName) -> torch.device:

@@ -23,9 +23,9 @@ from segda.data.stream.augment import scaled_size
 from segda.distributed import group
 from segda.errors import RecipeError, RunError
 from segda.evaluation.look import Eye
-from segda.evaluation.protocol import Weights
 from segda.ground.atomic import atomic_write, cannot_write, write_text
-from segda.ground.hardware import DeviceName, PrecisionName, autocast, pick_device, pick_precision
+from segda.ground.choices import DeviceName, PrecisionName, Weights
+from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.ground.safe_yaml import read_json
 from segda.pseudo_labelling.label import Job, compare_with_truth, predict, write_labels
 from segda.pseudo_labelling.rules import RULES, rule_spec

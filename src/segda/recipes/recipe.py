@@ -21,7 +21,7 @@ from segda.data.stream.augment import Augment
 from segda.data.stream.loading import OnBadImage
 from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
-from segda.ground.hardware import DeviceName, PrecisionName
+from segda.ground.choices import DeviceName, PrecisionName
 from segda.ground.safe_yaml import Keys, read_yaml, yaml_line, yaml_values
 from segda.pseudo_labelling.rules import RULES
 from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged

@@ -19,8 +19,8 @@ from rich.text import Text
 from segda.errors import RunError
 from segda.evaluation.measure import reports_of
 from segda.evaluation.metrics import Report, read_list
-from segda.evaluation.protocol import Weights
 from segda.evaluation.snapshots import ORACLE, Snapshots, read_snapshots
+from segda.ground.choices import Weights
 from segda.recipes.diff import fingerprint
 from segda.recipes.recipe import Recipe
 from segda.reporting.tables import names_of, percent

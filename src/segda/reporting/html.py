@@ -19,10 +19,10 @@ from segda.evaluation.certainty import labels, labels_and_entropy
 from segda.evaluation.look import Eye, Sight, look
 from segda.evaluation.measure import reports_of
 from segda.evaluation.metrics import Report
-from segda.evaluation.protocol import Weights
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots, read_snapshots
 from segda.ground.atomic import write_text
-from segda.ground.hardware import DeviceName, autocast, pick_device, pick_precision
+from segda.ground.choices import DeviceName, Weights
+from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.ground.safe_yaml import read_json
 from segda.recipes.recipe import Recipe
 from segda.reporting.charts import bars, curves, peaks, scored, snapshot_curve

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
@@ -15,14 +15,13 @@ from rich.text import Text
 
 from segda.data.rows import DATASETS
 from segda.data.sets.specs import conditions_of
+from segda.ground.choices import What
 from segda.methods import METHODS
 from segda.networks import CHOICES, NETWORKS
 from segda.recipes.blocks import shipped, shipped_blocks
 from segda.recipes.build import parameters_of
 from segda.recipes.recipe import load_recipe
 from segda.recipes.sweeps import load_matrix, shipped_sweeps
-
-What = Literal["methods", "networks", "benchmarks", "datasets", "recipes", "sweeps"]
 
 
 def listing(what: What) -> Group:
