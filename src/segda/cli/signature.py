@@ -2,7 +2,8 @@
 
 The function's signature and doc string are the command's: a parameter that is annotated with one of Typer's options or
 arguments is one on the command line, another is for Python alone. What shows the result may have options of its own,
-its keyword-only parameters. So an option is described once, and the command line and Python use the same names.
+annotated in the same way, and is told what was given for those of the function's that it names. So an option is
+described once, and the command line and Python use the same names.
 """
 
 from __future__ import annotations
@@ -21,14 +22,20 @@ Present = Callable[..., int | None]
 """Takes a command's result, and its own options by name; returns the exit code, None for 0."""
 
 
-def command_of(function: Callable[..., Any], present: Present) -> Callable[..., int]:
-    """A function for Typer: its parameters are those of both, its call calls both and returns the exit code."""
-    own, shown = _parameters(function), _parameters(present)
+def command_of(function: Callable[..., Any], present: Present, **usual: Any) -> Callable[..., int]:
+    """A function for Typer: its parameters are those of both, its call calls both and returns the exit code.
+
+    usual: what is given to the function where nothing else is, in place of its own default or where it has none.
+    """
+    own, shown = _parameters(function, 0), _parameters(present, 1)
+    known = [name for name in inspect.signature(present).parameters if name in own]
+    for name in usual:
+        own[name] = own[name].replace(annotation=_optional(own[name].annotation), default=None)
     assert not own.keys() & shown.keys(), f"{function.__name__} and {present.__name__} have an option of one name"
 
     def command(**given: Any) -> int:
-        result = function(**_set(own, given))
-        return present(result, **_set(shown, given)) or 0
+        result = function(**usual | _set(own, given))
+        return present(result, **_set(shown, given), **{name: given[name] for name in known}) or 0
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     every = {**own, **shown}
@@ -43,11 +50,14 @@ def _set(parameters: dict[str, inspect.Parameter], given: dict[str, Any]) -> dic
     return {name: given[name] for name in parameters if given[name] is not None}
 
 
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters that are on the command line, as Typer takes them."""
-    hints = typing.get_type_hints(function, include_extras=True)
+def _parameters(function: Callable[..., Any], after: int) -> dict[str, inspect.Parameter]:
+    """Those of the parameters after so many that are on the command line, as Typer takes them."""
+    parameters = dict(list(inspect.signature(function).parameters.items())[after:])
+    # Without what it returns, whose type may be of a module that takes long to import.
+    asked = types.SimpleNamespace(__annotations__={name: one.annotation for name, one in parameters.items()})
+    hints = typing.get_type_hints(asked, inspect.unwrap(function).__globals__, include_extras=True)
     found = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in parameters.items():
         hint = hints.get(name, Any)
         if typing.get_origin(hint) is not Annotated:
             continue
@@ -61,6 +71,11 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         kind = inspect.Parameter.KEYWORD_ONLY
         found[name] = inspect.Parameter(name, kind, default=default, annotation=annotation)
     return found
+
+
+def _optional(annotation: Any) -> Any:
+    base, *about = typing.get_args(annotation)
+    return Annotated[base | None, *about]
 
 
 def _told(default: Any) -> Any:
@@ -77,8 +92,8 @@ def on_the_command_line(hint: Any) -> Any:
         kinds = [on_the_command_line(one) for one in inner if one is not type(None)]
         chosen = next((kind for kind in kinds if typing.get_origin(kind) is list), None)
         return chosen or (Path if Path in kinds else kinds[0])
-    if inner and isinstance(origin, type) and issubclass(origin, Sequence):
-        (kind,) = (on_the_command_line(one) for one in inner if one is not Ellipsis)
+    if origin in (Sequence, list):
+        kind = on_the_command_line(inner[0])
         # Of choices, Typer takes several only as an enumeration.
         return list[_enumeration(kind)] if typing.get_origin(kind) is Literal else list[kind]  # type: ignore[misc, valid-type]
     return hint

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
+import typer
 
-from segda.data.labels.spaces import Space
-from segda.data.sets.datasets import open_data
-from segda.data.sets.inspection import DataReport, inspect
-from segda.data.sets.specs import file_name
-from segda.ground.atomic import atomic_write
-from segda.reporting.contact_sheet import data_sheet
+from segda.commands.arguments import Root, Space
+
+if TYPE_CHECKING:
+    from segda.data.sets.inspection import DataReport
 
 SHEET_IMAGES = 12
 
 
 def check_data(
-    spec: str,
-    root: Path | None = None,
+    spec: Annotated[str, typer.Argument(metavar="NAME:SPLIT[:CONDITION]", help="The data to look at.")],
+    root: Root = None,
     space: Space | None = None,
-    out: Path | None = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the contact sheet [default: check-data].")] = None,
 ) -> DataReport:
-    """Read every file of `name:split[:condition]` and report on it; with `out`, draw a contact sheet into that folder.
+    """Look through a data set before training on it: counts, sizes, classes, and every file that cannot be used.
 
-    RecipeError or DataError only if there is nothing to read: unknown name, missing folder, empty split.
+    Writes a contact sheet (image beside its labels) to look at. Exit code 1 when the data cannot be used.
     """
-    data = open_data(spec, root, space)
+    import numpy as np
+
+    from segda.data.sets.datasets import open_data
+    from segda.data.sets.inspection import inspect
+    from segda.data.sets.specs import file_name
+    from segda.ground.atomic import atomic_write
+    from segda.reporting.contact_sheet import data_sheet
+    from segda.run import data_root
+
+    data = open_data(spec, data_root(None, root), space)
     report, sound = inspect(data)
     if out is not None and sound:
         report.sheet = out / f"{file_name(spec)}.png"

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from segda.commands.arguments import Step
 from segda.ground.choices import Weights
-from segda.reporting.comparison import Comparison, side_by_side
+
+if TYPE_CHECKING:
+    from segda.reporting.comparison import Comparison
 
 
 def compare(
-    runs: Sequence[Path], seeds: bool = False, weights: Weights | None = None, step: int | None = None
+    runs: Annotated[Sequence[Path], typer.Argument(metavar="RUN...", help="Run folders with reports.")],
+    seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in the seed.")] = False,
+    weights: Annotated[Weights | None, typer.Option(help="Whose numbers [default: all that there are].")] = None,
+    step: Step = None,
 ) -> Comparison:
-    """Put several runs beside each other: one table of their reports, classes down, runs across.
+    """One table of several runs: classes down, runs across, the best of each row marked.
 
     Only the run folders' reports are read; measure a run first with segda evaluate RUN --data NAME:SPLIT. An ensemble's
-    file of reports (segda evaluate --ensemble --out FILE.json) is a column like a run. A star (bold in Markdown) marks
-    the best of each row where at least two columns have a number. seeds: runs that differ in nothing but the seed make
-    one column, their mean ± sample standard deviation. weights: the students' or the teachers' numbers alone. step:
-    those after that step, which segda evaluate RUN --all-checkpoints has measured.
+    file of reports (segda evaluate --ensemble --out FILE.json) is a column like a run. --step takes the numbers that
+    segda evaluate RUN --all-checkpoints has measured.
     """
+    from segda.reporting.comparison import side_by_side
+
     return side_by_side(runs, seeds, weights, step)

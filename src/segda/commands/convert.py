@@ -4,44 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from segda import run as runs
-from segda.conversion.asked import (
-    OURS,
-    Asked,
-    Converted,
-)
-from segda.conversion.to_ours import ours
-from segda.conversion.to_theirs import back
+import typer
+
+from segda.commands.arguments import RecipeLike, Settings, Step
 from segda.errors import RecipeError
-from segda.networks.weights.layouts import LAYOUTS
-from segda.recipes.recipe import Recipe, load_recipe
+from segda.ground.choices import Weights
+
+if TYPE_CHECKING:
+    from segda.conversion.asked import Converted
 
 
 def convert(
-    given: Path | str,
-    out: Path | str,
-    source: str | None = None,
-    target: str = OURS,
-    recipe: Recipe | str | Path | None = None,
-    leave_out: Sequence[str] = (),
-    weights: runs.Which = "student",
-    overwrite: bool = False,
-    allow_missing: bool = False,
-    step: int | None = None,
+    given: Annotated[
+        Path | str,
+        typer.Argument(metavar="FILE", help="A checkpoint of other code or a Hugging Face folder; or a run of ours."),
+    ],
+    out: Annotated[
+        Path | str, typer.Option(help="Run folder or .safetensors file to write; with --to a .pth file, or a folder.")
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="STYLE", help="advent, daformer, hrda, segformer, ... [default: told from its names]"
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--to", metavar="STYLE", help="To go back: daformer, huggingface, ...")
+    ] = "segda",
+    recipe: Annotated[RecipeLike | None, typer.Option(help="Says what network it is, and how it is measured.")] = None,
+    leave_out: Annotated[
+        Sequence[str], typer.Option(metavar="PREFIX", help="Do without the tensors of the file that begin so.")
+    ] = (),
+    weights: Annotated[Weights, typer.Option(help="Whose, of a run folder or a training's file.")] = "student",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Start at random what the network has and the file has not.")
+    ] = False,
+    step: Step = None,
+    settings: Settings = (),
 ) -> Converted:
-    """A checkpoint from the style of `source` to that of `target`; one of the two is "segda", the other in LAYOUTS.
+    """Make a run folder of a checkpoint that other code has trained, to measure and to use it; or the other way round.
 
-    To ours: `out` is a run folder, which evaluate, predict and network.weights take, or a .safetensors file. `given` is
-    a file, a folder of Hugging Face's kind, or the name of a model on its hub. Without `source`, the names in the file
-    and the recipe say which style it is. `recipe` says which network it is, on which classes, and how it is measured;
-    for an encoder alone it is not needed. Of a checkpoint with several networks of a training, `weights` says which.
-    From ours: `given` is a run folder (`weights` and `step` say which of its networks) or a .safetensors file, `out` a
-    .pth state dict, or a folder for Hugging Face.
-    Tensors that have no place there are an error, and so are those of the network that the file lacks. The first may be
-    agreed to by the beginnings of their names, `leave_out`, which does without any tensor of the file; the second by
-    `allow_missing`: they stay at the random start of the recipe's seed. Nothing in a file is executed.
+    segda convert gta2cityscapes_advent.pth --from advent --recipe advent_gta5_cityscapes --out runs/authors
+
+    To ours: OUT is a run folder, which evaluate, predict and network.weights take, or a .safetensors file. FILE is a
+    file, a folder of Hugging Face's kind, or the name of a model on its hub. Without --from, the names in the file and
+    the recipe say which style it is; an encoder alone needs no recipe. --weights says which network of a training.
+    From ours: FILE is a run folder (--weights and --step say which of its networks) or a .safetensors file, OUT a .pth
+    state dict, or a folder for Hugging Face.
+
+    Tensors that have no place there are an error, and so are those of the network that the file lacks. --leave-out
+    agrees to the first by the beginnings of their names, --allow-missing to the second: they stay at the random start
+    of the recipe's seed. Nothing in a file is executed.
     """
+    from segda.conversion.asked import OURS, Asked
+    from segda.conversion.to_ours import ours
+    from segda.conversion.to_theirs import back
+    from segda.networks.weights.layouts import LAYOUTS
+    from segda.recipes.recipe import Recipe, load_recipe
+
     given, out = Path(given), Path(out)
     if source == target or (source not in (None, OURS) and target != OURS):
         raise RecipeError(
@@ -49,9 +72,12 @@ def convert(
         )
     if step is not None and target == OURS:
         raise RecipeError(f"--step {step} is of a run of ours; it has no effect without --to")
+    if recipe is None and settings:
+        raise RecipeError(f"--set {settings[0]} changes a recipe; add --recipe")
     agreement = (weights, tuple(leave_out), allow_missing, overwrite, step)
     if target != OURS:
         return back(given, Asked(out, target, *agreement))
-    if isinstance(recipe, str | Path):
-        recipe = load_recipe(recipe)
+    if recipe is not None:
+        recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+        recipe = recipe.override(*settings) if settings else recipe
     return ours(given, out, source, recipe, agreement)

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from segda.data.sets.specs import parse
-from segda.data.streets.conditions import SPLITS
-from segda.data.streets.files import SMALLEST, write_scenes
+import typer
+
 from segda.errors import RecipeError, RunError
 
 
-def draw_files(spec: str, count: int, out: Path, size: tuple[int, int] = (512, 1024)) -> list[Path]:
-    """Write the first `count` scenes of streets:SPLIT[:CONDITION] below the folder `out`; returns the files, in order.
+def draw(
+    spec: Annotated[
+        str, typer.Argument(metavar="streets:SPLIT:CONDITION", help="What to draw, e.g. streets:train:fog.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; must be empty or new.")],
+    count: Annotated[int, typer.Option(help="How many scenes.")] = 20,
+    size: Annotated[
+        str | tuple[int, int], typer.Option(metavar="HEIGHTxWIDTH", help="Pixels of a scene.")
+    ] = "512x1024",
+) -> list[Path]:
+    """Write drawn street scenes as files in the Cityscapes layout: images, label ids, train ids and depth."""
+    from segda.data.sets.specs import parse
+    from segda.data.streets.conditions import SPLITS
+    from segda.data.streets.files import SMALLEST, write_scenes
 
-    size: (height, width). RecipeError for a spec, count or size that cannot be; RunError when `out` is not empty or
-    cannot be written. A file is written whole or not at all.
-    """
+    pixels = _pixels(size)
     name, split, condition = parse(spec)
     if name != "streets":
         raise RecipeError(f"{spec}: only streets is drawn; {name} is read from files. Write streets:{split}")
-    if min(size) < SMALLEST:
-        raise RecipeError(f"--size {size[0]}x{size[1]}: each side needs at least {SMALLEST} pixels")
+    if min(pixels) < SMALLEST:
+        raise RecipeError(f"--size {pixels[0]}x{pixels[1]}: each side needs at least {SMALLEST} pixels")
     _, most = SPLITS[split]
     if not 1 <= count <= most:
         raise RecipeError(f"--count {count}: streets:{split} has 1 to {most} scenes")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} exists and is not an empty folder; choose another --out")
-    return write_scenes(split, condition or "day", count, out, size)
+    return write_scenes(split, condition or "day", count, out, pixels)
+
+
+def _pixels(size: str | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of "512x1024"."""
+    if isinstance(size, tuple):
+        return size
+    height, cross, width = size.partition("x")
+    if not (cross and height.isdigit() and width.isdigit()):
+        raise RecipeError(f"--size {size}: write HEIGHTxWIDTH in pixels, for example 512x1024")
+    return int(height), int(width)

@@ -7,25 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from segda.data.weather import rain
-from segda.data.weather.fog import visibility
-from segda.data.weather.make import Made, Rain, make
+import typer
+
+from segda.commands.arguments import Workers
 from segda.errors import RecipeError, nearest
+
+if TYPE_CHECKING:
+    from segda.data.weather.make import Made
 
 
 def make_rain(
-    folder: Path,
-    alpha: Sequence[str],
-    pattern: Sequence[int],
-    out: Path,
-    workers: int | None = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds leftImg8bit, disparity and camera.")],
+    alpha: Annotated[Sequence[str], typer.Option(help="Strength: 0.01, 0.02 or 0.03; several are several images.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; may be DIR.")],
+    pattern: Annotated[
+        Sequence[int], typer.Option(help="Number of the streaks, 1 to 12; several likewise [default: 1].")
+    ] = (1,),
+    workers: Workers = None,
 ) -> Made:
-    """Write each clear image of `folder` in rain of each strength and pattern below `out`, which may be the same.
+    """Make rainy images of clear ones with disparities, by the model of Rain Cityscapes; the streaks are drawn.
 
-    Repeated, it goes on where it was; no file that is there is replaced. RecipeError for a strength or pattern that
-    there is not, DataError for files that are missing or do not fit together.
+    Interrupted, it goes on where it was when it is called again. Nothing that is there is replaced.
     """
+    from segda.data.weather import rain
+    from segda.data.weather.fog import visibility
+    from segda.data.weather.make import Rain, make
+
     for value in alpha:
         if value not in rain.STRENGTHS:
             raise RecipeError(f"--alpha {value}: Rain Cityscapes has no such strength{nearest(value, rain.STRENGTHS)}")

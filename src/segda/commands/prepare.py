@@ -14,31 +14,37 @@ Unlike the authors' converters, ours lists Cityscapes in order, and refuses ids 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from segda.data.sets.prepared import (
-    Prepared,
-    write_prepared,
-)
+import typer
+
+from segda.commands.arguments import Root, Workers
 from segda.errors import RecipeError
-from segda.run import data_root
+
+if TYPE_CHECKING:
+    from segda.data.sets.prepared import Prepared
 
 
 def prepare(
-    spec: str,
-    root: Path | None = None,
-    out: Path | None = None,
-    in_place: bool = False,
-    space: str | None = None,
-    statistics_only: bool = False,
-    workers: int | None = None,
+    spec: Annotated[str, typer.Argument(metavar="NAME[:SPLIT]", help="The data set, or one split of it.")],
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write [default: prepared/NAME].")] = None,
+    in_place: Annotated[bool, typer.Option("--cache", help="Write beside the data's own labels instead.")] = False,
+    space: Annotated[
+        str | None,
+        typer.Option(help="What the ids mean [default: cityscapes-19 where the data have no other classes]."),
+    ] = None,
+    statistics_only: Annotated[bool, typer.Option("--statistics-only", help="Write no labels.")] = False,
+    workers: Workers = None,
 ) -> Prepared:
-    """Write labels and statistics of `name` or `name:split[:condition]` into `out`, or beside the data's own labels.
+    """Write labels as train ids, and class statistics, as the tools of DAFormer and EB_DA read them.
 
-    space: what the ids mean; by default Cityscapes' 19 classes where the data set has no others, else its own space.
-    Without a split: the labels of all that have some, and the statistics of `train`. Repeated, it goes on where it was;
-    no file that is there is replaced. RecipeError for what cannot be written, DataError for labels that cannot be read,
-    RunError where files of other content are in the way.
+    Without a split: the labels of all splits that have some, and the statistics of train. Interrupted, it goes on where
+    it was when it is called again. Nothing that is there is replaced.
     """
+    from segda.data.sets.prepared import write_prepared
+    from segda.run import data_root
+
     if in_place and out is not None:
         raise RecipeError("--cache writes beside the data's own labels and --out elsewhere; give one of them")
     return write_prepared(spec, data_root(None, root), out, in_place, space, statistics_only, workers)

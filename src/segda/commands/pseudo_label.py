@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from segda.ground.choices import DeviceName, PrecisionName, Weights
-from segda.pseudo_labelling.job import label_images, make_job
-from segda.pseudo_labelling.label import Job
+import typer
+
+from segda.commands.arguments import Device, Precision, Root, RuleLike, Step, Whose
+
+if TYPE_CHECKING:
+    from segda.pseudo_labelling.label import Job
 
 
 def pseudo_label(
-    runs: Sequence[Path | str],
-    data: str,
-    rule: str | Mapping[str, Any],
-    out: Path | str,
-    settings: Sequence[str] = (),
-    root: Path | None = None,
-    weights: Weights = "student",
-    device: DeviceName = "auto",
-    precision: PrecisionName = "auto",
+    runs: Annotated[
+        Sequence[Path | str], typer.Argument(metavar="RUN...", help="Run folders; of several, the mean counts.")
+    ],
+    data: Annotated[str, typer.Option(metavar="NAME:SPLIT[:CONDITION]", help="The images to label.")],
+    rule: Annotated[
+        RuleLike,
+        typer.Option(help="entropy-median (ESL), class-median (BDL), quantile (FDA) or fixed; see rules.yaml."),
+    ],
+    out: Annotated[Path | str, typer.Option(help="Folder for the labels; a later `segda train` reads it.")],
+    settings: Annotated[
+        Sequence[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the rule, e.g. floor=0.2. Repeatable."),
+    ] = (),
+    root: Root = None,
+    weights: Whose = "student",
+    device: Device = "auto",
+    precision: Precision = "auto",
     *,
-    overwrite: bool = False,
-    score: bool = False,
-    step: int | None = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds labels.")] = False,
+    score: Annotated[
+        bool,
+        typer.Option("--score", help="When all is written, compare with the true labels; for the report only."),
+    ] = False,
+    step: Step = None,
 ) -> dict[str, Any]:
-    """Label the images of a data set where runs' networks are sure of them, into the folder OUT; returns its summary.
+    """Label the images of a data set where RUN's network is sure of them: stage two of self-training.
 
-    Of several runs, the mean of the probabilities counts. The rule is a name of RULES, with the settings of rules.yaml
-    and `settings` ("KEY=VALUE") changed, or a mapping of its name and all its settings. Labels have the size that the
-    runs' recipes give an image (evaluate.resize). A call that was interrupted goes on where it stopped. score: when the
-    labels are written, compare them with the data set's own; for the report only. weights, step: the students or the
-    teachers, the last or those after that step.
+    One PNG of train ids an image, with 255 where the rule keeps no label, a summary and a contact sheet. Labels have
+    the size that the runs' recipes give an image (evaluate.resize). Memory does not grow with the number of images;
+    scratch files on disk do, and are removed at the end. A call that was interrupted goes on when it is repeated. Also
+    under torchrun; with the same OMP_NUM_THREADS, the result is the same to the bit.
     """
+    from segda.pseudo_labelling.job import label_images, make_job
 
     def job() -> Job:
         return make_job(

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from segda.commands.arguments import DataFile, Settings
 from segda.errors import RunError
-from segda.ground.atomic import write_text
-from segda.recipes.blocks import shipped_blocks
-from segda.recipes.recipe import load_recipe
 
 
-def recipe(name: str | Path, data: Path | str | None = None, settings: Sequence[str] = ()) -> str:
-    """The flat recipe of NAME (a shipped name, a YAML file or blocks) as YAML, with all comments; itself a recipe.
+def recipe(
+    name: Annotated[
+        Path | str,
+        typer.Argument(metavar="RECIPE", help="A shipped recipe, a YAML file, or blocks with + between them."),
+    ],
+    data: DataFile = None,
+    settings: Settings = (),
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE.yaml", help="Write it there.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.yaml.")] = False,
+) -> str:
+    """Print a recipe as one flat file, with the source of each number beside it.
 
-    settings: KEY=VALUE, changed in it. The name of one block alone gives that block's file, to begin one's own with.
+    What is printed is itself a recipe: copy it with --to mine.yaml, change it, and segda train mine.yaml. The name of
+    one block alone gives that block's file.
     """
+    from segda.ground.atomic import write_text
+    from segda.recipes.blocks import shipped_blocks
+    from segda.recipes.recipe import load_recipe
+
     blocks = shipped_blocks()
     if str(name) in blocks and data is None and not settings:
-        return blocks[str(name)].read_text(encoding="utf-8")
-    return load_recipe(name, data).override(*settings).to_yaml(defaults=False)
-
-
-def write(text: str, file: Path, overwrite: bool) -> None:
-    """RunError where the file is there and may not be replaced."""
-    if file.exists() and not overwrite:
-        raise RunError(f"{file} exists; use --overwrite to replace it, or another --to")
-    write_text(file, text)
+        text = blocks[str(name)].read_text(encoding="utf-8")
+    else:
+        text = load_recipe(name, data).override(*settings).to_yaml(defaults=False)
+    if to is not None:
+        if to.exists() and not overwrite:
+            raise RunError(f"{to} exists; use --overwrite to replace it, or another --to")
+        write_text(to, text)
+    return text

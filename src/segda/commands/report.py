@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from segda.ground.choices import DeviceName, Weights
-from segda.reporting.html import write_report
+import typer
+
+from segda.commands.arguments import Device, Root, Run, Step
+from segda.ground.choices import Weights
 
 
 def report(
-    run: Path,
-    against: Path | None = None,
-    device: DeviceName = "auto",
-    root: Path | None = None,
-    weights: Weights = "student",
-    step: int | None = None,
+    run: Run,
+    against: Annotated[Path | None, typer.Option(help="A source-only run to show beside it.")] = None,
+    device: Device = "auto",
+    root: Root = None,
+    weights: Annotated[Weights, typer.Option(help="Whose pictures.")] = "student",
+    step: Step = None,
 ) -> Path:
-    """Write RUN/report.html: results, curves, IoU of each class and pictures of a dozen validation images.
+    """Make RUN/report.html: curves, IoU bars and pictures in one self-contained file.
 
-    With --against, a source-only run stands beside it in tables, bars and pictures. The page is one file that
-    needs nothing else. Its tables come from the run's reports (segda evaluate), its pictures from the first
-    data set in the recipe's evaluate.data: what the student sees, or the network that `weights` and `step` name.
+    Its tables come from the run's reports (segda evaluate), its pictures from the first data set in the recipe's
+    evaluate.data: what the student sees, or the network that --weights and --step name.
     """
+    from segda.reporting.html import write_report
+
     return write_report(Path(run), against, device, root, weights, step)

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from segda.training.sweep import Outcome, plan, train_all
+import typer
+
+from segda.commands.arguments import OwnDevice, OwnPrecision, Root
+
+if TYPE_CHECKING:
+    from segda.training.sweep import Outcome
 
 
 def sweep(
-    file: Path | str,
-    out: Path | None = None,
-    settings: Sequence[str] = (),
-    root: Path | None = None,
-    device: str | None = None,
-    precision: str | None = None,
+    file: Annotated[Path | str, typer.Argument(metavar="FILE", help="A YAML file of axes, or a shipped one's name.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run folders [default: the file's].")] = None,
+    settings: Annotated[
+        Sequence[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one key in all runs. Repeatable.")
+    ] = (),
+    root: Root = None,
+    device: OwnDevice = None,
+    precision: OwnPrecision = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs' commands; start none.")] = False,
 ) -> Outcome:
-    """Train every combination of the axes of FILE (a shipped sweep's name or a YAML file), one after the other.
+    """Train every combination of FILE's recipes, seeds and settings, and compare their means over the seeds.
 
-    out: folder of the run folders, instead of the file's. settings: KEY=VALUE, changed in all runs.
+    All is checked before the first run begins. A run that fails stops no other; the exit code is 1 then. Called again,
+    it skips what is finished and goes on with what is not.
     """
-    return train_all(plan(file, out, settings, root, device, precision))
+    from segda.training.sweep import Outcome, plan, script, train_all
+
+    planned = plan(file, out, settings, root, device, precision)
+    return Outcome(script=list(script(planned))) if dry_run else train_all(planned)

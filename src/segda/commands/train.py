@@ -5,41 +5,76 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from segda import run as runs
+import typer
+
+from segda.commands.arguments import DataFile, OwnDevice, OwnPrecision, RecipeLike, Root, Settings
 from segda.errors import RecipeError
-from segda.recipes.recipe import Recipe, load_recipe
-from segda.training.max_batch import probe
-from segda.training.running import train_run
-from segda.training.stages import check_stages, plan, run_stages
 
 log = logging.getLogger(__name__)
 
 
 def train(
-    recipe: Recipe | str | Path,
-    out: Path | str,
-    root: Path | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    check: bool = False,
-    allow_changed: Sequence[str] = (),
-    max_batch: bool = False,
+    recipe: Annotated[
+        RecipeLike,
+        typer.Argument(
+            metavar="RECIPE", help="A shipped recipe (segda list recipes), a YAML file, or blocks with + between them."
+        ),
+    ],
+    out: Annotated[Path | str | None, typer.Option(help="Run folder to write [default: runs/RECIPE].")] = None,
+    root: Root = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from OUT's last checkpoint; begin where there is none.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds a run.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Build all, take a few steps on real data, say what the run will take; write nothing."
+        ),
+    ] = False,
+    allow_changed: Annotated[
+        Sequence[str],
+        typer.Option(metavar="KEY", help="Resume though this key of the recipe is another now. Repeatable."),
+    ] = (),
+    max_batch: Annotated[
+        bool,
+        typer.Option(
+            "--max-batch",
+            help="Say how many scenes a step fit in this machine's memory; reads no data, writes nothing.",
+        ),
+    ] = False,
+    data: DataFile = None,
+    settings: Settings = (),
+    device: OwnDevice = None,
+    precision: OwnPrecision = None,
 ) -> None:
-    """Train a network by RECIPE (a shipped name, a YAML file, blocks) and write all about it to the run folder OUT.
+    """Train a network by RECIPE and write everything about it to the run folder OUT.
 
-    The recipe is checked, the data sets are found and the network is built before the first image is read. At the end
-    the run is scored on the recipe's evaluate.data and report.html is made. check: stop after a few steps on real
-    data and say what the run will take. max_batch: instead of that, say how many scenes a step fit in memory; no data
-    are needed, see training/max_batch.py. A recipe of several stages runs them all, the last into OUT; see
-    training/stages.py.
+    The recipe is checked, the data sets are found and the network is built before the folder is touched. At the end the
+    run is scored on the recipe's evaluate.data, and report.html shows what happened. A recipe of several stages runs
+    them all: OUT-STAGE beside OUT for each but the last; what is there is skipped, what was cut short goes on.
 
-    resume: go on from the last checkpoint, to the same end as if nothing had happened; begin where there is none yet.
-    allow_changed: keys of the recipe that may differ then. After Ctrl-C or SIGTERM: Interrupted, with all steps saved.
+    With --resume a run ends as if nothing had happened. Ctrl-C and SIGTERM save all steps first, and say how to go on.
     """
-    out = Path(out)
+    from segda.recipes.blocks import short_name
+    from segda.recipes.recipe import Recipe, load_recipe
+    from segda.run import data_root
+    from segda.training.max_batch import probe
+    from segda.training.running import train_run
+    from segda.training.stages import check_stages, plan, run_stages
+
     if not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe)
+        out = Path("runs") / short_name(recipe, data) if out is None else out
+        recipe = load_recipe(recipe, data)
+    elif data is not None:
+        raise RecipeError(f"--data {data} belongs to blocks; a recipe that is loaded has its data")
+    if out is None:
+        raise RecipeError("--out: a recipe that is loaded has no name to call its folder by; give one")
+    changes = [f"{key}='{value}'" for key, value in (("device", device), ("precision", precision)) if value]
+    recipe = recipe.override(*settings, *changes) if settings or changes else recipe
+    out = Path(out)
     planned = plan(recipe, out)
     if max_batch:
         if check or resume or overwrite or allow_changed:
@@ -56,7 +91,7 @@ def train(
         raise RecipeError("--allow-changed is about a run that goes on; it has no effect without --resume")
     if len(planned) > 1 and allow_changed:
         raise RecipeError("--allow-changed changes one run, and the recipe has stages; resume that of the stage")
-    root = runs.data_root(recipe, root).absolute()
+    root = data_root(recipe, root).absolute()
     if check:
         check_stages(planned, root)
     elif len(planned) > 1:

@@ -7,8 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from segda.cli.options import echo
 from segda.errors import visible
+
+
+def echo(text: str) -> None:
+    """Prints a line, or several, at once."""
+    print("\n".join(map(visible, text.split("\n"))), flush=True)
 
 
 class _Speaker(logging.Handler):

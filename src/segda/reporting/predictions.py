@@ -1,19 +1,33 @@
-"""What a network sees in images, as label maps and pictures in a folder."""
+"""What networks make of any images, written: label maps, pictures, or the archive of a submission to a test server.
+
+Several processes (torchrun) share the images, and write the bytes that one would write, see evaluation/look.py.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 
+from segda.data.labels.label_ids import label_ids, label_palette
 from segda.data.labels.spaces import Space
-from segda.data.sets.given import Given
-from segda.errors import DataError, RunError
+from segda.data.sets.given import Given, GivenImages, images_in, images_of
+from segda.distributed import group
+from segda.errors import DataError, RecipeError, RunError, nearest
 from segda.evaluation.certainty import labels, labels_and_entropy
-from segda.evaluation.look import Sight
-from segda.reporting.pictures import coloured, entropy_picture, overlaid
+from segda.evaluation.look import Eye, Sight, agreed, look
+from segda.evaluation.submission import check_archive, check_names, check_size, server_named, submit
+from segda.ground.atomic import atomic_write
+from segda.ground.choices import DeviceName, Ids, PrecisionName, Weights
+from segda.ground.hardware import autocast, pick_device, pick_precision
+from segda.reporting.pictures import OVERLAY, coloured, entropy_picture, overlaid, palette_png, png
+from segda.run import data_root, load_network, load_recipe_of, space_of
+
+log = logging.getLogger(__name__)
 
 TRAIN_IDS = np.arange(256, dtype=np.uint8)
 
@@ -75,3 +89,91 @@ def plan(images: Sequence[Given], out: Path, pictures: Sequence[str]) -> list[Pl
             if path.resolve() in given:
                 raise RunError(f"{path} is one of the images and would be overwritten; choose another --out")
     return planned
+
+
+@group.joined()
+def predict_images(
+    run: Path,
+    images: Sequence[Path],
+    out: Path,
+    weights: Weights,
+    pictures: Sequence[str],
+    device: DeviceName,
+    precision: PrecisionName,
+    data: str | None,
+    root: Path | None,
+    ids: Ids | None,
+    opacity: float | None,
+    submission: str | None,
+    step: int | None,
+) -> list[Path]:
+    """`segda predict`, see commands/predict.py; pictures: "colour", "overlay", "entropy", those that are asked for."""
+
+    def ready() -> tuple[Any, ...]:
+        recipe = load_recipe_of(run)
+        space = space_of(recipe)
+        check_options(images, data, pictures, ids, opacity, submission)
+        server = None if submission is None else server_named(submission, space)
+        codes = (label_palette(), label_ids(space)) if ids == "label" else (space.palette(), TRAIN_IDS)
+        where = group.own_device(pick_device(device))
+        context = autocast(where, pick_precision(precision, where))
+        every = images_of(images) if data is None else images_in(data, data_root(recipe, root))
+        planned: list[Planned] = []
+        if server is None:
+            planned = plan(every, out, pictures)
+        else:
+            check_archive(out)
+            check_names(server, {image.where: image.stem for image in every})
+        network = load_network(run, weights, where, step)
+        return space, server, codes, every, planned, Eye(network, recipe.evaluate, where, context)
+
+    space, server, (palette, table), every, planned, eye = group.all_succeed(ready)
+
+    def check(sight: Sight) -> None:
+        if server is not None:
+            check_size(server, every[sight.index].where, sight.size)
+
+    agreed(look([], GivenImages(every), check, title="read"))
+    if server is not None and len(every) != server.images:
+        log.info(f"{len(every)} images; the test set of {submission} has {server.images}")
+
+    if server is not None:
+        submit(out, server, space, every, eye)
+        return [out]
+
+    def write(sight: Sight) -> None:
+        content = drawn(sight, pictures, space, OVERLAY if opacity is None else opacity)
+        label = table[content.pop("label")]
+        written = {"label": palette_png(label, palette)} | {name: png(picture) for name, picture in content.items()}
+        for name, path in planned[sight.index].files.items():
+            with atomic_write(path) as unfinished:
+                unfinished.write_bytes(written[name])
+
+    agreed(look([eye], GivenImages(every), write, title="predict"))
+    return [path for each in planned for path in each.files.values()]
+
+
+def check_options(
+    images: Sequence[Path],
+    data: str | None,
+    pictures: Sequence[str],
+    ids: Ids | None,
+    opacity: float | None,
+    submission: str | None,
+) -> None:
+    """RecipeError for options that exclude each other or have no effect."""
+    if bool(images) == (data is not None):
+        raise RecipeError(
+            "give images or --data NAME:SPLIT, not both" if images else "nothing to predict: give images or --data"
+        )
+    if ids is not None and ids not in get_args(Ids):
+        raise RecipeError(f"--ids {ids}: unknown{nearest(ids, get_args(Ids))}")
+    if opacity is not None and "overlay" not in pictures:
+        raise RecipeError(f"--opacity {opacity:g} is of the overlay; add --overlay")
+    if opacity is not None and not 0 <= opacity <= 1:
+        raise RecipeError(f"--opacity {opacity:g}: give a number from 0 (the image) to 1 (the classes' colours)")
+    if submission is not None and (pictures or ids):
+        option = pictures[0] if pictures else "ids"
+        raise RecipeError(
+            f"--{option} has no place in a submission, which is what {submission} takes; write it in a call of its own"
+        )

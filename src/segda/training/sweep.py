@@ -64,6 +64,8 @@ class Outcome:
     finished: list[Path] = field(default_factory=list)
     failed: dict[Path, str] = field(default_factory=dict)
     """Run folder -> why."""
+    script: list[str] = field(default_factory=list)
+    """In place of all that, the commands of a sweep that was not to be run."""
 
     def comparison(self) -> Comparison | None:
         """The finished runs beside each other, one column for all seeds of a recipe; None where none was measured."""

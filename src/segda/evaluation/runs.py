@@ -1,0 +1,146 @@
+"""Runs measured on labelled data sets: one, several one after the other, several as one, every snapshot of one.
+
+Several processes (torchrun) share the images; the first alone writes. Each has the same reports in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segda.data.sets.labelled import open_labelled
+from segda.distributed import group
+from segda.errors import RecipeError
+from segda.evaluation.checkpoints import check_snapshots, evaluate_snapshots
+from segda.evaluation.ensemble import evaluate_ensemble
+from segda.evaluation.measure import evaluate_network, existing, facts
+from segda.evaluation.metrics import Report, write_reports
+from segda.evaluation.snapshots import Snapshots
+from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
+from segda.ground.hardware import autocast, pick_device, pick_precision
+from segda.run import data_root, load_network, load_recipe_of, snapshots, space_of
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured of a run, or of an ensemble, which is none."""
+
+    run: Path | None
+    reports: list[Report] = field(default_factory=list)
+    snapshots: list[Snapshots] = field(default_factory=list)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        of = {} if self.run is None else {"run": str(self.run)}
+        return [of | each.to_json() for each in (*self.reports, *self.snapshots)]
+
+
+@group.joined()
+def measure_run(
+    run: Path | str,
+    data: Sequence[str],
+    root: Path | None,
+    weights: Sequence[Weights],
+    device: DeviceName,
+    precision: PrecisionName,
+    step: int | None,
+) -> list[Report]:
+    """A run on labelled data sets; see commands/evaluate.py, whose functions these are."""
+    run = Path(run)
+
+    def ready() -> tuple[Any, ...]:
+        recipe = load_recipe_of(run)
+        where = group.own_device(pick_device(device))
+        networks = {each: load_network(run, each, where, step) for each in existing(run, weights, step)}
+        # All data sets are opened before the first is measured: a misspelt last one must not cost an hour.
+        opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
+        return recipe, where, pick_precision(precision, where), networks, opened
+
+    recipe, where, dtype, networks, opened = group.all_succeed(ready)
+    done = []
+    for dataset in opened:
+        reports = []
+        for each, network in networks.items():
+            known = facts(run, each, dtype, step)
+            reports.append(evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known))
+        if step is None:
+            group.on_rank_zero(write_reports, run, reports)
+        done += reports
+    return done
+
+
+@group.joined()
+def measure_runs(
+    runs: Sequence[Path],
+    data: Sequence[str],
+    root: Path | None,
+    weights: Sequence[Weights],
+    ensemble: Mean | None,
+    shares: str | None,
+    out: Path | None,
+    all_checkpoints: bool,
+    device: DeviceName,
+    precision: PrecisionName,
+    step: int | None,
+) -> list[Found]:
+    """Several runs one after the other, each into its own folder, or with `ensemble` as one. RecipeError if options
+    exclude each other.
+    """
+    given = group.all_succeed(lambda: _check(runs, data, root, weights, ensemble, shares, out, all_checkpoints, step))
+    if ensemble is not None:
+        reports = evaluate_ensemble(runs, data, ensemble, given, root, weights, out, device, precision, step)
+        return [Found(None, reports)]
+    found = []
+    for run in runs:
+        if all_checkpoints:
+            kept = [each for each in weights if snapshots(run, each)]
+            measured = [one for each in kept for one in evaluate_snapshots(run, data, root, device, precision, each)]
+            found.append(Found(run, snapshots=measured))
+        else:
+            found.append(Found(run, measure_run(run, data, root, weights, device, precision, step)))
+    return found
+
+
+def _check(
+    runs: Sequence[Path],
+    data: Sequence[str],
+    root: Path | None,
+    weights: Sequence[Weights],
+    ensemble: Mean | None,
+    shares: str | None,
+    out: Path | None,
+    all_checkpoints: bool,
+    step: int | None,
+) -> list[float] | None:
+    """What can be checked before the first run is measured; returns the shares of an ensemble, where they are given."""
+    if all_checkpoints and step is not None:
+        raise RecipeError(f"--step {step} is one of --all-checkpoints; give one of the two")
+    if ensemble is not None:
+        if all_checkpoints:
+            raise RecipeError("--all-checkpoints measures runs one by one; leave --ensemble out")
+        return _numbers(shares)
+    if shares is not None:
+        raise RecipeError("--shares are those of an ensemble; add --ensemble logits or --ensemble probabilities")
+    if out is not None:
+        raise RecipeError(f"--out {out} is for an ensemble's report; a run's own goes to RUN/reports")
+    if twice := [run for run in runs if runs.count(run) > 1]:
+        raise RecipeError(f"{twice[0]} is named twice; name it once")
+    for run in runs:  # before the first is measured: what is wrong with the last one must not cost an hour
+        recipe = load_recipe_of(run)
+        existing(run, weights, step)
+        for spec in data:
+            open_labelled(spec, data_root(recipe, root), space_of(recipe))
+        if all_checkpoints:
+            check_snapshots(run, weights)
+    return None
+
+
+def _numbers(shares: str | None) -> list[float] | None:
+    """Of "0.5,0.5": 0.5, 0.5."""
+    try:
+        return None if shares is None else [float(part) for part in shares.split(",")]
+    except ValueError:
+        raise RecipeError(
+            f"--shares {shares}: give one number a run, separated by commas, for example 0.5,0.5"
+        ) from None
