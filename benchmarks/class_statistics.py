@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from segda.commands.draw import draw_files
+from segda.commands.draw import draw
 from segda.commands.prepare import prepare
 from segda.data.files.images import read_ids
 from segda.data.sets.class_statistics import class_statistics
@@ -25,7 +25,7 @@ DRAWN = 10
 
 
 def main(root: Path, images: int) -> None:
-    draw_files("streets:train", min(DRAWN, images), root / "cityscapes", (1024, 2048))
+    draw("streets:train", root / "cityscapes", min(DRAWN, images), (1024, 2048))
     for path in list((root / "cityscapes").glob("*/train/*/*.*")):
         number = int(path.name.split("_")[2])
         for k in range(number + DRAWN, images, DRAWN):

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segda.commands.draw import draw_files
+from segda.commands.draw import draw
 from segda.data.labels.spaces import space_named
 from segda.data.sets.datasets import open_data
 from segda.evaluation import inference, look
@@ -110,7 +110,7 @@ def main(count: int, name: str) -> None:
     print(f"| seconds an image: median (min to max) | all | {' | '.join(PARTS)} | network alone | outside it |")
     print(f"|---|{'---|' * (len(PARTS) + 3)}")
     with tempfile.TemporaryDirectory() as folder:
-        draw_files("streets:val:day", count + 1, Path(folder) / "cityscapes", (1024, 2048))
+        draw("streets:val:day", Path(folder) / "cityscapes", count + 1, (1024, 2048))
         dataset = open_data("cityscapes:val", Path(folder), SPACE)
         for title, (spec, how) in ROWS.items():
             torch.manual_seed(0)

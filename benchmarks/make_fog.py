@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segda.commands.draw import draw_files
+from segda.commands.draw import draw
 from segda.commands.make_fog import make_fog
 from segda.commands.make_rain import make_rain
 from segda.data.files.images import read_image
@@ -43,7 +43,7 @@ def seconds(work) -> float:
 
 
 def main(folder: Path) -> None:
-    draw_files("streets:val", 1, folder, SIZE)
+    draw("streets:val", folder, 1, SIZE)
     (place,) = clear_images(folder)
     share = holes(place.disparity)
     image = read_image(place.image).permute(1, 2, 0).numpy()

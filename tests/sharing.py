@@ -22,7 +22,6 @@ from conftest import FRAMES, write_camvid
 from evaluation.test_submission import write_image, write_nineteen
 from segda import run as runs
 from segda.cli.main import main
-from segda.commands.evaluate import run_command
 from segda.commands.predict import predict
 from segda.commands.pseudo_label import pseudo_label
 from segda.data.sets.class_statistics import class_statistics
@@ -30,6 +29,7 @@ from segda.data.sets.datasets import open_data
 from segda.distributed import group
 from segda.errors import DataError, SegdaError
 from segda.evaluation import submission
+from segda.evaluation.runs import Found, measure_runs
 from segda.evaluation.submission import SERVERS, Server
 from small_run import write_run
 
@@ -65,6 +65,10 @@ def small_servers() -> dict[str, Server]:
     return {name: replace(server, size=(64, 48)) for name, server in SERVERS.items()}
 
 
+def plain(found: list[Found]) -> list[dict[str, Any]]:
+    return [table for one in found for table in one.to_json()]
+
+
 def everything() -> dict[str, Any]:
     """Does all that is shared; returns what each process is given."""
     root = Path("data")
@@ -75,8 +79,8 @@ def everything() -> dict[str, Any]:
     named = [word for spec in DATA for word in ("--data", spec)]
     assert main(["evaluate", *map(str, both), *named, "--root", "data", *CPU, "--json"]) == 0
     mean, out = "probabilities", Path("ensemble.json")
-    given["ensemble"] = run_command(both, DATA, root, which, mean, "3,1", out, False, *machine)[1]
-    given["snapshots"] = run_command(both[:1], DATA[:1], root, which, None, None, None, True, *machine)[1]
+    given["ensemble"] = plain(measure_runs(both, DATA, root, which, mean, "3,1", out, False, *machine, None))
+    given["snapshots"] = plain(measure_runs(both[:1], DATA[:1], root, which, None, None, None, True, *machine, None))
     images = [root / "camvid" / "train" / f"{name}.png" for name in FRAMES["train"][:5]]
     written = predict(Path("run"), images, Path("out/pictures"), "teacher", True, True, True, **alike)
     given["predicted"] = [str(path) for path in written]

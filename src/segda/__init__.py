@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from segda.data.rows import DATASETS
     from segda.data.sets.datasets import open_data
     from segda.errors import DataError, RecipeError, RunError, SegdaError, WeightsError
+    from segda.evaluation.metrics import Report
     from segda.methods import METHODS
+    from segda.methods.method import Method
     from segda.networks import NETWORKS
+    from segda.networks.network import Head, Network, Output
     from segda.recipes.build import build
     from segda.recipes.recipe import Recipe, load_recipe
     from segda.run import load_network
@@ -50,8 +53,11 @@ _HOMES = {
     "segda.data.rows": ("DATASETS",),
     "segda.data.sets.datasets": ("open_data",),
     "segda.errors": ("DataError", "RecipeError", "RunError", "SegdaError", "WeightsError"),
+    "segda.evaluation.metrics": ("Report",),
     "segda.methods": ("METHODS",),
+    "segda.methods.method": ("Method",),
     "segda.networks": ("NETWORKS",),
+    "segda.networks.network": ("Head", "Network", "Output"),
     "segda.recipes.build": ("build",),
     "segda.recipes.recipe": ("Recipe", "load_recipe"),
     "segda.run": ("load_network",),
@@ -67,8 +73,13 @@ __all__ = [
     "SPACES",
     "Batch",
     "DataError",
+    "Head",
+    "Method",
+    "Network",
+    "Output",
     "Recipe",
     "RecipeError",
+    "Report",
     "RunError",
     "Scene",
     "SegdaError",

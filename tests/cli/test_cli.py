@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from conftest import RECIPE, write_camvid
+from segda.cli import main as main_module
 from segda.cli.main import main
 
 
@@ -42,9 +45,32 @@ def refused(capsys, *arguments: object) -> str:
 
 
 COMMANDS = (
-    "train", "evaluate", "pseudo-label", "predict", "compare", "sweep",
+    "train", "evaluate", "pseudo-label", "predict", "compare", "sweep", "recipe",
     "report", "draw", "list", "check-data", "convert", "prepare", "make-fog", "make-rain",
 )  # fmt: skip
+
+
+def test_the_commands_are_these():
+    assert sorted(main_module.COMMANDS) == sorted(COMMANDS)
+
+
+def test_without_arguments_the_help_is_shown(capsys):
+    assert main(["--help"]) == 0
+    asked, _ = said(capsys)
+    assert main([]) == 0
+    assert said(capsys) == (asked, "") and "Commands:" in asked
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert said(capsys)[0] == f"segda {version('segda')}\n"
+
+
+def test_a_shell_completes_the_commands(place):
+    environment = os.environ | {"_SEGDA_COMPLETE": "complete_bash", "COMP_WORDS": "segda pre", "COMP_CWORD": "1"}
+    program = "import sys; sys.argv[0] = 'segda'; from segda.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["predict", "prepare"], done.stderr
 
 
 def test_help_is_there_for_every_command_and_needs_no_torch():
@@ -188,7 +214,7 @@ def test_an_interrupt_exits_with_130(monkeypatch, capsys):
     def interrupt(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segda.commands.train.train", interrupt)
+    monkeypatch.setattr("segda.training.running.train_run", interrupt)
     assert main(["train", "ebda_streets"]) == 130
     assert "--resume" in said(capsys)[1]
 
@@ -197,7 +223,7 @@ def test_a_fault_of_ours_exits_with_1_and_shows_where(monkeypatch, capsys):
     def break_down(*arguments, **settings):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("segda.commands.train.train", break_down)
+    monkeypatch.setattr("segda.training.running.train_run", break_down)
     assert main(["train", "ebda_streets"]) == 1
     assert "ZeroDivisionError" in said(capsys)[1]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from segda.commands.draw import draw_files
+from segda.commands.draw import draw
 from segda.data.sets.datasets import open_data
 from segda.data.streets import streets
 from segda.data.streets.conditions import SPLITS
@@ -35,7 +35,7 @@ SIZE = (64, 128)
 )
 def test_drawn_files_are_read_back_by_the_readers_of_cityscapes(tmp_path, condition, row, image):
     out = tmp_path / "cityscapes"
-    written = draw_files(f"streets:val:{condition}", 2, out, SIZE)
+    written = draw(f"streets:val:{condition}", out, 2, SIZE)
     assert len(written) == 12 and all(path.is_file() for path in written)
     assert out / image in written
     data = open_data(row, tmp_path)
@@ -46,7 +46,7 @@ def test_drawn_files_are_read_back_by_the_readers_of_cityscapes(tmp_path, condit
 
 
 def test_label_ids_and_depth_are_those_of_the_benchmark(tmp_path):
-    draw_files("streets:train:night", 1, tmp_path / "out", SIZE)
+    draw("streets:train:night", tmp_path / "out", 1, SIZE)
     folder = tmp_path / "out" / "gtFine" / "train" / "drawnburg"
     ids = np.asarray(Image.open(folder / "drawnburg_000000_000000_gtFine_labelIds.png"))
     trains = np.asarray(Image.open(folder / "drawnburg_000000_000000_gtFine_labelTrainIds.png"))
@@ -72,7 +72,7 @@ def test_label_ids_and_depth_are_those_of_the_benchmark(tmp_path):
 )
 def test_what_cannot_be_drawn_is_explained_and_leaves_nothing(tmp_path, spec, count, size, error, message):
     with pytest.raises(error, match=message):
-        draw_files(spec, count, tmp_path / "out", size)
+        draw(spec, tmp_path / "out", count, size)
     assert not (tmp_path / "out").exists()
 
 
@@ -80,7 +80,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     for out in (tmp_path, tmp_path / "mine.txt"):
         with pytest.raises(RunError, match="not an empty folder"):
-            draw_files("streets:val", 1, out, SIZE)
+            draw("streets:val", out, 1, SIZE)
     with pytest.raises(SegdaError, match="cannot write"):
-        draw_files("streets:val", 1, tmp_path / "mine.txt" / "below", SIZE)
+        draw("streets:val", tmp_path / "mine.txt" / "below", 1, SIZE)
     assert (tmp_path / "mine.txt").read_text() == "mine"

@@ -13,7 +13,7 @@ from PIL import Image
 from data.test_fog import air_of, guided
 from segda.cli.main import main
 from segda.commands.check_data import check_data
-from segda.commands.draw import draw_files
+from segda.commands.draw import draw
 from segda.commands.make_fog import make_fog
 from segda.commands.make_rain import make_rain
 from segda.data.sets.datasets import open_data
@@ -34,7 +34,7 @@ KEY = "drawnburg/drawnburg_000000_00000"
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "cityscapes"
-    draw_files("streets:train", 2, folder, SIZE)
+    draw("streets:train", folder, 2, SIZE)
     return folder
 
 

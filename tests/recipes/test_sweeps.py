@@ -130,12 +130,12 @@ def test_a_dry_run_prints_commands_that_make_the_recipes_of_the_plan(monkeypatch
     assert [run.out for run in planned] == [Path(f"my runs/narrow-space_null-seed{seed}") for seed in (0, 1)]
     trained: list[tuple[Recipe, Path, Path]] = []
     monkeypatch.setattr(
-        "segda.commands.train.train", lambda recipe, out, root, **rest: trained.append((recipe, out, root))
+        "segda.training.running.train_run", lambda recipe, out, root, *rest: trained.append((recipe, out, root))
     )
     for line in lines:
         program, *words = shlex.split(line)
         assert program == "segda" and main(words) == 0
-    assert trained == [(run.recipe, run.out, Path("the data")) for run in planned]
+    assert trained == [(run.recipe, run.out, Path("the data").absolute()) for run in planned]
     assert [recipe.seed for recipe, *_ in trained] == [0, 1] and trained[0][0].network["dropout"] == 1e-5
 
 
