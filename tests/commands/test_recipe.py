@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from segda.cli.main import main
-from segda.commands.list import listing
 from segda.recipes.blocks import shipped_blocks
 from segda.recipes.recipe import load_recipe
+from segda.reporting.listing import listing
 
 
 def printed(capsys, *words: str) -> str:

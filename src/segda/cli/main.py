@@ -53,7 +53,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
     "draw": (draw, present.files, {}),
     "prepare": (prepare, present.lines, {}),
     "make-fog": (make_fog, present.lines, {}),
-    "make-rain": (make_rain, present.lines, {}),
+    "make-rain": (make_rain, present.lines, {"pattern": (1,)}),
 }
 """Name -> the function, what shows its result, and what it is given where the command line says nothing."""
 

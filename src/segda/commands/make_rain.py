@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def make_rain(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds leftImg8bit, disparity and camera.")],
     alpha: Annotated[Sequence[str], typer.Option(help="Strength: 0.01, 0.02 or 0.03; several are several images.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; may be DIR.")],
     pattern: Annotated[
         Sequence[int], typer.Option(help="Number of the streaks, 1 to 12; several likewise [default: 1].")
-    ] = (1,),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; may be DIR.")],
     workers: Workers = None,
 ) -> Made:
     """Make rainy images of clear ones with disparities, by the model of Rain Cityscapes; the streaks are drawn.
