@@ -13,9 +13,6 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 SEGDA := $(VENV)/bin/segda
 SHORT := $(if $(STEPS),--set steps=$(STEPS))
 
-# What mypy is not content with yet.
-UNTYPED := cli/(files|main)
-
 .PHONY: demo test lint clean
 
 # torch first and alone, then held: anything looser draws gigabytes of CUDA, or replaces it.
@@ -44,7 +41,7 @@ test: $(VENV)/ready
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy --follow-imports=silent --exclude '^src/segda/($(UNTYPED))\.py$$' src/segda
+	$(VENV)/bin/mypy
 
 clean:
 	rm -rf $(VENV) $(DEMO)

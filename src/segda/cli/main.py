@@ -127,7 +127,7 @@ for _name, (_function, _present, _usual) in COMMANDS.items():
     app.command(_name)(_exits(command_of(_function, _present, **_usual)))
 
 
-UsageError = typer.BadParameter.__mro__[1]
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Typer's own base class of all mistakes in a command line; it gives it no public name."""
 
 

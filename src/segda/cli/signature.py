@@ -100,4 +100,5 @@ def on_the_command_line(hint: Any) -> Any:
 
 
 def _enumeration(choices: Any) -> type[StrEnum]:
-    return StrEnum("Choice", {str(one): one for one in typing.get_args(choices)})
+    make: Any = StrEnum
+    return make("Choice", {str(one): one for one in typing.get_args(choices)})

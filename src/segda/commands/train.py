@@ -66,7 +66,7 @@ def train(
     from segda.training.stages import check_stages, plan, run_stages
 
     if not isinstance(recipe, Recipe):
-        out = Path("runs") / short_name(recipe, data) if out is None else out
+        out = Path("runs") / short_name(str(recipe), data) if out is None else out
         recipe = load_recipe(recipe, data)
     elif data is not None:
         raise RecipeError(f"--data {data} belongs to blocks; a recipe that is loaded has its data")

@@ -32,8 +32,8 @@ class Found:
     snapshots: list[Snapshots] = field(default_factory=list)
 
     def to_json(self) -> list[dict[str, Any]]:
-        of = {} if self.run is None else {"run": str(self.run)}
-        return [of | each.to_json() for each in (*self.reports, *self.snapshots)]
+        of: dict[str, Any] = {} if self.run is None else {"run": str(self.run)}
+        return [of | one.to_json() for one in self.reports] + [of | one.to_json() for one in self.snapshots]
 
 
 @group.joined()
