@@ -136,10 +136,10 @@ def test_a_folder_that_is_no_run_is_refused(runs, tmp_path):
 # Means over seeds
 
 
-def seeded(run, seed, *reports, **settings):
+def seeded(run, seed, *reports, method="source_only", **settings):
     """A run folder of the small recipe with a seed of its own."""
     changes = [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
-    folders.begin(run, small_recipe(Path("data")).override(f"seed={seed}", *changes))
+    folders.begin(run, small_recipe(Path("data"), method).override(f"seed={seed}", *changes))
     write_reports(run, list(reports))
     return run
 
@@ -211,7 +211,7 @@ def test_the_same_recipe_and_seed_twice_would_count_twice(tmp_path):
 
 def test_labels_of_a_runs_own_stages_are_no_other_recipe(tmp_path):
     def run(name, seed, labels):
-        return seeded(tmp_path / name, seed, report_of(50), data__target__labels=labels)
+        return seeded(tmp_path / name, seed, report_of(50), method="esl", data__target__labels=labels)
 
     own = [run(f"esl-seed{seed}", seed, f"/somewhere/esl-seed{seed}-labels") for seed in (0, 1)]
     others = [run(f"esl-bdl{seed}", seed, f"/labels{seed}") for seed in (2, 3)]

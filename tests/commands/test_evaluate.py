@@ -15,6 +15,7 @@ from torch import nn
 from conftest import small_recipe, write_camvid
 from segda.commands.evaluate import evaluate
 from segda.data.sets.datasets import open_data
+from segda.data.streets.conditions import SPLITS
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.evaluation.look import ahead
 from segda.evaluation.measure import evaluate_network
@@ -198,9 +199,10 @@ def test_a_views_mean_stands_below_the_mean(root, run):
     ]
 
 
-def test_a_spaces_views_are_measured_with_it(tmp_path):
+def test_a_spaces_views_are_measured_with_it(tmp_path, monkeypatch):
     run = write_run(tmp_path / "run", report_images=0)
-    dataset = replace(open_data("streets:val"), names=("val_day_0",))
+    monkeypatch.setitem(SPLITS, "val", (2, 1))
+    dataset = open_data("streets:val")
     space = replace(dataset.space, views={"mIoU 2": ("road", "sky")})
     network = load_network(run)
     network.class_names = space.classes

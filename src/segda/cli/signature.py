@@ -67,7 +67,7 @@ def _parameters(function: Callable[..., Any], after: int) -> dict[str, inspect.P
         base, default = on_the_command_line(base), parameter.default
         if default is not inspect.Parameter.empty and not isinstance(default, bool):
             base, default = base | None, _told(default)
-        annotation = Annotated[base, *about]
+        annotation = Annotated[base, *about]  # type: ignore[valid-type]  # made here
         kind = inspect.Parameter.KEYWORD_ONLY
         found[name] = inspect.Parameter(name, kind, default=default, annotation=annotation)
     return found
