@@ -27,7 +27,7 @@ from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots
 from segda.ground.safe_yaml import json_values, yaml_values
 from segda.recipes.blocks import shipped
 from segda.recipes.recipe import load_recipe, not_finite
-from segda.recipes.sweeps import load_matrix
+from segda.recipes.sweeps import load_sweep
 from segda.reporting.tables import tables
 from segda.run import read_log
 from segda.scene import IGNORE
@@ -71,7 +71,7 @@ SWEEPS = [
 
 
 def a_sweep_is_a_number_of_runs_or_refused(tree: Any) -> None:
-    matrix = attempt(load_matrix, put("sweep.yaml", as_yaml(tree)))
+    matrix = attempt(load_sweep, put("sweep.yaml", as_yaml(tree)))
     if matrix is not REFUSED:
         names = [one.name for one in matrix.combinations]
         assert 0 < len(names) == len(set(names)) and not any("/" in name for name in names)

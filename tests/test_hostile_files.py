@@ -29,7 +29,7 @@ from segda.ground.safe_yaml import VALUES, yaml_values
 from segda.pseudo_labelling.rules import rule_spec
 from segda.recipes.build import check
 from segda.recipes.recipe import RULES, load_recipe
-from segda.recipes.sweeps import load_matrix
+from segda.recipes.sweeps import load_sweep
 
 SOURCE = Path(runs.__file__).parent
 
@@ -73,7 +73,7 @@ def test_code_in_yaml_is_not_run(tmp_path):
     for text in (python, f"a: [{python}]", f"? {python}\n: 1", f"seed: &x {python}\nsteps: *x"):
         path = tmp_path / "x.yaml"
         path.write_text(text)
-        for call, what in ((load_recipe, path), (load_matrix, path), (folder_row, str(path))):
+        for call, what in ((load_recipe, path), (load_sweep, path), (folder_row, str(path))):
             assert "x.yaml" in refused(call, what, kind=RecipeError)
         refused(load_recipe("advent_streets").override, f"steps={python}", kind=RecipeError)
         refused(rule_spec, "fixed", [f"level={python}"], kind=RecipeError)
@@ -127,7 +127,7 @@ MERGES = "a0: &a0 {x0: 1}\n" + "".join(
 def test_a_yaml_bomb_is_refused_by_all_who_read_yaml(tmp_path, text, message):
     path = tmp_path / "bomb.yaml"
     path.write_text(text)
-    for call, what in ((load_recipe, path), (load_matrix, path), (folder_row, str(path))):
+    for call, what in ((load_recipe, path), (load_sweep, path), (folder_row, str(path))):
         assert message in refused(call, what, kind=RecipeError)
 
 
@@ -147,7 +147,7 @@ def test_a_pipe_is_no_recipe(tmp_path):
 def test_a_sweep_of_too_many_runs_is_refused(tmp_path):
     axes = {key: list(range(100)) for key in ("seed", "steps", "save_every", "log_every", "keep")}
     (tmp_path / "x.yaml").write_text(json.dumps({"recipe": "advent_streets", "axes": axes}))
-    assert "10000000000 combinations" in refused(load_matrix, tmp_path / "x.yaml", kind=RecipeError)
+    assert "10000000000 combinations" in refused(load_sweep, tmp_path / "x.yaml", kind=RecipeError)
 
 
 @pytest.mark.parametrize(

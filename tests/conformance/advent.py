@@ -19,7 +19,8 @@ from segda.networks.network import Head, Output
 from segda.parts.adversary import SOURCE, TARGET, Discriminator, Discriminators, adversarial_loss, frozen
 from segda.parts.entropy import entropy, information, mean_entropy, self_information
 from segda.parts.losses import cross_entropy
-from segda.training.optim import SGD, Adam, lr_at
+from segda.recipes.optimisers import SGD, Adam
+from segda.training.optim import lr_at
 
 GOLDEN = Golden("advent_esl")
 

@@ -17,8 +17,9 @@ from segda.methods import METHODS
 from segda.methods.method import Method
 from segda.networks.weights.layouts import LAYOUTS
 from segda.recipes.build import build
+from segda.recipes.optimisers import SGD, Adam
 from segda.scene import IGNORE, Batch, Scene
-from segda.training.optim import SGD, Adam, optimisers, set_lr
+from segda.training.optim import optimisers, set_lr
 from segda.training.step import train_step
 
 GOLDEN = Golden("advent_esl")

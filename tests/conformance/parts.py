@@ -21,8 +21,9 @@ from segda.parts.mixing import class_mix, paste_mask
 from segda.parts.photometric import colour_jitter, gaussian_blur, hsv_to_rgb, kernel_size, rgb_to_hsv
 from segda.parts.pseudo import confident_fraction
 from segda.parts.teacher import Teacher
+from segda.recipes.optimisers import AdamW
 from segda.scene import IGNORE, Scene
-from segda.training.optim import AdamW, lr_at
+from segda.training.optim import lr_at
 
 GOLDEN = Golden("daformer_ebda")
 

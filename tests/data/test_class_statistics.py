@@ -27,7 +27,7 @@ from segda.data.streets.conditions import SPLITS
 from segda.distributed import group
 from segda.errors import DataError
 from segda.ground import progress
-from segda.ground.pool import Jobs
+from segda.ground.pool import Pool
 
 # More processes than cores are slow, not wrong.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -242,12 +242,12 @@ def test_several_processes_share_the_cores_of_their_machine(
     source, asked = write_labels(tmp_path, 18), []
 
     def jobs(work, count, given):
-        asked.append(Jobs(work, count, given).workers)
-        return Jobs(work, count, 0)
+        asked.append(Pool(work, count, given).workers)
+        return Pool(work, count, 0)
 
     one_of_several(0, 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(neighbours))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    monkeypatch.setattr(counting, "Jobs", jobs)
+    monkeypatch.setattr(counting, "Pool", jobs)
     class_statistics(source, None)
     assert asked == [workers]

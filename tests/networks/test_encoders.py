@@ -28,9 +28,10 @@ from segda.networks.weights.load import load_encoder_weights
 from segda.networks.weights.names import FAMILIES
 from segda.parts.teacher import Teacher
 from segda.recipes.build import build
+from segda.recipes.optimisers import AdamW
 from segda.recipes.recipe import Recipe
 from segda.training import assembly
-from segda.training.optim import AdamW, optimiser
+from segda.training.optim import optimiser
 
 CLASSES = ("road", "sky", "car")
 PATCH = 14

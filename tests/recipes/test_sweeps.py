@@ -16,7 +16,7 @@ from segda.errors import RecipeError
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from segda.recipes.recipe import Recipe, load_recipe
-from segda.recipes.sweeps import load_matrix, shipped_sweeps
+from segda.recipes.sweeps import load_sweep, shipped_sweeps
 from segda.reporting.listing import about
 from segda.training.sweep import plan, script
 
@@ -31,7 +31,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 def names(text: str) -> list[str]:
     Path("sweep.yaml").write_text(text)
-    return [one.name for one in load_matrix("sweep.yaml").combinations]
+    return [one.name for one in load_sweep("sweep.yaml").combinations]
 
 
 def refused(text: str, *settings: str) -> str:

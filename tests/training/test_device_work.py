@@ -17,8 +17,9 @@ from reporting.test_tables import batch_of, method_named
 from segda.distributed.shares import ALONE
 from segda.methods import METHODS
 from segda.parts.mixing import paste_mask
+from segda.recipes.optimisers import SGD, Adam, AdamW
 from segda.scene import IGNORE, Scene
-from segda.training.optim import SGD, Adam, AdamW, optimiser
+from segda.training.optim import optimiser
 from segda.training.step import train_step
 
 WAITS = {

@@ -19,7 +19,17 @@ from segda.ground.hardware import free_memory, peak_memory
 from segda.recipes.recipe import Recipe
 from segda.training import max_batch as module
 from segda.training.assembly import Training
-from segda.training.max_batch import MOST, Measured, Trial, by_measuring, estimate, largest, probe, search, slope
+from segda.training.max_batch import (
+    MOST,
+    Measured,
+    Trial,
+    by_measuring,
+    estimate,
+    find_max_batch,
+    largest,
+    search,
+    slope,
+)
 
 GIB = 2**30
 
@@ -98,7 +108,7 @@ class Cuda:
         for name, does in played.items():
             monkeypatch.setattr(torch.cuda, name, does)
 
-    def probe(self, recipe: Recipe):
+    def find_max_batch(self, recipe: Recipe):
         return module.by_trying(recipe, torch.device("cpu"))
 
 
@@ -248,7 +258,7 @@ def test_a_mistake_in_the_recipe_comes_back_as_itself(recipe):
 
 def test_without_a_crop_there_is_no_size(recipe):
     with pytest.raises(RecipeError, match="data.target.augment: without crop and resize"):
-        probe(recipe.override("data.target.augment.crop=null"))
+        find_max_batch(recipe.override("data.target.augment.crop=null"))
     keep = Augment(resize=(64, 32), crop=None, max_class_share=None, flip=0)
     assert module.size(keep, "source") == (32, 64)
 
@@ -262,13 +272,13 @@ def test_it_is_asked_alone(recipe, tmp_path, other):
 def test_one_process_is_measured(recipe, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RecipeError, match="--max-batch measures one process; leave out torchrun"):
-        probe(recipe)
+        find_max_batch(recipe)
 
 
 def test_a_device_that_cannot_be_asked_is_named(recipe, monkeypatch):
     monkeypatch.setattr(module, "pick_device", lambda name: torch.device("mps"))
     with pytest.raises(RecipeError, match="not mps; try batches with --check"):
-        probe(recipe)
+        find_max_batch(recipe)
 
 
 def test_the_command_says_what_to_set_and_writes_nothing(recipe, tmp_path, monkeypatch, capsys):

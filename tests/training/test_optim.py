@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from segda.errors import RecipeError
+from segda.recipes.optimisers import SGD, Adam, AdamW
 from segda.recipes.recipe import parse_recipe
-from segda.training.optim import SGD, Adam, AdamW, RepeatedSGD, lr_at, optimiser, set_lr
+from segda.training.optim import RepeatedSGD, lr_at, optimiser, set_lr
 
 SETTINGS = {"lr": 0.1, "head_lr_factor": 10, "momentum": 0.9, "weight_decay": 0.01, "power": 0.9}
 TIMES = {"stem": 1, "blocks": 3, "shortcuts": 4, "head": 1}

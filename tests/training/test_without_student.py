@@ -106,4 +106,4 @@ def test_its_room_and_its_largest_batch_are_found(translating, tmp_path, monkeyp
     assert any(line.startswith("checkpoint: ") for line in said)
     monkeypatch.setattr(max_batch, "LARGE", 4)
     monkeypatch.setattr(max_batch, "CHECK_SECONDS", 0)
-    assert max_batch.probe(translating).batch > 4
+    assert max_batch.find_max_batch(translating).batch > 4

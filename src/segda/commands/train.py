@@ -61,7 +61,7 @@ def train(
     from segda.recipes.blocks import short_name
     from segda.recipes.recipe import Recipe, load_recipe
     from segda.run import data_root
-    from segda.training.max_batch import probe
+    from segda.training.max_batch import find_max_batch
     from segda.training.running import train_run
     from segda.training.stages import check_stages, plan, run_stages
 
@@ -83,7 +83,7 @@ def train(
             if stage.labelling is None:
                 if len(planned) > 1:
                     log.info(f"stage {stage.name}")
-                probe(stage.recipe)
+                find_max_batch(stage.recipe)
         return
     if resume and overwrite:
         raise RecipeError("--resume goes on, --overwrite begins anew; give one of them")

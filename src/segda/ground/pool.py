@@ -25,7 +25,7 @@ def cores() -> int:
     return max(1, usable // group.neighbours())
 
 
-class Jobs(Generic[Result]):
+class Pool(Generic[Result]):
     """Iterating gives work(0), work(1), ..., work(count - 1) in this order; several processes are at work meanwhile.
 
     workers: how many; 0 is this process alone, None as many as there are cores, but none for FEW items. What `work` is

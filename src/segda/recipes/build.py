@@ -23,7 +23,7 @@ from torch import nn
 from segda.errors import RecipeError, SegdaError, nearest
 from segda.ground.safe_yaml import one_line
 from segda.networks.network import Network
-from segda.training.optim import OPTIMISERS
+from segda.recipes.optimisers import OPTIMISERS
 
 
 def build(table: Mapping[str, type], spec: Mapping[str, Any], where: str, **given: Any) -> Any:

@@ -26,7 +26,7 @@ from segda.ground.safe_yaml import Keys, read_yaml, yaml_line, yaml_values
 from segda.pseudo_labelling.rules import RULES
 from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged
 from segda.recipes.build import check, explain
-from segda.training.optim import Optim
+from segda.recipes.optimisers import Optim
 
 
 class Block(BaseModel):

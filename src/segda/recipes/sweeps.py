@@ -65,7 +65,7 @@ class Combination:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class Sweep:
     """A sweep file, read."""
 
     file: str
@@ -80,7 +80,7 @@ def shipped_sweeps() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_matrix(file: Path | str) -> Matrix:
+def load_sweep(file: Path | str) -> Sweep:
     """A shipped sweep's name, or the path of a YAML file. RecipeError for what is wrong in the file itself; whether a
     recipe takes its settings is found out when it is made.
     """
@@ -105,7 +105,7 @@ def load_matrix(file: Path | str) -> Matrix:
             found.append(_combination(choices, axes, content))
     if not found:
         raise RecipeError(f"{where}: exclude leaves no run; remove a rule")
-    return Matrix(where, content.runs or Path("runs") / path.stem, tuple(found))
+    return Sweep(where, content.runs or Path("runs") / path.stem, tuple(found))
 
 
 def _read(path: Path) -> SweepFile:

@@ -21,7 +21,7 @@ from segda.networks import CHOICES, NETWORKS
 from segda.recipes.blocks import shipped, shipped_blocks
 from segda.recipes.build import parameters_of
 from segda.recipes.recipe import load_recipe
-from segda.recipes.sweeps import load_matrix, shipped_sweeps
+from segda.recipes.sweeps import load_sweep, shipped_sweeps
 
 
 def listing(what: What) -> Group:
@@ -98,7 +98,7 @@ def _in_words(spec: Mapping[str, Any]) -> str:
 def _sweeps() -> Sequence[tuple[str, ...]]:
     rows = []
     for name, path in shipped_sweeps().items():
-        combinations = load_matrix(name).combinations
+        combinations = load_sweep(name).combinations
         recipes = dict.fromkeys(one.recipe for one in combinations)
         rows.append((name, about(path), f"{len(combinations)}", ", ".join(recipes)))
     return rows

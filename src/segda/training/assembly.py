@@ -34,10 +34,11 @@ from segda.networks.network import Network
 from segda.parts.given import given_in
 from segda.recipes.build import build, from_scratch
 from segda.recipes.facts import method_class
+from segda.recipes.optimisers import Optim
 from segda.recipes.recipe import Recipe
 from segda.scene import Batch
 from segda.training import checkpoint
-from segda.training.optim import Optim, optimisers, set_lr
+from segda.training.optim import optimisers, set_lr
 from segda.training.start import begin_with, given_network
 from segda.training.step import counted, train_step
 from segda.training.timing import Skips
@@ -136,9 +137,9 @@ class Training:
     def batches(self, stop: int, workers: int) -> Generator[tuple[Batch, ...], None, None]:
         """This process's batches of the steps until `stop`; to be closed."""
         assert self.stream is not None
-        recipe, passes = self.recipe, self.recipe.accumulate
-        own = range(group.rank() * passes, (group.rank() + 1) * passes)
-        shares = group.world() * passes
+        recipe, micro_batches = self.recipe, self.recipe.accumulate
+        own = range(group.rank() * micro_batches, (group.rank() + 1) * micro_batches)
+        shares = group.world() * micro_batches
         return loader(
             self.stream, recipe.data.batch, self.t, stop, workers, recipe.seed, shares, own,
             on_bad_image=recipe.data.on_bad_image, pin=self.device.type == "cuda", skipped=self.skips.untold.append,

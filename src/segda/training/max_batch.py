@@ -1,7 +1,8 @@
 """How many scenes a step fit in memory: `segda train RECIPE --max-batch`.
 
-Measured on steps as the recipe takes them (its method, network, crops, precision, `recompute`, `accumulate`), but on
-noise: neither data nor their class statistics are needed, nor weights, which take as much room whatever they are.
+Measured on steps as the recipe takes them (its method, network, crops, precision, `activation_checkpointing`,
+`accumulate`), but on noise: neither data nor their class statistics are needed, nor weights, which take as much room
+whatever they are.
 
 On cuda, memory that is not there is an error: the batch is doubled until a step fails, and halved in between. On a
 processor nothing fails before the system ends something, so a few small batches are measured, in a process of its own,
@@ -80,7 +81,7 @@ class Found:
     measured: tuple[Measured, ...]
 
 
-def probe(recipe: Recipe) -> Found:
+def find_max_batch(recipe: Recipe) -> Found:
     """The largest `data.batch` of this recipe on this machine. RunFailure where not even the least fits."""
     if group.world() > 1:
         raise RecipeError("--max-batch measures one process; leave out torchrun: each process takes data.batch scenes")

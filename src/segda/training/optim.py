@@ -1,18 +1,18 @@
-"""Optimisers of a method's players: their settings in a recipe, and the learning rate as a function of the step."""
+"""Optimisers of a method's players, made of their settings in a recipe; the learning rate as a function of the step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.optim import Optimizer
 
 from segda.distributed.sharding import is_shard
 from segda.errors import RecipeError
 from segda.networks.network import Network
+from segda.recipes.optimisers import Optim, Schedule
 
 if TYPE_CHECKING:
     from segda.methods.method import Method
@@ -21,65 +21,6 @@ Groups = dict[str, list[torch.nn.Parameter]]
 Row = dict[str, Any]
 """One parameter group, as torch's optimisers take it."""
 
-
-class Schedule(BaseModel):
-    """The learning rate over time: linear warm-up, then (1 - t / decay_steps)^power, from lr to min_lr."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    lr: float = Field(gt=0)
-    """At the start (after warm-up); of the encoder, where there is one."""
-    power: float = Field(ge=0)
-    decay_steps: int | None = Field(None, ge=1)
-    """Step at which the rate would reach min_lr; None: the recipe's last. Some papers stop long before."""
-    min_lr: float = Field(0.0, ge=0)
-    """Where the rates of encoder and head both go. One that starts below it rises, as DAFormer's `poly10` lets it."""
-    warmup: int = Field(0, ge=0)
-    """Steps over which the rate rises from `warmup_ratio` of its value."""
-    warmup_ratio: float | None = Field(None, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _warmup_has_a_ratio(self) -> Schedule:
-        if self.warmup and self.warmup_ratio is None:
-            raise ValueError("warmup needs warmup_ratio, the share of the rate that it starts from")
-        return self
-
-
-class AdamW(Schedule):
-    """Decoupled weight decay, as DAFormer: none on the encoder's norms."""
-
-    name: Literal["adamw"]
-    head_lr_factor: float = Field(gt=0)
-    """The head learns this many times faster."""
-    betas: tuple[float, float]
-    weight_decay: float = Field(ge=0)
-    layer_decay: float | None = Field(None, gt=0, le=1)
-    """Each layer of the encoder learns so much slower than the one after it; its last one at the encoder's rate."""
-
-
-class SGD(Schedule):
-    """Momentum, as ADVENT: weight decay on everything that learns, biases included."""
-
-    name: Literal["sgd"]
-    head_lr_factor: float = Field(gt=0)
-    """The head learns this many times faster."""
-    momentum: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    backbone_updates: Literal["authors", "once"]
-    """How often a step updates a tensor of the encoder: ADVENT's code lists most of them three or four times, see
-    `RepeatedSGD`. "once" is what it must have meant, "authors" what its numbers were made with."""
-
-
-class Adam(Schedule):
-    """Without weight decay, as ADVENT's discriminators."""
-
-    name: Literal["adam"]
-    betas: tuple[float, float]
-
-
-Optim = Annotated[AdamW | SGD | Adam, Field(discriminator="name")]
-
-OPTIMISERS = ("adamw", "sgd", "adam")
 
 TIMES = {"blocks": 3, "shortcuts": 4}
 """How often ADVENT's parameter list holds each tensor of a group; all others once.

@@ -23,7 +23,7 @@ from segda.evaluation.metrics import read_reports
 from segda.ground.atomic import cannot_write
 from segda.recipes.diff import fingerprint
 from segda.recipes.recipe import Recipe, load_recipe
-from segda.recipes.sweeps import Combination, load_matrix
+from segda.recipes.sweeps import Combination, load_sweep
 from segda.reporting.comparison import Comparison, side_by_side
 from segda.training.stages import Planned as Stage
 from segda.training.stages import plan as plan_stages
@@ -82,20 +82,20 @@ def plan(
     precision: str | None = None,
 ) -> list[Planned]:
     """The runs of `sweep`, each recipe made; RecipeError where one cannot be, or where two are the same."""
-    matrix = load_matrix(file)
-    folder = out or matrix.runs
+    combined = load_sweep(file)
+    folder = out or combined.runs
     chosen = {"--root": root, "--device": device, "--precision": precision}
     options = [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
     changed = [f"{key}='{value}'" for key, value in (("device", device), ("precision", precision)) if value is not None]
     planned = []
-    for one in matrix.combinations:
+    for one in combined.combinations:
         changes = [*one.settings, *settings]
-        *stages, last = _stages(one, folder, [*changes, *changed], matrix.file)
+        *stages, last = _stages(one, folder, [*changes, *changed], combined.file)
         words = ["train", one.recipe, "--out", str(folder / one.name)]
         words += [word for change in changes for word in ("--set", change)]
         earlier = tuple(stage.out for stage in stages)
         planned.append(Planned(folder / one.name, last.recipe, (*words, *options), earlier))
-    _check_all_differ(planned, matrix.file)
+    _check_all_differ(planned, combined.file)
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not there.is_dir():
         raise RunError(f"{there} is a file, so no run can be written to {folder}; choose another --out")

@@ -16,7 +16,7 @@ from segda.data.sets.specs import file_name
 from segda.distributed import group
 from segda.errors import DataError, ImageError
 from segda.ground.atomic import atomic_write
-from segda.ground.pool import Jobs
+from segda.ground.pool import Pool
 from segda.ground.progress import track
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def _count(
     if any(part.at_hand for part in data.parts):
         workers = 0  # scenes that are drawn here are at hand when training asks for them
     saved = time.monotonic()
-    jobs = Jobs(_Counts(data, images, leave_out), len(images), workers)
+    jobs = Pool(_Counts(data, images, leave_out), len(images), workers)
     try:
         for i, pixels in zip(images, track(jobs, f"classes of {data.spec}"), strict=True):
             counts[i] = pixels

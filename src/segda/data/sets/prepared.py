@@ -24,7 +24,7 @@ from segda.data.sets.specs import file_name, own_space, parse, row_of
 from segda.data.sets.trees import pattern
 from segda.errors import DataError, RecipeError, RunError
 from segda.ground.atomic import atomic_write, cannot_write, write_text
-from segda.ground.pool import Jobs
+from segda.ground.pool import Pool
 from segda.ground.progress import track
 
 TRAIN_IDS = SPACES["cityscapes-19"]
@@ -232,7 +232,7 @@ def write_prepared(
         for data in found:
             for i, path in enumerate(label_names(data)):
                 labels.setdefault(prepared.out / path, (data, i))
-        for written in track(Jobs(_Write(tuple(labels.items())), len(labels), workers), f"labels of {name}"):
+        for written in track(Pool(_Write(tuple(labels.items())), len(labels), workers), f"labels of {name}"):
             prepared.labels += written
             prepared.there += not written
     return prepared

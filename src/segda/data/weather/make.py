@@ -26,7 +26,7 @@ from segda.data.weather.fog import GuidedFilter, light_of_air, transmittance, ve
 from segda.data.weather.stereo import Camera, depth_of, distance_of, filled, read_camera, read_disparity
 from segda.errors import DataError
 from segda.ground.atomic import atomic_write
-from segda.ground.pool import Jobs
+from segda.ground.pool import Pool
 from segda.ground.progress import track
 
 # The numbers of sakaridis/fog_simulation-SFSU_synthetic.
@@ -141,7 +141,7 @@ class Made:
 def make(folder: Path, weathers: Sequence[Weather], out: Path, title: str, what: str, workers: int | None) -> Made:
     """Write each clear image of `folder` in each weather below `out`."""
     places = clear_images(folder)
-    jobs = Jobs(_Make(places, weathers, out), len(places), workers)
+    jobs = Pool(_Make(places, weathers, out), len(places), workers)
     written = sum(track(jobs, title))
     return Made(out, len(places), written, len(places) * len(weathers) - written, what)
 
