@@ -115,7 +115,7 @@ class Cuda:
 def test_on_cuda_a_share_of_the_free_memory_is_the_limit_and_only_for_the_time(recipe, small_device, monkeypatch, said):
     small_device(3)
     cuda = Cuda(monkeypatch)
-    found = cuda.probe(recipe)
+    found = cuda.find_max_batch(recipe)
     assert (found.batch, found.checked) == (3, True)
     assert found.limit == int(0.9 * 7 * GIB)
     assert cuda.shares == pytest.approx([0.9 * 7 / 8, 1])
@@ -133,7 +133,7 @@ def test_a_step_that_does_not_fit_at_all_is_a_failure_with_ways_out(recipe, smal
     small_device(0)
     cuda = Cuda(monkeypatch)
     with pytest.raises(RunFailure, match=rf"1 of each domain's scenes \(32 x 32\) does not fit in 6.30 GiB; .*{hint}"):
-        cuda.probe(recipe.override(setting))
+        cuda.find_max_batch(recipe.override(setting))
     assert cuda.shares[-1] == 1
 
 
@@ -144,7 +144,7 @@ def test_a_network_that_does_not_fit_itself_is_the_same_failure(recipe, monkeypa
     monkeypatch.setattr(module.assembly, "build_method", build)
     cuda = Cuda(monkeypatch)
     with pytest.raises(RunFailure, match="does not fit in 6.30 GiB"):
-        cuda.probe(recipe)
+        cuda.find_max_batch(recipe)
     assert cuda.shares[-1] == 1
 
 
@@ -263,7 +263,7 @@ def test_without_a_crop_there_is_no_size(recipe):
     assert module.size(keep, "source") == (32, 64)
 
 
-@pytest.mark.parametrize("other", ["check", "stages", "resume", "overwrite"])
+@pytest.mark.parametrize("other", ["check", "resume", "overwrite"])
 def test_it_is_asked_alone(recipe, tmp_path, other):
     with pytest.raises(RecipeError, match="--max-batch trains nothing; leave out --check"):
         train(recipe, tmp_path / "run", max_batch=True, **{other: True})
