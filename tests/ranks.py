@@ -49,17 +49,23 @@ METHODS = {
 
 TOYS = {
     "referenced": ("method={name: 'toys:Referenced', weight: 10}", "data.reference.set=camvid:train:day"),
+    "discrepancy": (
+        "method={name: 'toys:Discrepancy', features: 96, rounds: 2}",
+        f"players.other={SGD}",
+        "players.other.lr=0.1",
+    ),
     "source-free": ("method={name: 'toys:SourceFree'}", "data.source=null", "data.space=camvid-11"),
 }
-"""Methods with a reference for each target scene, and without a source (toys.py) -> what their recipes change."""
+"""Methods with a reference for each target scene, with optimiser steps in the middle of a step, and without a source
+(toys.py) -> what their recipes change."""
 
 SYNCHRONISED = ("daformer", "advent")
 """Also with batch norm that sees all processes' scenes."""
 
-IN_PASSES = ("referenced", "esl", "dacs", "ebda quantile", "advent sharded")
+IN_PASSES = ("referenced", "discrepancy", "esl", "dacs", "ebda quantile", "advent sharded")
 """Also in two passes of two processes."""
 
-SHARDED = ("ebda quantile", "advent", "daformer synchronised")
+SHARDED = ("ebda quantile", "discrepancy", "advent", "daformer synchronised")
 """Also with weights in shards."""
 
 

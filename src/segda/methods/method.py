@@ -2,11 +2,12 @@
 
 A method is an `nn.Module` with
 
-    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]
+    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor] | Update]
 
-One yield is one backward pass. The keys are what is logged; the values that have a gradient are summed and minimised,
-a value without one is only logged, and may be a vector (a histogram). Terms that share a graph share a yield. The text
-of `step` is the order of events; precision, scaling, optimisers, logging and saving are the trainer's.
+One yield of terms is one backward pass. The keys are what is logged; the values that have a gradient are summed and
+minimised, a value without one is only logged, and may be a vector (a histogram). Terms that share a graph share a
+yield. At the end of the step every player's optimiser makes a step; a yield of `Update` has one make it before. The
+text of `step` is the order of events; precision, scaling, optimisers, logging and saving are the trainer's.
 
 What the trainer must know of a method stands in its class, as facts; nobody looks for attributes by their names.
 """
@@ -14,6 +15,7 @@ What the trainer must know of a method stands in its class, as facts; nobody loo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, cast
 
 from torch import Tensor, nn
@@ -23,6 +25,19 @@ from segda.scene import Batch
 
 Need = Literal["never", "may", "must"]
 """Whether a method takes something that a recipe can give: it has no use for it, uses it where given, needs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Asks for a player's optimiser step in the middle of a method's, with the gradients that all scenes of the step
+    have given it since its last one. They are cleared then. What was computed before has the weights of before.
+    """
+
+    player: str
+
+
+Event = dict[str, Tensor] | Update
+"""What a step yields."""
 
 
 class Player(Protocol):
@@ -77,5 +92,5 @@ class Method(nn.Module):
     def player(self, name: str) -> Player:
         return cast(Player, self.get_submodule(name))  # torch's types tell a Module; it has groups, by the contract
 
-    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
+    def step(self, batch: Batch, t: int) -> Iterator[Event]:
         raise NotImplementedError

@@ -1,18 +1,21 @@
-"""One optimisation step from a method's generator: in one micro-batch or several, in one process or several."""
+"""One step of a training from a method's generator: in one micro-batch or several, in one process or several."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from segda.data.stream.loading import refuse_sizes
-from segda.distributed import group, sync
+from segda.distributed import group, sharding, sync
 from segda.distributed.shares import Turn, Turns
 from segda.errors import RunFailure
 from segda.ground.hardware import autocast
-from segda.methods.method import Method
+from segda.methods.method import Method, Update
 from segda.networks.dropout import number_scenes
 from segda.scene import IGNORE, Batch, Scene
 
@@ -21,57 +24,59 @@ def train_step(
     method: Method,
     batches: Sequence[Batch],
     t: int,
-    optimisers: Mapping[str, torch.optim.Optimizer],
+    optimisers: Mapping[str, Optimizer],
     scaler: torch.amp.GradScaler,
     precision: torch.dtype,
     seed: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
-    """The gradient of all terms over all scenes of the step, then every player's optimiser steps.
+    """The gradient of all terms over all scenes of the step, then every player's optimiser step; one before, where the
+    method asks for an `Update`.
 
     batches: this process's, the micro-batches of the step. seed: puts torch's random state where each of them begins.
     Returns the means of all terms over micro-batches and processes, detached.
 
-    RunFailure, before any weight changes, when a term is not finite: with the step, the term and the batch's files.
+    RunFailure, before any weight changes by it, when a term is not finite: with the step, the term, the batch's files.
     """
     for optimiser in optimisers.values():
         optimiser.zero_grad(set_to_none=True)
     count, first_scene = len(batches), number_scenes(method)
     assert all(batch.share.count == group.world() * count for batch in batches), "a batch has another step's share"
+    updates = Updates(method, batches, t, optimisers, scaler)
 
     def enter(number: int) -> None:
         first_scene(batches[number].share.first_scene)
 
     def one(turn: Turn) -> dict[str, Tensor]:
         batch = batches[turn.number]
-        return backward(method, batch.replace(share=batch.share.taking(turn)), t, scaler, precision, count)
+        batch = batch.replace(share=batch.share.taking(turn))
+        return backward(method, batch, t, scaler, precision, count, partial(updates.meet, turn))
 
     try:
         if count == 1:
             enter(0)
             seed()
-            log = backward(method, batches[0], t, scaler, precision, count)
+            logs = [backward(method, batches[0], t, scaler, precision, 1, lambda player, log: updates([log], player))]
         else:
             logs = Turns[dict[str, Tensor]](count, seed, enter).run(one)
-            log = {name: torch.stack([each[name] for each in logs]).mean(0) for name in logs[0]}
     finally:
         first_scene(0)
-    own = log
-    if group.world() > 1:
-        log = {name: term.clone() for name, term in log.items()}
-        group.average(list(log.values()))
-        sync.average_gradients(optimisers)
-        sync.average_statistics(method)
-    if not finite(log):
-        # In the mean over processes what is not finite in one is so in all: nobody goes on alone.
-        group.all_succeed(lambda: refuse_infinite(own, batches, t))
-    for optimiser in optimisers.values():
-        scaler.step(optimiser)
+    log = updates(logs)
     scaler.update()
     return log
 
 
+Reached = Callable[[str, dict[str, Tensor]], object]
+"""What is called where a method asks for a player's update, with the terms so far."""
+
+
 def backward(
-    method: Method, batch: Batch, t: int, scaler: torch.amp.GradScaler, precision: torch.dtype, count: int
+    method: Method,
+    batch: Batch,
+    t: int,
+    scaler: torch.amp.GradScaler,
+    precision: torch.dtype,
+    count: int,
+    reached: Reached,
 ) -> dict[str, Tensor]:
     """One micro-batch of `count`: pulls each dict of terms under autocast, adds up those with a gradient, goes backward
     outside autocast.
@@ -82,17 +87,112 @@ def backward(
     events = method.step(batch, t)
     while True:
         with autocast(batch.target.image.device, precision):
-            terms = next(events, None)
-        if terms is None:
+            event = next(events, None)
+        if event is None:
             return log
         if not torch.is_grad_enabled():
             raise AssertionError(
                 f"{type(method).__name__} yielded inside torch.no_grad(): close the block before the yield"
             )
-        log |= {name: term.detach() for name, term in terms.items()}
-        loss = torch.stack([term for term in terms.values() if term.requires_grad]).sum()
+        if isinstance(event, Update):
+            reached(event.player, log)
+            continue
+        log |= {name: term.detach() for name, term in event.items()}
+        loss = torch.stack([term for term in event.values() if term.requires_grad]).sum()
         scaler.scale(loss / count).backward()
-        del terms, loss  # with them goes the graph, before the next forward pass
+        del event, loss  # with them goes the graph, before the next forward pass
+
+
+class Updates:
+    """The optimiser steps within one step of a method: a player's where all micro-batches ask for it, and at the end
+    those of all that have a gradient.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        batches: Sequence[Batch],
+        t: int,
+        optimisers: Mapping[str, Optimizer],
+        scaler: torch.amp.GradScaler,
+    ):
+        self.method, self.batches, self.t, self.optimisers, self.scaler = method, batches, t, optimisers, scaler
+        self.logs: dict[int, dict[str, Tensor]] = {}
+        self.made: list[Again] = []
+
+    def __call__(self, logs: Sequence[dict[str, Tensor]], player: str | None = None) -> dict[str, Tensor]:
+        """The update of a player, or of all. logs: the terms so far, of each micro-batch; returns their means."""
+        if player is not None:
+            self.refuse(player)
+        due = {
+            name: optimiser
+            for name, optimiser in self.optimisers.items()
+            if player in (None, name) and any(weight.grad is not None for weight in weights_of(optimiser))
+        }
+        own = logs[0]
+        if len(logs) > 1:
+            own = {name: torch.stack([each[name] for each in logs]).mean(0) for name in own}
+        log = own
+        if group.world() > 1:
+            log = {name: term.clone() for name, term in own.items()}
+            group.average(list(log.values()))
+            sync.average_gradients(due)
+            if player is None:
+                sync.average_statistics(self.method)
+        if not finite(log):
+            # In the mean over processes what is not finite in one is so in all: nobody goes on alone.
+            group.all_succeed(lambda: refuse_infinite(own, self.batches, self.t))
+        for optimiser in due.values():
+            self.made.append(Again(optimiser))
+            self.scaler.step(cast(Optimizer, self.made[-1]))
+            optimiser.zero_grad(set_to_none=True)
+        if player is not None and any(map(sharding.is_shard, weights_of(self.optimisers[player]))):
+            sharding.rest(self.method)  # what is gathered is as it was before
+        return log
+
+    def meet(self, turn: Turn, player: str, log: dict[str, Tensor]) -> None:
+        """Called by a micro-batch: the update of a player, made once, when all have asked for it."""
+        self.refuse(player)
+        self.logs[turn.number] = log
+        players = list(self.optimisers)
+
+        def update(numbers: list[Tensor]) -> Tensor:
+            assert len(set(map(int, numbers))) == 1, "micro-batches of a step ask for different updates"
+            self([self.logs[number] for number in range(len(self.batches))], player)
+            return numbers[0]
+
+        turn.meet(torch.tensor(players.index(player)), update)
+
+    def refuse(self, player: str) -> None:
+        """AssertionError for an update that a method cannot mean."""
+        what = f"{type(self.method).__name__} yielded Update({player!r})"
+        assert player in self.optimisers, f"{what}; its players are {', '.join(self.optimisers)}"
+        weights = weights_of(self.optimisers[player])
+        # Another micro-batch would begin with what is frozen here.
+        assert all(weight.requires_grad for weight in weights), f"{what} inside frozen(): close the block before"
+        assert any(weight.grad is not None for weight in weights), f"{what}, but no term has given it a gradient"
+
+
+class Again:
+    """An optimiser, once more: a scaler lets each step once until its scale moves. That is at the end of a method's
+    step, since gradients of other players have the scale that they were made with.
+    """
+
+    def __init__(self, optimiser: Optimizer):
+        object.__setattr__(self, "optimiser", optimiser)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.optimiser, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.optimiser, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.optimiser, name)
+
+
+def weights_of(optimiser: Optimizer) -> list[nn.Parameter]:
+    return [weight for row in optimiser.param_groups for weight in row["params"]]
 
 
 def counted(batches: Sequence[Batch]) -> list[Batch]:
