@@ -124,7 +124,9 @@ def test_a_loss_that_is_not_finite_in_one_process_is_said_with_its_files_and_cha
 def test_weights_that_differ_are_named(place, ends):
     assert once(ends, "start", 1).startswith("step 0: student.decoder.classify.bias")
     line = once(ends, "teacher", 1)
-    assert line.startswith("step 4: teacher.network.decoder.classify.bias of process 1 is not what it is in process 0")
+    assert line.startswith(
+        "step 4: parts.teacher.network.decoder.classify.bias of process 1 is not what it is in process 0"
+    )
     assert runs.load_checkpoint(place / "teacher")["t"] == 2  # what is not alike is not saved
 
 

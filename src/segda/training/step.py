@@ -145,9 +145,10 @@ class Updates:
         for optimiser in due.values():
             self.made.append(Again(optimiser))
             self.scaler.step(cast(Optimizer, self.made[-1]))
-            optimiser.zero_grad(set_to_none=True)
-        if player is not None and any(map(sharding.is_shard, weights_of(self.optimisers[player]))):
-            sharding.rest(self.method)  # what is gathered is as it was before
+        if player is not None:
+            self.optimisers[player].zero_grad(set_to_none=True)
+            if any(map(sharding.is_shard, weights_of(self.optimisers[player]))):
+                sharding.rest(self.method)  # what is gathered is as it was before
         return log
 
     def meet(self, turn: Turn, player: str, log: dict[str, Tensor]) -> None:
