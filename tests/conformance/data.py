@@ -177,7 +177,7 @@ def test_crops_are_drawn_again_as_often_as_the_authors_reload(pairs, rare, monke
         assert i in pairs.images_of[draw["c"]]
         monkeypatch.setattr(pairs, "pick", lambda rng, draw=draw: (draw["c"], draw["source_index"]))
         before = drawn
-        assert pairs._source(0).names == (draw["file"],)
+        assert pairs.scenes(stream.SOURCE, 0)[stream.SOURCE].names == (draw["file"],)
         accesses.append(drawn - before)
     assert accesses == [draw["accesses"] for draw in rare["sequence"]]
     assert len(set(accesses)) > 1
