@@ -113,6 +113,15 @@ def test_every_product_of_a_method_is_a_network_in_it(name, on):
     assert all(place in declared or place.startswith(tuple(f"{one}." for one in declared)) for place in networks)
 
 
+AUTO = {"level": "auto", "level_statistic": "mean", "level_momentum": 0.9}
+
+
+@pytest.mark.parametrize(("name", "settings"), [*((name, {}) for name in METHODS), ("ebda", AUTO)])
+def test_a_method_that_has_seen_nothing_is_finite_already(name, settings):
+    state = method_named(name, **settings).state_dict()
+    assert all(value.isfinite().all() for value in state.values())
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_constants_have_no_gradient_and_stay_as_they_are_whatever_else_learns(name):
     method = method_named(name)
