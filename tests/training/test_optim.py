@@ -132,7 +132,10 @@ def test_warm_up_scales_the_lowest_rate_too():
         ({"optim.warmup_ratio": None}, r"optim: warmup needs warmup_ratio"),
         ({"optim.momentum": 0.9}, r"optim: unknown key 'momentum'"),
         ({"players": {"discriminators": {"name": "adam", "lr": 1, "betas": [0, 0], "power": 1}}}, r"no such player"),
-        ({"players": {"discriminators": {"name": "adam", "lr": 1}}}, r"players\.discriminators\.power, players\.discriminators\.betas: missing"),
+        (
+            {"players": {"discriminators": {"name": "adam", "lr": 1}}},
+            r"players\.discriminators\.power, players\.discriminators\.betas: missing",
+        ),
         (
             {"players": {"discriminators": {"name": "adam", "lr": -1, "betas": [0, 0], "power": 1}}},
             r"players\.discriminators\.lr: Input should be greater than 0",

@@ -95,7 +95,8 @@ def on_the_command_line(hint: Any) -> Any:
     if origin in (Sequence, list):
         kind = on_the_command_line(inner[0])
         # Of choices, Typer takes several only as an enumeration.
-        return list[_enumeration(kind)] if typing.get_origin(kind) is Literal else list[kind]  # type: ignore[misc, valid-type]
+        one: Any = _enumeration(kind) if typing.get_origin(kind) is Literal else kind
+        return list[one]
     return hint
 
 
