@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+import segda.training.stages  # noqa: F401 - what a training imports when it begins: here once, not in each child
 from killing import EVENTS, Outcome, measure
 from segda import run as runs
 from segda.commands.pseudo_label import pseudo_label
