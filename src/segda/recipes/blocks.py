@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from segda.errors import RecipeError, nearest
-from segda.ground.safe_yaml import Comment, Keys, read_commented, yaml_line
+from segda.ground.safe_yaml import Comment, Commented, Keys, read_commented, yaml_line
 
 KINDS = ("benchmarks", "methods", "networks")
 """Folders of blocks: data and evaluation; a method's numbers; a network, its start and its optimiser."""
@@ -210,7 +210,13 @@ def _block(name: str, where: str, folder: Path) -> Composed:
 
 
 def _read(path: Path, absent: str, kind: str) -> Composed:
-    """The mapping that a file holds, dotted keys written out. RecipeError, saying `absent` where there is no file,
+    """The mapping that a file holds, dotted keys written out. Errors as of `read_mapping`."""
+    found = read_mapping(path, absent, kind)
+    return _dotted(Composed(found.values, found.comments, found.head), str(path))
+
+
+def read_mapping(path: Path, absent: str, kind: str) -> Commented:
+    """The mapping that a YAML file holds, with its comments. RecipeError, saying `absent` where there is no file,
     `kind` where it holds something else.
     """
     try:
@@ -223,7 +229,7 @@ def _read(path: Path, absent: str, kind: str) -> Composed:
         raise RecipeError(f"{path}: {error}; correct the file") from error
     if not isinstance(found.values, dict):
         raise RecipeError(f"{path}: holds {kind}")
-    return _dotted(Composed(found.values, found.comments, found.head), str(path))
+    return found
 
 
 def _dotted(found: Composed, where: str) -> Composed:

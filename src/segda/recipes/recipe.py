@@ -22,7 +22,7 @@ from segda.data.stream.loading import OnBadImage
 from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
 from segda.ground.choices import DeviceName, PrecisionName
-from segda.ground.safe_yaml import Keys, read_yaml, yaml_line, yaml_values
+from segda.ground.safe_yaml import Keys, yaml_line, yaml_values
 from segda.pseudo_labelling.rules import RULES
 from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged
 from segda.recipes.build import check, explain
@@ -282,23 +282,6 @@ def load_recipe(name: str | Path, data: Path | str | None = None) -> Recipe:
     recipe = parse_recipe(found.values, where, add_to)
     recipe._source = Composed({}, found.comments, found.head)
     return recipe
-
-
-def read_mapping(path: Path, absent: str, kind: str) -> dict[str, Any]:
-    """The mapping that a YAML file holds; RecipeError, saying `absent` where there is no file, `kind` where it holds
-    something else.
-    """
-    try:
-        tree = read_yaml(path)
-    except FileNotFoundError:
-        raise RecipeError(absent) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as text ({error}); give a YAML file") from error
-    except ValueError as error:
-        raise RecipeError(f"{path}: {error}; correct the file") from error
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: holds {kind}")
-    return tree
 
 
 def parse_recipe(tree: Mapping[str, Any], where: str, add_to: str = "the recipe") -> Recipe:

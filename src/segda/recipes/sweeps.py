@@ -30,9 +30,9 @@ from pydantic import Field, ValidationError
 
 from segda.errors import RecipeError, nearest
 from segda.ground.safe_yaml import yaml_line
-from segda.recipes.blocks import short_name
+from segda.recipes.blocks import read_mapping, short_name
 from segda.recipes.build import explain
-from segda.recipes.recipe import Block, Recipe, read_mapping, setting
+from segda.recipes.recipe import Block, Recipe, setting
 
 MOST = 10_000
 """Combinations; a file of more is refused, since a few short lists multiply to any number."""
@@ -109,13 +109,13 @@ def load_sweep(file: Path | str) -> Sweep:
 
 
 def _read(path: Path) -> SweepFile:
-    tree = read_mapping(
+    found = read_mapping(
         path,
         absent=f"no sweep file at {path}; shipped are: {', '.join(shipped_sweeps())}",
         kind=f"no sweep; a sweep is a mapping such as {shipped_sweeps()['streets_seeds']}",
     )
     try:
-        return SweepFile.model_validate(tree)
+        return SweepFile.model_validate(found.values)
     except ValidationError as error:
         raise RecipeError(f"{path}: {explain(error, SweepFile)}") from error
 
