@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from conftest import small_recipe, write_camvid
-from networks.test_resnet_weights import prefixed, usual, without_counters
+from networks.test_resnet_weights import usual, without_counters
 from networks.test_weights import Executes, official
 from segda.cli.main import main
 from segda.commands.convert import convert
@@ -24,6 +24,7 @@ from segda.networks import NETWORKS, DeepLabV2, MiTDAFormer
 from segda.recipes.build import build
 from segda.recipes.recipe import Recipe
 from segda.run import load_network, save_network
+from weight_files import prefixed
 
 CLASSES = space_named("camvid-11").classes
 DEEPLAB = "{name: deeplab_v2, encoder: small, weights: scratch, multi_level: true, aux_weight: 0.1}"

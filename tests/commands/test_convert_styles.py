@@ -19,7 +19,7 @@ from torch import Tensor
 
 from commands.test_convert import CLASSES, authors, daformers, deeplab, equal, refused, saved
 from conftest import small_recipe
-from networks.test_resnet_weights import prefixed, usual
+from networks.test_resnet_weights import usual
 from networks.test_weights import encoder, official, published, random_biases
 from segda.cli.main import main
 from segda.commands.convert import convert
@@ -30,6 +30,7 @@ from segda.networks.weights.layouts import LAYOUTS
 from segda.recipes.build import build
 from segda.recipes.recipe import Recipe
 from segda.run import load_network, save_network
+from weight_files import prefixed
 
 SEGFORMER = (
     "{name: encoder_decoder, encoder: tiny, weights: scratch, decoder: segformer_256, dropout: 0.1, drop_path: 0.1}"

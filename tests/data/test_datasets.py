@@ -185,21 +185,6 @@ def test_labels_can_be_read_in_another_space(camvid):
 # Faults. `frame` is the first of the small CamVid's day images.
 
 
-@pytest.fixture
-def frame(camvid):
-    return camvid / "camvid" / "train" / f"{FRAMES['train'][0]}.png"
-
-
-@pytest.fixture
-def label(frame):
-    return frame.parent.parent / "trainannot" / frame.name
-
-
-@pytest.fixture
-def data(camvid):
-    return open_data("camvid:train:day", camvid)
-
-
 def test_a_label_of_another_size_than_its_image_is_refused(data, label):
     save(label, np.zeros((24, 64), np.uint8))
     assert "is 64x24 but its image is 64x48" in refused(data, label)

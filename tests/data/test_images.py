@@ -7,25 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import FRAMES
 from layouts import NOISE, encoded, png, refused, save
 from segda.data.files.images import MEGAPIXELS
 from segda.data.sets.datasets import open_data
-
-
-@pytest.fixture
-def frame(camvid):
-    return camvid / "camvid" / "train" / f"{FRAMES['train'][0]}.png"
-
-
-@pytest.fixture
-def label(frame):
-    return frame.parent.parent / "trainannot" / frame.name
-
-
-@pytest.fixture
-def data(camvid):
-    return open_data("camvid:train:day", camvid)
 
 
 @pytest.mark.parametrize("kept", [0.999, 0.5, 0.1])

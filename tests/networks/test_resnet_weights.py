@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from segda.errors import WeightsError
@@ -17,6 +16,7 @@ from segda.networks import DeepLabV2
 from segda.networks.encoders.resnet import ResNet
 from segda.networks.weights.load import load_encoder_weights
 from segda.run import save_network
+from weight_files import prefixed, write
 
 
 def encoder(name: str = "small", seed: int = 0) -> ResNet:
@@ -54,10 +54,6 @@ def without_counters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
 
 
-def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
 OLD = {"conv2d_list.0.weight": torch.zeros(21, 512, 3, 3), "conv2d_list.0.bias": torch.zeros(21)}
 CLASSIFIER = {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
 
@@ -82,14 +78,6 @@ FILES = {
     ),
     "ours": ("encoder.safetensors", lambda ours: ours.state_dict(), "our names"),
 }
-
-
-def write(file: Path, tensors) -> Path:
-    if file.suffix == ".safetensors":
-        save_file({name: tensor.clone() for name, tensor in tensors.items()}, file)
-    else:
-        torch.save(tensors, file)
-    return file
 
 
 @pytest.mark.parametrize("kind", FILES)

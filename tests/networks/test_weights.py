@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from segda.errors import WeightsError
 from segda.networks import MiTDAFormer
 from segda.networks.encoders.mit import MiT
 from segda.networks.weights.load import load_encoder_weights
+from weight_files import prefixed, write
 
 
 def encoder(name: str = "tiny", seed: int = 0) -> MiT:
@@ -88,10 +88,6 @@ def random_biases(ours: MiT) -> MiT:
     return ours
 
 
-def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
 HEAD = {"weight": torch.zeros(2, 96), "bias": torch.zeros(2)}
 
 FILES = {
@@ -142,14 +138,6 @@ FILES = {
         "ignored 3 others (decoder: 2, mean: 1)",
     ),
 }
-
-
-def write(file: Path, tensors) -> Path:
-    if file.suffix == ".safetensors":
-        save_file({name: tensor.clone() for name, tensor in tensors.items()}, file)
-    else:
-        torch.save(tensors, file)
-    return file
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from conftest import small_recipe
-from networks.test_resnet_weights import prefixed
 from networks.test_weights import official
 from resuming import at, log_of, same
 from segda import run as runs
@@ -30,6 +29,7 @@ from segda.scene import Batch
 from segda.training import assembly, checkpoint
 from segda.training.max_batch import Trial
 from small_run import write_run
+from weight_files import prefixed
 
 SAVED = ("evaluate.data=[]", "save_every=1", "steps=3")
 
