@@ -16,8 +16,6 @@ from segda.networks.network import Network
 from segda.parts.entropy import entropy_summary
 from segda.parts.losses import supervised
 from segda.parts.mixing import class_mix
-from segda.parts.photometric import photometric
-from segda.parts.pseudo import confidence, confident_fraction
 from segda.parts.self_training import PRODUCTS, MixSettings, SelfTraining
 from segda.scene import Batch
 
@@ -33,15 +31,18 @@ class DACS(Method):
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         parts, share = self.parts, batch.share
         parts.teacher.follow(self.student, t, share)
-        output = self.student(batch.source.image)
-        terms = {"source": supervised(output, batch.source, over="all", share=share)}
+        source = parts.source(batch.source, share)
+        output = self.student(source.image)
+        terms = {"source": supervised(output, source, over="all", share=share)}
         yield terms | entropy_summary("source", output.logits)
+        if t < parts.begin:
+            return
 
         logits = parts.teacher(batch.target.image)
-        pseudo = confident_fraction(logits, batch.target, parts.threshold, share=share)
-        terms = {"confident": confidence(pseudo)} | entropy_summary("target", logits)
+        pseudo = parts.select(logits, batch.target, share)
+        terms = {"confident": parts.select.confident(pseudo)} | entropy_summary("target", logits)
         mixed = class_mix(batch.source, pseudo, classes_of=parts.classes_of, share=share)
-        image = photometric(mixed.image, parts.photometric, share=share)
+        image = parts.recoloured(mixed.image, share)
 
         output = self.student(image)
         terms["mix"] = supervised(output, mixed, over="all", share=share)

@@ -19,7 +19,7 @@ from segda.networks.decoders.attention import DANet, ISAFusion, ISANet
 from segda.networks.decoders.daformer import ASPP, SepASPP, Stacked, bottleneck_aspp, pointwise, upsample
 from segda.networks.decoders.deeplab import DeepLabV3Plus, DilatedSum
 from segda.networks.decoders.pyramid import SegFormer, UPerNet
-from segda.networks.encoders.encoder import learning_groups, learning_layers
+from segda.networks.encoders.encoder import Norm, learning_groups, learning_layers
 from segda.networks.encoders.pyramids import PYRAMIDS
 from segda.networks.encoders.table import encoder_row, on_grid
 from segda.networks.network import Head, Network, Output, lay_out, refuse_smaller
@@ -66,6 +66,7 @@ DECODERS: dict[str, Decoder] = {
     "bottleneck_aspp": Decoder(Stacked, {"channels": 256, "fuse": pointwise, "deepest": narrowed}, deepest=4),
     "segformer": Decoder(SegFormer, {"channels": 768}),
     "segformer_256": Decoder(SegFormer, {"channels": 256}),  # SegFormer's own with MiT-B0 and B1
+    "segformer_64": Decoder(SegFormer, {"channels": 64}),  # ours, for two processor cores
     "upernet": Decoder(UPerNet, {"channels": 512, "scales": (1, 2, 3, 6)}, pools=True),
     "upernet_256": Decoder(UPerNet, {"channels": 256, "scales": (1, 2, 3, 6)}, pools=True),
     "deeplab_v2_reduced": Decoder(DilatedSum, {"dilations": (6, 12)}, dropout=False),
@@ -82,8 +83,10 @@ class EncoderDecoder(Network):
     encoder: a row of ENCODERS. It sees images on its grid: if its row has a `multiple`, they are resized to it first.
     decoder: a row of DECODERS, with the channels and dilations it was published with.
     pyramid: a row of PYRAMIDS, for an encoder of one map.
-    weights: where the encoder starts from: "scratch", a name on the Hugging Face hub, a file or a folder
+    weights: where the encoder starts from: "scratch", "imagenet", a name on the Hugging Face hub, a file or a folder
     (see networks/weights/load.py); `origin` says what was made of it.
+    norm: of an encoder with batch norm: "trained" (also if it is left out), or "frozen": it keeps the statistics that
+    it started with.
     dropout: of the decoder, for all that have it. drop_path: of the last block, for MiT.
     freeze: true, or the number of the encoder's first blocks that do not learn, nor does its stem.
     """
@@ -101,6 +104,7 @@ class EncoderDecoder(Network):
         dropout: float | None = None,
         drop_path: float | None = None,
         pyramid: str | None = None,
+        norm: Norm | None = None,
         freeze: bool | int = False,
     ):
         super().__init__()
@@ -111,6 +115,8 @@ class EncoderDecoder(Network):
         check_rate("dropout", dropout, row.dropout, f"decoder {decoder}")
         check_rate("drop_path", drop_path, kind.drop_path, f"encoder {encoder}")
         check_pyramid(pyramid, kind.single, encoder)
+        if norm is not None and not kind.batch_norm:
+            raise RecipeError(f"network.norm: {norm} has no effect, encoder {encoder} has no batch norm; remove it")
         self.class_names = tuple(class_names)
         self.fill = kind.normalisation.mean
         self.heads = row.heads
@@ -130,6 +136,7 @@ class EncoderDecoder(Network):
             colour = torch.tensor(getattr(kind.normalisation, name))
             self.register_buffer(name, (colour.flip(0) if self.backwards else colour).view(3, 1, 1))
         self.origin = load_encoder_weights(self.encoder, weights)
+        self.encoder.norm = norm or "trained"
         self.encoder.freeze(freeze)
         # Faster for convolutions; of MiT's layers those that like it bring it about themselves.
         self.layout = torch.channels_last if kind.channels_last else torch.contiguous_format

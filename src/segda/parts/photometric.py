@@ -32,22 +32,26 @@ class Photometric(BaseModel):
     """Range of the Gaussian's standard deviation in pixels."""
 
 
-def photometric(image: Tensor, settings: Photometric, *, share: Share) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> the same, jittered and blurred or not."""
-    jittered = share.rng("jitter").random() < settings.jitter_prob
-    blurred = share.rng("blur").random() < settings.blur_prob
+def photometric(image: Tensor, settings: Photometric, *, share: Share, again: bool = False) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> the same, jittered and blurred or not.
+
+    again: for the second images of a step that are recoloured; they have draws of their own.
+    """
+    jitter, blur = ("second jitter", "second blur") if again else ("jitter", "blur")
+    jittered = share.rng(jitter).random() < settings.jitter_prob
+    blurred = share.rng(blur).random() < settings.blur_prob
     s = settings.jitter_strength
     result = []
     # Colours keep float32 whatever the networks compute in.
     with torch.autocast(image.device.type, enabled=False):
         for k, one in enumerate(image):
             if jittered:
-                rng = share.rng("jitter", scene=k)
+                rng = share.rng(jitter, scene=k)
                 brightness, contrast, saturation = rng.uniform(1 - s, 1 + s, 3)
                 hue, order = rng.uniform(-s, s), rng.permutation(4)
                 one = colour_jitter(one, brightness, contrast, saturation, hue, order)
             if blurred:
-                one = gaussian_blur(one, share.rng("blur", scene=k).uniform(*settings.blur_sigma))
+                one = gaussian_blur(one, share.rng(blur, scene=k).uniform(*settings.blur_sigma))
             result.append(one)
     return torch.stack(result)
 

@@ -6,15 +6,17 @@ distance. Each method's step says what it does with them, in the order of its pa
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from torch import Tensor, nn
 
 from segda.distributed.shares import Share
+from segda.errors import RecipeError
 from segda.networks.network import Network, Output
 from segda.parts.feature_distance import AtStart, FeatureDistance, FeatureDistanceSettings
 from segda.parts.mixing import ClassesOf
-from segda.parts.photometric import Photometric
+from segda.parts.photometric import Photometric, photometric
+from segda.parts.pseudo import Rule, Selection
 from segda.parts.teacher import Teacher
 from segda.scene import Scene
 
@@ -31,11 +33,19 @@ class MixSettings(TypedDict):
     decay: float
     """Of the teacher, see its `follow`."""
     threshold: float
-    """How probable its class must be for a pixel to count as confident."""
+    """How probable its class must be for a pixel to count as confident; with `selection: class-entropy` nats."""
     classes_of: ClassesOf
     """Where the classes to paste are drawn from, see `paste_mask`."""
     photometric: Photometric
     """How mixed images are recoloured and blurred."""
+    selection: NotRequired[Rule]
+    """Which pixels of the pseudo-labels count, see parts/pseudo.py; `fraction`, as published, if it is left out."""
+    selection_momentum: NotRequired[float | None]
+    """Of the running medians of the rules by class; None takes those of the step."""
+    begin: NotRequired[int]
+    """So many steps train on the source alone before self-training begins; 0 if it is left out."""
+    source_photometric: NotRequired[Photometric | None]
+    """How source images are recoloured and blurred, outside the mix; None leaves them as they are."""
 
 
 class HeldSettings(MixSettings):
@@ -56,14 +66,34 @@ class SelfTraining(nn.Module):
         threshold: float,
         classes_of: ClassesOf,
         photometric: Photometric,
+        selection: Rule = "fraction",
+        selection_momentum: float | None = None,
+        begin: int = 0,
+        source_photometric: Photometric | None = None,
         feature_distance: FeatureDistanceSettings | None = None,
     ):
         super().__init__()
+        if begin < 0:
+            raise RecipeError(f"method.begin: {begin} is negative; give the number of the first step of self-training")
         self.teacher = Teacher(student, decay)
-        self.threshold = threshold
+        self.select = Selection(
+            len(student.class_names), rule=selection, threshold=threshold, momentum=selection_momentum
+        )
         self.classes_of = classes_of
+        self.begin = begin
         self.photometric = photometric
+        self.source_photometric = source_photometric
         self.feature_distance = None if feature_distance is None else FeatureDistance(student, feature_distance)
+
+    def source(self, scene: Scene, share: Share) -> Scene:
+        """The source scene as the student sees it: recoloured, where the settings ask for it, as source_only does."""
+        if self.source_photometric is None:
+            return scene
+        return scene.replace(image=photometric(scene.image, self.source_photometric, share=share))
+
+    def recoloured(self, image: Tensor, share: Share) -> Tensor:
+        """Mixed images (B, 3, H, W), recoloured and blurred, with other draws than the source's."""
+        return photometric(image, self.photometric, share=share, again=self.source_photometric is not None)
 
     def at_start(self, source: Scene, share: Share) -> AtStart | None:
         """The features that the student's must stay near. Asked before its forward pass, see distributed/shares.py."""

@@ -74,15 +74,24 @@ def networks_asked(cls: type) -> set[str]:
 
 
 def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
-    """The arguments of a class, each with its type; for `**settings: Unpack[Block]` the keys of Block, all required."""
+    """The arguments of a class, each with its type; for `**settings: Unpack[Block]` the keys of Block, which are
+    required but for those marked NotRequired.
+    """
     hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]  # unsound to call, but it is only looked at
     found = {}
     for key, parameter in inspect.signature(cls).parameters.items():
         hint = hints.get(key, Any)
         if typing.get_origin(hint) is typing.Unpack:
             (block,) = typing.get_args(hint)
-            for name, inner in typing.get_type_hints(block).items():
-                found[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=inner)
+            # With its extras, for NotRequired: the class's own list of keys misses it under postponed annotations.
+            for name, inner in typing.get_type_hints(block, include_extras=True).items():
+                optional = typing.get_origin(inner) is typing.NotRequired
+                found[name] = inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=None if optional else inspect.Parameter.empty,
+                    annotation=typing.get_args(inner)[0] if optional else inner,
+                )
         else:
             found[key] = parameter.replace(annotation=hint)
     return found

