@@ -20,7 +20,7 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(PIP) '$(TORCH)'
 	$(VENV)/bin/python -c "import importlib.metadata as m; print('torch==' + m.version('torch').split('+')[0])" > $(VENV)/constraint.txt
-	$(PIP) --constraint $(VENV)/constraint.txt --editable '.[test]'
+	$(PIP) --constraint $(VENV)/constraint.txt --editable '.[test,imagenet]'
 	touch $@
 
 # Both runs beside each other, one thread each: quicker on two cores than one after the other with two threads.

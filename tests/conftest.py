@@ -67,7 +67,11 @@ METHOD_SETTINGS = {
     "dacs": SELF_TRAINING,
     "daformer": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE},
     "ebda": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE, "balance_weight": 0.1, "level": 0.4},
-}
+    "ease": {
+        "decay": 0.9, "floor": 2.0, "begin": 0, "classes_of": "batch", "photometric": PHOTOMETRIC,
+        "source_photometric": PHOTOMETRIC, "balance": {"weight": 0.1, "level": 0.4}, "momentum": 0.9,
+    },
+}  # fmt: skip
 """Settings to build each method with, for a network with one head."""
 
 ADAM = {"name": "adam", "lr": 1e-4, "betas": [0.9, 0.99], "power": 0.9}

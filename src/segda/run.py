@@ -61,7 +61,7 @@ def products_in(run: Path) -> list[str]:
 PACE = ("seconds", "waiting")
 """What a line of the log says of the machine; two equal runs differ in it."""
 
-CHECKPOINT_FORMAT = 3
+CHECKPOINT_FORMAT = 4
 
 
 def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:

@@ -110,7 +110,7 @@ def test_every_weight_is_in_one_layer_and_a_layer_stands_for_a_block(name):
     assert len(encoder.layers()) in (len(encoder.blocks()), len(encoder.blocks()) + 1)
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "resnet50_v1c", "resnest50"])
+@pytest.mark.parametrize("name", ["tiny", "small", "resnet50_v1c", "resnest50", "lite0", "lite2"])
 @torch.no_grad()
 def test_maps_have_the_strides_and_channels_of_the_row(name):
     row = ENCODERS[name]
@@ -340,6 +340,6 @@ def test_a_number_of_blocks_that_there_are_not_is_refused(name, freeze, said):
         built(SMALL[name] | {"freeze": freeze})
 
 
-def test_imagenets_colours_are_those_of_every_row_but_caffes():
-    caffe = {"small", "50", "101"}
-    assert {name for name, row in ENCODERS.items() if row.normalisation != IMAGENET} == caffe
+def test_imagenets_colours_are_those_of_every_row_but_caffes_and_the_lite_ones():
+    others = {"small", "50", "101", "lite0", "lite1", "lite2"}
+    assert {name for name, row in ENCODERS.items() if row.normalisation != IMAGENET} == others

@@ -3,6 +3,7 @@
 from segda.methods.advent import AdvEnt
 from segda.methods.dacs import DACS
 from segda.methods.daformer import DAFormer
+from segda.methods.ease import EASE
 from segda.methods.ebda import EBDA
 from segda.methods.esl import ESL
 from segda.methods.method import Method
@@ -17,4 +18,5 @@ METHODS: dict[str, type[Method]] = {
     "dacs": DACS,
     "daformer": DAFormer,
     "ebda": EBDA,
+    "ease": EASE,
 }

@@ -136,7 +136,7 @@ class EncoderDecoder(Network):
             colour = torch.tensor(getattr(kind.normalisation, name))
             self.register_buffer(name, (colour.flip(0) if self.backwards else colour).view(3, 1, 1))
         self.origin = load_encoder_weights(self.encoder, weights)
-        self.encoder.norm = norm or "trained"
+        self.encoder.batch_norm = norm or "trained"
         self.encoder.freeze(freeze)
         # Faster for convolutions; of MiT's layers those that like it bring it about themselves.
         self.layout = torch.channels_last if kind.channels_last else torch.contiguous_format

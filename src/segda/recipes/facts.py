@@ -57,5 +57,11 @@ def refuse_unfit(recipe: Recipe, where: str, add_to: str) -> None:
             raise RecipeError(f"{where}: {key}: has no effect with method {name}, which trains no student; remove it")
     if gone := [key for key in ("network", "optim") if not student[key] and method.has_student()]:
         raise RecipeError(f"{where}: {', '.join(gone)}: missing; add {'it' if len(gone) == 1 else 'them'} to {add_to}")
+    begin = recipe.method.get("begin", 0)
+    if begin and begin >= recipe.steps:
+        raise RecipeError(
+            f"{where}: method.begin: {begin} is not below steps: {recipe.steps}, so that self-training would never "
+            f"begin; set it lower, as to {5 * recipe.steps // 8}"
+        )
     if recipe.data.target.labels is not None and method.target_labels == "never":
         raise RecipeError(f"{where}: data.target.labels: has no effect with method {name}; remove it")

@@ -48,27 +48,30 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Means:
-    """The means of a step's terms over the steps since the last line of the log."""
+    """The means of a step's terms since the last line of the log, each over the steps that had it: a method that begins
+    one later has it in fewer.
+    """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
-        self.sums = {name: self.sums.get(name, 0) + term for name, term in terms.items()}
-        self.count += 1
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + term
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float | list[float]]:
         """The means, and begins anew."""
-        means = {name: plain(total / self.count) for name, total in self.sums.items()}
-        self.sums, self.count = {}, 0
+        means = {name: plain(total / self.counts[name]) for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
         return means
 
     def state(self) -> dict[str, Any]:
-        return {"sums": self.sums, "count": self.count}
+        return {"sums": self.sums, "counts": self.counts}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         self.sums = {name: total.to(device) for name, total in state["sums"].items()}
-        self.count = state["count"]
+        self.counts = dict(state["counts"])
 
 
 @dataclass

@@ -154,6 +154,17 @@ CAMVID_11 = {
 }
 """CamVid's 32 classes in the 11; Void is ignored."""
 
+CITYSCAPES_IN_11 = {
+    "building": ("wall",),
+    "pavement": ("sidewalk",),
+    "tree": ("vegetation", "terrain"),
+    "sign symbol": ("traffic sign", "traffic light"),
+    "car": ("truck", "bus", "train"),
+    "pedestrian": ("person",),
+    "bicyclist": ("rider", "bicycle", "motorcycle"),
+}
+"""Names of Cityscapes in CamVid's 11 classes, joined as Sturgess et al. join CamVid's own names for the same things."""
+
 SPACES: dict[str, Space] = {
     space.name: space
     for space in (
@@ -235,6 +246,7 @@ SPACES: dict[str, Space] = {
                 "pedestrian": (64, 64, 0),
                 "bicyclist": (0, 128, 192),
             },
+            members=CITYSCAPES_IN_11,
             exceptions={"camvid-32": CAMVID_11},
         ),
         Space("camvid-32", {name: colour for name, colour in CAMVID_COLOURS.items() if name != "Void"}),

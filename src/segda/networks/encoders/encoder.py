@@ -23,14 +23,14 @@ in both)."""
 class Encoder(nn.Module):
     """name: its row of ENCODERS. channels: of its maps. stride: pixels per cell of the last one.
 
-    frozen: so many of its first layers do not learn, and their batch norms keep what they know. norm: see Norm.
+    frozen: so many of its first layers do not learn, and their batch norms keep what they know. batch_norm: see Norm.
     """
 
     name: str
     channels: tuple[int, ...]
     stride: int
     frozen: int = 0
-    norm: Norm = "trained"
+    batch_norm: Norm = "trained"
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised image -> maps (B, channels[i], h, w)."""
@@ -71,7 +71,7 @@ class Encoder(nn.Module):
         for part in self.still():
             if isinstance(part, nn.Module):
                 part.eval()
-        for module in self.modules() if self.norm == "frozen" else ():
+        for module in self.modules() if self.batch_norm == "frozen" else ():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
