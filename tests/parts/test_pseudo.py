@@ -31,7 +31,9 @@ def scene(logits: Tensor, weight: Tensor | None = None) -> Scene:
 
 
 def selected(logits: Tensor, rule: str, threshold: float, **given) -> list[float]:
-    return Selection(CLASSES, rule=rule, threshold=threshold)(logits, scene(logits, **given), ALONE).weight[0, 0].tolist()
+    return (
+        Selection(CLASSES, rule=rule, threshold=threshold)(logits, scene(logits, **given), ALONE).weight[0, 0].tolist()
+    )
 
 
 ROW = logits_of((0.9, 0.05, 0.05), (0.6, 0.3, 0.1), (0.5, 0.4, 0.1), (0.2, 0.7, 0.1), (0.3, 0.4, 0.3))

@@ -25,7 +25,7 @@ class AdvEnt(Method):
 
     players = ("student", "discriminators")
 
-    def __init__(self, student: Network, *, adversarial_weight: dict[str, float], width: int):
+    def __init__(self, student: Network, *, adversarial_weight: dict[str, float | None], width: int):
         super().__init__()
         self.student = student
         self.adversarial_weight = of_each_head(student, "adversarial_weight", adversarial_weight)

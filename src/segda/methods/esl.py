@@ -32,7 +32,7 @@ class ESL(Method):
     players = ("student", "discriminators")
     target_labels = "must"
 
-    def __init__(self, student: Network, *, adversarial_weight: dict[str, float], width: int):
+    def __init__(self, student: Network, *, adversarial_weight: dict[str, float | None], width: int):
         super().__init__()
         self.student = student
         self.adversarial_weight = of_each_head(student, "adversarial_weight", adversarial_weight)

@@ -20,7 +20,7 @@ from segda.scene import Batch
 class MinEnt(Method):
     """entropy_weight: factor of each head's mean entropy."""
 
-    def __init__(self, student: Network, *, entropy_weight: dict[str, float]):
+    def __init__(self, student: Network, *, entropy_weight: dict[str, float | None]):
         super().__init__()
         self.student = student
         self.entropy_weight = of_each_head(student, "entropy_weight", entropy_weight)

@@ -137,11 +137,14 @@ def refuse_smaller(image: Tensor, side: int, network: str) -> None:
         )
 
 
-def of_each_head(network: Network, setting: str, values: Mapping[str, float]) -> dict[str, float]:
-    """A method's setting that has one value for each head, in the heads' order; RecipeError when it has others."""
-    if set(values) != set(network.heads):
+def of_each_head(network: Network, setting: str, values: Mapping[str, float | None]) -> dict[str, float]:
+    """A method's setting that has one value for each head, in the heads' order; RecipeError when it has others. None
+    takes out a head that the network does not have, as where a recipe uses a block for a network with two.
+    """
+    given = {head: value for head, value in values.items() if value is not None}
+    if set(given) != set(network.heads):
         raise RecipeError(
-            f"method.{setting}: is for {', '.join(values) or 'no head'}, but the network's heads are "
+            f"method.{setting}: is for {', '.join(given) or 'no head'}, but the network's heads are "
             f"{', '.join(network.heads)}; give one value for each"
         )
-    return {head: values[head] for head in network.heads}
+    return {head: given[head] for head in network.heads}
