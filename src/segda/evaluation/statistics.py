@@ -38,7 +38,8 @@ class Moments:
 
         d = m - mean;  squares += k v + d^2 n k / (n + k);  mean += d k / (n + k);  n += k
 
-    with squares = n variance (Chan, Golub and LeVeque, 1979): how far the means of the parts are apart counts, too.
+    with squares = n variance (Chan, Golub and LeVeque, 1979; AdaBN's equation 2, which has the same variance): how far
+    the means of the parts are apart counts, too.
     """
 
     def __init__(self, channels: int):
