@@ -80,6 +80,10 @@ def everything() -> dict[str, Any]:
     assert main(["evaluate", *map(str, both), *named, "--root", "data", *CPU, "--json"]) == 0
     mean, out = "probabilities", Path("ensemble.json")
     given["ensemble"] = plain(measure_runs(both, DATA, root, which, mean, "3,1", out, False, *machine, None))
+    aside = "camvid:train:dusk"
+    given["statistics"] = plain(
+        measure_runs(both, DATA[1:], root, which, None, None, None, False, *machine, None, aside)
+    )
     given["snapshots"] = plain(measure_runs(both[:1], DATA[:1], root, which, None, None, None, True, *machine, None))
     images = [root / "camvid" / "train" / f"{name}.png" for name in FRAMES["train"][:5]]
     written = predict(Path("run"), images, Path("out/pictures"), "teacher", True, True, True, **alike)

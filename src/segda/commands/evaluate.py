@@ -28,6 +28,7 @@ def evaluate(
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
     step: int | None = None,
+    statistics: str | None = None,
 ) -> list[Report]:
     """Measure a run on labelled data sets: IoU of each class, mIoU, accuracy.
 
@@ -35,11 +36,12 @@ def evaluate(
     Student and teacher are measured if the run has both. Image size and windows are those of the run's recipe
     (evaluate.*); labels are compared at their own size. The reports go to RUN/reports/, one JSON file a data
     set; with `step`, the networks after that step are measured, and no file is written, since they are not the run's
-    result.
+    result. With `statistics`, a data set, the networks' batch norms first take on the mean and variance of its images
+    (evaluation/statistics.py); such reports are files of their own.
     """
     from segda.evaluation.runs import measure_run
 
-    return measure_run(run, data, root, weights, device, precision, step)
+    return measure_run(run, data, root, weights, device, precision, step, statistics)
 
 
 def evaluate_runs(
@@ -63,6 +65,13 @@ def evaluate_runs(
     all_checkpoints: Annotated[
         bool, typer.Option("--all-checkpoints", help="Measure every snapshot (recipe key keep_every).")
     ] = False,
+    statistics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME:SPLIT[:CONDITION]",
+            help="Batch norms take on the statistics of these images first; no label of theirs is read.",
+        ),
+    ] = None,
     step: Step = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -70,11 +79,12 @@ def evaluate_runs(
     """Measure runs on labelled data: IoU of each class, mIoU, accuracy, with the protocol beside the numbers.
 
     Several RUNs are measured one after the other, or with --ensemble as one. Reports go to each RUN's reports folder;
-    those of an ensemble, which is no run, to --out.
+    those of an ensemble, which is no run, to --out. With --statistics of the target's images (AdaBN) the numbers show
+    what these are worth without training; batch norms that training kept as they were stay so.
     """
     from segda.evaluation.runs import measure_runs
 
     where = [Path(run) for run in runs]
     return measure_runs(
-        where, data, root, tuple(weights), ensemble, shares, out, all_checkpoints, device, precision, step
+        where, data, root, tuple(weights), ensemble, shares, out, all_checkpoints, device, precision, step, statistics
     )

@@ -12,7 +12,7 @@ from segda.data.sets.labelled import open_labelled
 from segda.distributed import group
 from segda.errors import RunError
 from segda.evaluation.measure import STUDENT_AND_TEACHER, evaluate_network, existing, facts, protocol_of
-from segda.evaluation.metrics import Report, read_reports, write_reports
+from segda.evaluation.metrics import Report, read_list, report_path, write_reports
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
 from segda.ground.choices import DeviceName, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
@@ -79,8 +79,9 @@ def evaluate_snapshots(
 
 def _write_last(run: Path, report: Report) -> None:
     """The report of the last checkpoint becomes the run's own, beside that of its other network on the same data."""
-    data, weights = report.protocol.data, report.protocol.weights
-    others = [each for each in read_reports(run) if each.protocol.data == data and each.protocol.weights != weights]
+    path = report_path(run, report.protocol.data)
+    before = read_list(path) if path.exists() else []
+    others = [each for each in before if each.protocol.weights != report.protocol.weights]
     write_reports(run, sorted([report, *others], key=lambda each: STUDENT_AND_TEACHER.index(each.protocol.weights)))
 
 

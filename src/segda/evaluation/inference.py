@@ -11,9 +11,10 @@ Several views are held at the size that the network saw: with six sizes of 0.5 t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Literal, Protocol
 
 import torch
@@ -72,6 +73,13 @@ def windows(side: int, window: int, stride: int) -> list[int]:
     return [max(min(index * stride, side - window), 0) for index in range(count)]
 
 
+def places(size: Size, window: Size, stride: Size) -> Iterator[tuple[EllipsisType, slice, slice]]:
+    """Where the windows of an image of that size are, row by row."""
+    for top in windows(size[0], window[0], stride[0]):
+        for left in windows(size[1], window[1], stride[1]):
+            yield ..., slice(top, top + window[0]), slice(left, left + window[1])
+
+
 def slide(network: Network, image: Tensor, window: Size, stride: Size) -> Tensor:
     """(1, 3, H, W) -> (1, C, H, W) float32 logits: the mean over all windows that see a pixel.
 
@@ -80,14 +88,12 @@ def slide(network: Network, image: Tensor, window: Size, stride: Size) -> Tensor
     height, width = image.shape[2:]
     total: Tensor | None = None
     visits = torch.zeros(1, 1, height, width, device=image.device)
-    for top in windows(height, window[0], stride[0]):
-        for left in windows(width, window[1], stride[1]):
-            here = (..., slice(top, top + window[0]), slice(left, left + window[1]))
-            logits = network.infer(image[here]).float()
-            if total is None:
-                total = logits.new_zeros(1, logits.shape[1], height, width)
-            total[here] += logits
-            visits[here] += 1
+    for here in places((height, width), window, stride):
+        logits = network.infer(image[here]).float()
+        if total is None:
+            total = logits.new_zeros(1, logits.shape[1], height, width)
+        total[here] += logits
+        visits[here] += 1
     assert total is not None
     return total / visits
 

@@ -17,7 +17,7 @@ from segda.evaluation.certainty import labels
 from segda.evaluation.inference import Settings
 from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.evaluation.metrics import Confusion, Report, read_reports
-from segda.evaluation.protocol import Protocol
+from segda.evaluation.protocol import Protocol, Statistics
 from segda.ground.choices import Mean, Weights
 from segda.networks.network import Network
 from segda.run import load_recipe_of, network_path, product_path, snapshots, step_of
@@ -25,13 +25,16 @@ from segda.run import load_recipe_of, network_path, product_path, snapshots, ste
 STUDENT_AND_TEACHER: tuple[Weights, ...] = ("student", "teacher")
 
 
-def facts(run: Path, weights: Weights, precision: torch.dtype, step: int | None = None) -> dict[str, object]:
-    """What the protocol says of a run's network: the last, or the one after `step`."""
+def facts(
+    run: Path, weights: Weights, precision: torch.dtype, step: int | None = None, statistics: Statistics | None = None
+) -> dict[str, object]:
+    """What the protocol says of a run's network: the last, or the one after `step`; statistics: in place of its own."""
     return {
         "weights": weights,
         "step": step_of(run, weights) if step is None else step,
         "recipe": load_recipe_of(run).name,
         "precision": name_of(precision),
+        "statistics": statistics,
     }
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from segda.data.sets.specs import file_name
 from segda.errors import RunError
-from segda.evaluation.protocol import EnsembleProtocol, Protocol, protocol_from_json
+from segda.evaluation.protocol import EnsembleProtocol, Protocol, Statistics, protocol_from_json
 from segda.ground.atomic import write_text
 from segda.ground.safe_yaml import read_json
 from segda.scene import IGNORE
@@ -193,17 +193,17 @@ def _null(rate: float) -> float | None:
     return None if math.isnan(rate) else float(rate)
 
 
-def report_path(run: Path, data: str) -> Path:
+def report_path(run: Path, data: str, statistics: Statistics | None = None) -> Path:
     """Where a run folder keeps what was measured on a data set: camvid:test:dusk ->
-    reports/camvid-test-dusk.json.
+    reports/camvid-test-dusk.json; with statistics of camvid:val -> reports/camvid-test-dusk-statistics-camvid-val.json.
     """
-    return run / "reports" / f"{file_name(data)}.json"
+    other = "" if statistics is None else f"-statistics-{file_name(statistics.data)}"
+    return run / "reports" / f"{file_name(data)}{other}.json"
 
 
 def write_reports(run: Path, reports: Sequence[Report]) -> Path:
     """The reports of one data set (student, then teacher if there is one) as one JSON list, atomically."""
-    (data,) = {report.protocol.data for report in reports}
-    path = report_path(run, data)
+    (path,) = {report_path(run, report.protocol.data, report.protocol.statistics) for report in reports}
     write_list(path, reports)
     return path
 
@@ -214,14 +214,17 @@ def write_list(path: Path, reports: Sequence[Report]) -> None:
 
 
 def read_reports(run: Path) -> list[Report]:
-    """All that was measured of a run, by data set; none when nothing was. RunError for a damaged file."""
+    """All that was measured of a run, by data set, its own networks first; none when nothing was. RunError for a
+    damaged file.
+    """
     # Reports of snapshots are files of another kind: see snapshots.py.
     paths = sorted(
         path
         for path in (run / "reports").glob("*.json")
         if not path.stem.endswith(("-snapshots", "-snapshots-teacher"))
     )
-    return [report for path in paths for report in read_list(path)]
+    found = [report for path in paths for report in read_list(path)]
+    return sorted(found, key=lambda report: report.protocol.statistics is not None)
 
 
 def read_list(path: Path) -> list[Report]:

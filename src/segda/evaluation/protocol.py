@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from segda.data.stream.augment import Kernel, Shape
 from segda.ground.choices import Mean, Weights
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of which data, by how many images, the statistics of some of a network's batch norms are; see statistics.py.
+
+    norms: how many they are. of: how many the network has.
+    """
+
+    data: str
+    images: int
+    norms: int
+    of: int
+
+    def sentence(self) -> str:
+        return f"{self.norms} of {self.of} batch norms with the statistics of {self.data}, {self.images} images"
 
 
 @dataclass(frozen=True)
@@ -20,6 +36,7 @@ class Protocol:
     shape, kernel: how they got into it, see Augment. scales: factors of that size, of which the mean counts. Reports
     from before there was a choice do not have these.
     window, stride: (height, width) of the sliding window. Labels are always compared at their own size.
+    statistics: what they were replaced by; None: the run's own.
     """
 
     data: str
@@ -36,6 +53,12 @@ class Protocol:
     shape: Shape = "keep"
     kernel: Kernel = "bilinear"
     scales: tuple[float, ...] = (1.0,)
+    statistics: Statistics | None = None
+
+    @property
+    def whose(self) -> str:
+        """What tells the networks of one run apart, in words."""
+        return self.weights + ("" if self.statistics is None else f" with statistics of {self.statistics.data}")
 
     def input(self) -> str:
         """How images reach the network, in words."""
@@ -57,7 +80,8 @@ class Protocol:
         """Which weights, in words."""
         step = "" if self.step is None else f" after step {self.step}"
         recipe = "" if self.recipe is None else f" of {self.recipe}"
-        return f"{self.weights}{recipe}{step}, {self.precision}"
+        statistics = "" if self.statistics is None else f", {self.statistics.sentence()}"
+        return f"{self.weights}{recipe}{step}, {self.precision}{statistics}"
 
     def sentence(self) -> str:
         """The whole protocol, in one line."""
@@ -68,14 +92,15 @@ class Protocol:
 
     @classmethod
     def from_json(cls, table: dict[str, Any]) -> Protocol:
-        """ValueError for a field of another type, or missing, other than shape, kernel and scales."""
+        """ValueError for a field of another type, or missing, other than those with a default."""
         known = {field.name: table[field.name] for field in fields(cls) if field.name in table}
         try:
             found = TypeAdapter(cls).validate_json(json.dumps(known), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        if not all(name.isprintable() for name in (found.data, found.recipe or "", found.precision)):
+        other = "" if found.statistics is None else found.statistics.data
+        if not all(name.isprintable() for name in (found.data, found.recipe or "", found.precision, other)):
             raise ValueError("a name that cannot be shown")
         if found.how == "slide" and (found.window is None or found.stride is None):
             raise ValueError("how: slide without window and stride")
@@ -99,6 +124,8 @@ class EnsembleProtocol:
 
     mean: Mean
     members: tuple[Member, ...]
+    statistics: ClassVar[None] = None
+    """The runs' own."""
 
     @property
     def data(self) -> str:
@@ -112,6 +139,10 @@ class EnsembleProtocol:
     def weights(self) -> Weights:
         """Of all members: students are not averaged with teachers."""
         return self.members[0].protocol.weights
+
+    @property
+    def whose(self) -> str:
+        return self.weights
 
     def input(self) -> str:
         """How images reach the networks, in words; said once where it is the same for all."""

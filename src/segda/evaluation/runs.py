@@ -5,21 +5,27 @@ Several processes (torchrun) share the images; the first alone writes. Each has 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segda.data.sets.labelled import open_labelled
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.labelled import open_labelled, open_once
 from segda.distributed import group
 from segda.errors import RecipeError
 from segda.evaluation.checkpoints import check_snapshots, evaluate_snapshots
 from segda.evaluation.ensemble import evaluate_ensemble
+from segda.evaluation.look import Eye
 from segda.evaluation.measure import evaluate_network, existing, facts
 from segda.evaluation.metrics import Report, write_reports
+from segda.evaluation.protocol import Statistics
 from segda.evaluation.snapshots import Snapshots
+from segda.evaluation.statistics import adopt_statistics, learning_norms
 from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
+from segda.networks.network import Network
 from segda.run import data_root, load_network, load_recipe_of, snapshots, space_of
 
 
@@ -45,6 +51,7 @@ def measure_run(
     device: DeviceName,
     precision: PrecisionName,
     step: int | None,
+    statistics: str | None,
 ) -> list[Report]:
     """A run on labelled data sets; see commands/evaluate.py, whose functions these are."""
     run = Path(run)
@@ -55,19 +62,35 @@ def measure_run(
         networks = {each: load_network(run, each, where, step) for each in existing(run, weights, step)}
         # All data sets are opened before the first is measured: a misspelt last one must not cost an hour.
         opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
-        return recipe, where, pick_precision(precision, where), networks, opened
+        images = None if statistics is None else _images(run, statistics, root, networks)
+        return recipe, where, pick_precision(precision, where), networks, opened, images
 
-    recipe, where, dtype, networks, opened = group.all_succeed(ready)
+    def adopted(each: Weights) -> Statistics | None:
+        """Those that a network's batch norms now have in place of its own."""
+        if images is None:
+            return None
+        eye = Eye(networks[each], recipe.evaluate, where, autocast(where, dtype))
+        return adopt_statistics(eye, images, title=f"{images.spec} statistics for {each}")
+
+    recipe, where, dtype, networks, opened, images = group.all_succeed(ready)
+    others = {each: group.all_succeed(partial(adopted, each)) for each in networks}
     done = []
     for dataset in opened:
         reports = []
         for each, network in networks.items():
-            known = facts(run, each, dtype, step)
+            known = facts(run, each, dtype, step, others[each])
             reports.append(evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known))
         if step is None:
             group.on_rank_zero(write_reports, run, reports)
         done += reports
     return done
+
+
+def _images(run: Path, statistics: str, root: Path | None, networks: Mapping[Weights, Network]) -> DataSet:
+    """The images whose statistics the networks of a run are to have; RecipeError where that would change nothing."""
+    for each, network in networks.items():
+        learning_norms(network, f"{run}: its {each}")
+    return open_once(statistics, data_root(load_recipe_of(run), root))
 
 
 @group.joined()
@@ -83,11 +106,14 @@ def measure_runs(
     device: DeviceName,
     precision: PrecisionName,
     step: int | None,
+    statistics: str | None = None,
 ) -> list[Found]:
     """Several runs one after the other, each into its own folder, or with `ensemble` as one. RecipeError if options
     exclude each other.
     """
-    given = group.all_succeed(lambda: _check(runs, data, root, weights, ensemble, shares, out, all_checkpoints, step))
+    given = group.all_succeed(
+        lambda: _check(runs, data, root, weights, ensemble, shares, out, all_checkpoints, step, statistics)
+    )
     if ensemble is not None:
         reports = evaluate_ensemble(runs, data, ensemble, given, root, weights, out, device, precision, step)
         return [Found(None, reports)]
@@ -98,7 +124,7 @@ def measure_runs(
             measured = [one for each in kept for one in evaluate_snapshots(run, data, root, device, precision, each)]
             found.append(Found(run, snapshots=measured))
         else:
-            found.append(Found(run, measure_run(run, data, root, weights, device, precision, step)))
+            found.append(Found(run, measure_run(run, data, root, weights, device, precision, step, statistics)))
     return found
 
 
@@ -112,10 +138,14 @@ def _check(
     out: Path | None,
     all_checkpoints: bool,
     step: int | None,
+    statistics: str | None,
 ) -> list[float] | None:
     """What can be checked before the first run is measured; returns the shares of an ensemble, where they are given."""
     if all_checkpoints and step is not None:
         raise RecipeError(f"--step {step} is one of --all-checkpoints; give one of the two")
+    if statistics is not None and (all_checkpoints or ensemble is not None):
+        other = "--all-checkpoints" if all_checkpoints else "--ensemble"
+        raise RecipeError(f"--statistics {statistics} replaces those of single networks; leave {other} out")
     if ensemble is not None:
         if all_checkpoints:
             raise RecipeError("--all-checkpoints measures runs one by one; leave --ensemble out")
@@ -128,7 +158,9 @@ def _check(
         raise RecipeError(f"{twice[0]} is named twice; name it once")
     for run in runs:  # before the first is measured: what is wrong with the last one must not cost an hour
         recipe = load_recipe_of(run)
-        existing(run, weights, step)
+        found = existing(run, weights, step)
+        if statistics is not None:
+            _images(run, statistics, root, {each: load_network(run, each, step=step) for each in found})
         for spec in data:
             open_labelled(spec, data_root(recipe, root), space_of(recipe))
         if all_checkpoints:

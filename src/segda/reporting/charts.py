@@ -61,7 +61,8 @@ class Chart:
 def bars(data: str, columns: Sequence[tuple[str, Report]], others: Sequence[Report]) -> Chart:
     """IoU of each class as horizontal bars, one colour a network; grey for one of the `others`, which stand first."""
     names = columns[0][1].class_names
-    colours = [BEFORE] * (columns[0][1] in others) + list(COLOURS)
+    colours = [BEFORE] * (columns[0][1] in others)
+    colours += _cycle(COLOURS, len(columns) - len(colours))
     figure, axes = _figure(7.2, 0.5 + len(names) * (0.12 + 0.14 * len(columns)))
     thick = 0.8 / len(columns)
     for number, (_, each) in enumerate(columns):
@@ -78,7 +79,7 @@ def bars(data: str, columns: Sequence[tuple[str, Report]], others: Sequence[Repo
         f"{name}: {', '.join(f'{label} {percent(each.iou[index])}' for label, each in columns)}"
         for index, name in enumerate(names)
     )
-    legend = [(name, colour) for (name, _), colour in zip(columns, colours, strict=False)]
+    legend = [(name, colour) for (name, _), colour in zip(columns, colours, strict=True)]
     return Chart(f"IoU of each class on {data}, in %", "", legend, f"Bars of IoU in %. {values}", _svg(figure))
 
 

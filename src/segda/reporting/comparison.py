@@ -29,7 +29,7 @@ from segda.run import load_recipe_of
 ORACLE_ROW = f"mIoU of best snapshot ({ORACLE})"
 
 Key = tuple[str, str]
-"""Data set and weights ("student", "teacher"): numbers of one key stand in one row."""
+"""Data set and network ("student", "teacher", see Protocol.whose): numbers of one key stand in one row."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def side_by_side(
             for each in measured if step is None else ():
                 snapshots.setdefault((each.data, each.weights), {})[name] = each
         for report in (one for one in reports if weights in (None, one.protocol.weights)):
-            found.setdefault((report.protocol.data, report.protocol.weights), {})[name] = report
+            found.setdefault((report.protocol.data, report.protocol.whose), {})[name] = report
     if not found:
         raise RunError(f"none of these runs has a report of a {weights}; leave --weights {weights} out")
     columns = by_recipe(names, recipes) if seeds else [Column(name, (name,)) for name in names]

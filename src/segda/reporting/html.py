@@ -99,7 +99,7 @@ def _beside(
 ) -> list[tuple[str, Report]]:
     """What is shown of a data set, in this order: the other run, the student, the teacher."""
     columns = [(visible(against.resolve().name), other) for other in others if against and other.protocol.data == data]
-    return columns + [(each.protocol.weights, each) for each in reports if each.protocol.data == data]
+    return columns + [(each.protocol.whose, each) for each in reports if each.protocol.data == data]
 
 
 def _result(data: str, reports: Sequence[Report], others: Sequence[Report], against: Path | None) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _result(data: str, reports: Sequence[Report], others: Sequence[Report], agai
         for name, share, rates in lines
     ]
     before = [each for _, each in columns if each in others]
-    student = [each for each in reports if (each.protocol.data, each.protocol.weights) == (data, "student")]
+    student = [each for each in reports if (each.protocol.data, each.protocol.whose) == (data, "student")]
     gain = f"{100 * (student[0].miou - before[0].miou):+.1f}" if before and student else None
     return {
         "data": data,
@@ -225,7 +225,7 @@ def write_report(
         against = Path(against)
         if space_of(load_recipe_of(against)).classes != space.classes:
             raise RunError(f"{against} has other classes than {run}; give a run on the same data with --against")
-        others = [other for other in reports_of(against) if other.protocol.weights == "student"]
+        others = [other for other in reports_of(against) if other.protocol.whose == "student"]
         if not {other.protocol.data for other in others} & {report.protocol.data for report in reports}:
             spec = reports[0].protocol.data
             raise RunError(f"{against} was not measured on {spec}: segda evaluate {against} --data {spec}")

