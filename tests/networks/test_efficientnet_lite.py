@@ -25,7 +25,7 @@ from segda.recipes.build import build
 from weight_files import prefixed, write
 
 FIRST_OF_STAGE = {1: 2, 3: 2, 5: 2, 11: 2}
-"""Blocks of lite0 with a stride, counted by hand from the depths 1, 2, 2, 3, 3, 4, 1 and strides 1, 2, 2, 2, 1, 2, 1."""
+"""Blocks of lite0 with a stride, counted by hand: depths 1, 2, 2, 3, 3, 4, 1 and strides 1, 2, 2, 2, 1, 2, 1."""
 
 ENDS = (2, 4, 10, 15)
 """The last blocks of the stages whose maps are taken: 1 + 2 - 1, + 2, + 3 + 3, + 4 + 1."""
