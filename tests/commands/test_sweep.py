@@ -65,7 +65,7 @@ def test_runs_are_trained_compared_and_afterwards_skipped(here, in_this_process,
     out = capsys.readouterr().out
     assert [words[1:4] for words in in_this_process] == [["mine.yaml", "--out", f"all/seed{seed}"] for seed in (0, 1)]
     assert "run 2 of 2: segda train mine.yaml --out all/seed1 --set steps=1" in out
-    assert "n = 2" in out and "seeds 0, 1: camvid:test:dusk, 3 images" in out
+    assert "n = 2" in out and "seeds 0, 1: student of" in out and "camvid:test:dusk: 3 images" in out
 
     Path("sweep.yaml").write_text(SEEDS.replace("[0, 1]", "[1, 2]"))
     in_this_process.clear()
