@@ -130,6 +130,16 @@ def test_a_comparison_of_several_runs_and_data_sets_fits_a_screen(tmp_path):
     assert len(two) <= 24 and max(map(len, two)) <= 100
 
 
+def test_all_rates_fit_the_width_of_a_screen(tmp_path):
+    run = write_run(tmp_path / "ebda")
+    views = {f"mIoU {count}": SPACE.classes[:count] for count in (2, 3, 4)}
+    both = [report_of(50, weights=weights) for weights in ("student", "teacher")]
+    write_reports(run, [replace(report, views=views) for report in both])
+    text = shown(compare([run]), everything=True)
+    assert ["ebda, teacher", "25.0", "0.0", *["50.0"] * 5] in cells(text), text
+    assert "│ camvid:test:dusk (target) │" in text and "accuracy ┃" in text
+
+
 def test_two_runs_end_with_what_was_gained_in_every_form(runs):
     lines = [
         "camvid:test:dusk (target)  46.7 -> 50.0  (+3.3 mIoU)",

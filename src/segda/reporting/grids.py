@@ -58,10 +58,11 @@ def best_of(rates: Sequence[float]) -> list[bool]:
 
 
 def terminal(grid: Grid) -> Table:
-    """The best bold and starred."""
+    """The best bold and starred, the titles of the numbers a word a line, so that many stand beside each other."""
     table = Table()
-    for number, title in enumerate(grid.titles):
-        table.add_column(Text(title), justify="right" if number else "left", overflow="fold")
+    table.add_column(Text(grid.titles[0]), overflow="fold")
+    for title in grid.titles[1:]:
+        table.add_column(Text(title.replace(" ", "\n")), justify="right", overflow="fold")
     for section in grid.sections:
         table.add_section()
         table.add_row(Text(section.title, style="bold"))
