@@ -9,7 +9,7 @@ from segda.reporting.tables import percent, points
 
 if TYPE_CHECKING:
     from segda.evaluation.domains import Domain
-    from segda.reporting.comparison import Cell, Comparison
+    from segda.reporting.comparison import Cell, Comparison, Entry
 
 CLEAR = 1.0
 """Points. A smaller difference is none that words should make something of."""
@@ -39,16 +39,15 @@ def gains(comparison: Comparison) -> list[Gain]:
         before, after = entries = comparison.entries(data)
         first, second = (comparison.summary(data, entry) for entry in entries)
         if first.rates and second.rates and before.weights == after.weights:
-            at_zero = [
-                [
-                    name
-                    for name in comparison.classes(data)
-                    if percent(comparison.of_class(data, one, name).mean) == "0.0"
-                ]
-                for one in entries
-            ]
-            found.append(Gain(data, domain, first, second, second.minus(first), (at_zero[0], at_zero[1])))
+            zero = _zero(comparison, data, before), _zero(comparison, data, after)
+            found.append(Gain(data, domain, first, second, second.minus(first), zero))
     return found
+
+
+def _zero(comparison: Comparison, data: str, entry: Entry) -> list[str]:
+    """The classes whose IoU is printed as 0.0."""
+    names = comparison.classes(data)
+    return [name for name in names if percent(comparison.of_class(data, entry, name).mean) == "0.0"]
 
 
 def gain_lines(comparison: Comparison) -> list[str]:
@@ -98,6 +97,5 @@ def _named(classes: list[str]) -> str:
     """`2 classes (bus, train)`; `no class`."""
     if not classes:
         return "no class"
-    return f"{len(classes)} class{'es' * (len(classes) > 1)}" + (
-        f" ({', '.join(classes)})" if len(classes) <= FEW else ""
-    )
+    named = f" ({', '.join(classes)})" if len(classes) <= FEW else ""
+    return f"{len(classes)} class{'es' * (len(classes) > 1)}{named}"
