@@ -124,8 +124,8 @@ def test_a_run_that_fails_stops_no_other(here, in_this_process, capsys):
     assert len(in_this_process) == 3
     assert err.splitlines()[-1] == "segda: runs/sweep/noon failed: exit code 2"
     assert "camvid:train:noon" in err.splitlines()[0]
-    (head,) = (line for line in out.splitlines() if "class" in line)
-    assert [cell.strip() for cell in head.strip("┃ ").split("┃")] == ["class", "dusk", "day"]
+    rows = [line.strip("│ ").split("│")[0].strip() for line in out.splitlines() if line.startswith("│")]
+    assert rows == ["camvid:test:dusk (target)", "dusk, n = 1", "day, n = 1"]
     assert "run 2 of 3: runs/sweep/noon failed" in out
 
 
