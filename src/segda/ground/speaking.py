@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from segda.errors import visible
 
-
 _mark = ""
 
 
