@@ -28,7 +28,7 @@ from segda.ground.safe_yaml import json_values, yaml_values
 from segda.recipes.blocks import shipped
 from segda.recipes.recipe import load_recipe, not_finite
 from segda.recipes.sweeps import load_sweep
-from segda.reporting.tables import tables
+from segda.reporting.comparison import beside
 from segda.run import read_log
 from segda.scene import IGNORE
 
@@ -160,7 +160,10 @@ def a_report_is_read_and_has_rates_or_is_refused(tree: Any) -> None:
             assert all(math.isnan(rate) or 0 <= rate <= 1 for rate in rates)
             json.dumps(report.to_json(), allow_nan=False)
             assert report.protocol.sentence() == visible(report.protocol.sentence())
-        assert len(tables(found)) == len({report.protocol.data for report in found})
+        if found:
+            comparison = beside({"run": found}, {})
+            assert set(comparison.domains) == {report.protocol.data for report in found}
+            assert all(text in comparison.markdown(everything=True, classes=True) for text in ("mIoU", "accuracy"))
 
 
 def snapshot_trees() -> list[Any]:

@@ -25,10 +25,10 @@ from segda.data.files.scratch import Scratch
 from segda.data.sets.datasets import open_data
 from segda.data.sets.given import images_of
 from segda.errors import DataError, RecipeError, RunError, visible
-from segda.evaluation.metrics import read_list, read_reports
+from segda.evaluation.metrics import read_list
 from segda.ground import progress
 from segda.ground.atomic import PARTIAL, atomic_write, remove_partial, write_text
-from segda.reporting.tables import data_table, tables
+from segda.reporting.tables import data_table
 from segda.training.sweep import _alone
 from small_run import DUSK, write_run
 
@@ -130,11 +130,10 @@ def test_a_report_escapes_all_that_it_is_given(measured):
 
 def test_tables_and_markdown_show_names_as_they_are(measured):
     run, _ = measured
-    (table,) = tables(read_reports(run))
-    assert MARKUP in shown(table) and HTML in shown(table)
     comparison = compare([run])
-    assert MARKUP in shown(comparison.table())
-    assert "<script>" not in comparison.markdown().replace("\\<", "")
+    text = shown(comparison.table(everything=True, classes=True))
+    assert MARKUP in text and HTML in text
+    assert "<script>" not in comparison.markdown(everything=True, classes=True).replace("\\<", "")
 
 
 def test_an_error_is_one_line_without_a_terminals_commands(tmp_path, capsys, monkeypatch):

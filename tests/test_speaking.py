@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from segda.ground.speaking import spoken
+from segda.ground.speaking import complain, mark_lines, spoken
 
 log = logging.getLogger("segda.somewhere")
 
@@ -21,6 +21,20 @@ def test_lines_go_to_standard_output_and_warnings_to_standard_error(capsys):
     out, err = capsys.readouterr()
     assert out == "one\ntwo \\x1b[31m 100%\n"
     assert err == "segda: warning: 3 of 4\\n\n"
+
+
+def test_a_label_marks_each_line_until_the_next_block(capsys):
+    with spoken():
+        mark_lines("a [b]\x1b")
+        log.info("one\ntwo")
+        log.warning("three")
+        complain("four")
+    out, err = capsys.readouterr()
+    assert out == "[a [b]\\x1b] one\n[a [b]\\x1b] two\n"
+    assert err == "[a [b]\\x1b] segda: warning: three\n[a [b]\\x1b] segda: four\n"
+    with spoken():
+        log.info("five")
+    assert capsys.readouterr().out == "five\n"
 
 
 def test_afterwards_logging_is_as_it_was(capsys):
@@ -56,7 +70,7 @@ def test_of_several_processes_the_first_speaks_and_each_of_what_concerns_it_alon
 
 
 def test_a_reader_that_has_gone_ends_the_work():
-    code = "import logging; from segda.ground.speaking import spoken\nwith spoken():\n    "
+    code = "import logging; from segda.ground.speaking import complain, mark_lines, spoken\nwith spoken():\n    "
     code += "while True: logging.getLogger('segda').info('a line')"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()

@@ -138,6 +138,32 @@ def test_device_precision_and_set_reach_the_resolved_recipe(place, tmp_path, cap
     assert "precision: '32'" in text and "device: cpu" in text and "steps: 1" in text
 
 
+def test_a_labelled_training_marks_what_it_prints_and_nothing_else(place, tmp_path, capsys):
+    arguments = ["train", place / "mine.yaml", "--root", place / "data", "--out", tmp_path / "run", "--set", "steps=1"]
+    arguments = [*map(str, arguments), "--label", "ours"]
+    capsys.readouterr()
+    assert main(arguments) == 0
+    lines = said(capsys)[0].splitlines()
+    assert len(lines) > 3 and all(line.startswith("[ours] ") for line in lines)
+    assert "ours" not in (tmp_path / "run" / "log.jsonl").read_text()
+    assert main(arguments) == 2
+    assert said(capsys)[1].startswith("[ours] segda: ") and main(["list", "sweeps"]) == 0
+    assert "[ours]" not in said(capsys)[0], "the next command has no label"
+
+
+def test_a_training_ends_with_the_students_numbers_and_the_way_to_the_others(place, tmp_path, capsys):
+    arguments = ["train", place / "mine.yaml", "--root", place / "data", "--out", tmp_path / "run", "--set", "steps=1"]
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--set", "evaluate.data=[camvid:val:day, camvid:test:dusk]"]) == 0
+    *_, target, source, page, hidden = said(capsys)[0].splitlines()
+    assert target.startswith("step 1  camvid:test:dusk (target)  mIoU ") and "teacher" not in target
+    assert source.startswith("step 1  camvid:val:day (source)  mIoU ") and page.startswith("report: ")
+    assert hidden == (
+        "not shown: mean accuracy, pixel accuracy (--all), IoU of each class (--classes); see segda compare "
+        f"{tmp_path / 'run'}"
+    )
+
+
 def test_check_data_writes_a_contact_sheet_and_fails_on_unusable_data(place, tmp_path, capsys):
     root = write_camvid(tmp_path / "data")
     arguments = ["check-data", "camvid:train", "--root", str(root), "--out", str(tmp_path / "sheets")]
@@ -182,6 +208,8 @@ MISTAKES = [
     (["train", "ebda_streets", "--device", "tpu"], "'tpu' is not one of"),
     (["evaluate", "/no/run", "--data", "camvid:test"], "/no/run is not a run folder"),
     (["compare", "/no/run"], "/no/run"),
+    (["compare", "/no/run", "--class"], "No such option: --class"),
+    (["train", "ebda_streets", "--label"], "Option '--label' requires an argument"),
     (["report", "/no/run"], "/no/run"),
     (["predict", "/no/run", "/no/image.png", "--out", "x"], "/no/"),
     (["check-data", "camvidd:train"], "did you mean 'camvid'?"),

@@ -1,6 +1,5 @@
 """`segda evaluate` on a tiny run: its numbers against a loop of its own, its files, its refusals."""
 
-import io
 import json
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from torch import nn
 
 from conftest import small_recipe, write_camvid
+from segda.cli.main import main
 from segda.commands.evaluate import evaluate
 from segda.data.sets.datasets import open_data
 from segda.data.streets.conditions import SPLITS
@@ -20,7 +19,6 @@ from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.evaluation.look import ahead
 from segda.evaluation.measure import evaluate_network
 from segda.evaluation.metrics import read_reports
-from segda.reporting.tables import tables
 from segda.run import load_network
 from small_run import DUSK, SPACE, write_run
 
@@ -173,30 +171,58 @@ def test_an_unfinished_run_says_how_to_finish_it(root, run):
         evaluate(run, [DUSK], root)
 
 
-def test_the_table_has_a_row_a_class_and_says_the_protocol(root, run):
-    reports = evaluate(run, [DUSK], root)
-    shown = io.StringIO()
-    Console(width=120, file=shown).print(*tables(reports))
-    text = shown.getvalue()
-    assert all(name in text for name in (*SPACE.classes, "mean", "all pixels", DUSK))
-    assert f"{100 * reports[1].miou:.1f}" in text
-    assert "teacher of source_only camvid:train:day -> camvid:train:dusk" in " ".join(text.split())
+def printed(capsys, *arguments):
+    """The rows of what a command prints, and its other lines."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in lines if "│" in line]
+    return rows, [line for line in lines if line and line[0] not in "│┏┡├└┃"]
 
 
-def test_a_views_mean_stands_below_the_mean(root, run):
-    reports = [replace(report, views={"mIoU 2": ("sky", "road")}) for report in evaluate(run, [DUSK], root)]
-    shown = io.StringIO()
-    Console(width=120, file=shown).print(*tables(reports))
-    (row,) = [line for line in shown.getvalue().splitlines() if "mIoU 2" in line]
-    cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells == [
-        "mIoU 2",
-        "",
-        f"{100 * reports[0].view('mIoU 2'):.1f}",
-        "",
-        f"{100 * reports[1].view('mIoU 2'):.1f}",
-        "",
+def test_what_is_printed_is_the_students_mean_with_its_protocol(root, run, capsys):
+    rows, said = printed(capsys, "evaluate", run, "--data", DUSK, "--root", root)
+    student, _ = read_reports(run)
+    assert rows == [["camvid:test:dusk (target)"], ["run", f"{100 * student.miou:.1f}"]]
+    assert said == [
+        "camvid:test:dusk: 3 images at their size, whole, no mirroring",
+        f"run: {student.protocol.network()}",
+        "not shown: teacher, mean accuracy, pixel accuracy (--all), IoU of each class (--classes)",
     ]
+    assert "student of source_only camvid:train:day -> camvid:train:dusk after step 4" in said[1]
+
+
+def test_classes_and_the_teacher_are_printed_on_demand(root, run, capsys):
+    rows, _ = printed(capsys, "evaluate", run, "--data", DUSK, "--root", root, "--classes", "--weights", "student")
+    (student,) = read_reports(run)
+    for number, name in enumerate(SPACE.classes):
+        rates = (student.share[number], student.iou[number], student.accuracy[number])
+        assert [name, *("-" if np.isnan(rate) else f"{100 * rate:.1f}" for rate in rates)] in rows
+    rows, said = printed(capsys, "evaluate", run, "--data", DUSK, "--root", root, "--classes", "--all")
+    _, teacher = read_reports(run)
+    (row,) = [row for row in rows if row[0] == "run, teacher"]
+    assert [cell.strip("*") for cell in row[3:]] == [
+        f"{100 * rate:.1f}" for rate in (teacher.mean_accuracy, teacher.pixel_accuracy)
+    ]
+    assert len(next(row for row in rows if row[0] == "sky")) == 5 and not any("not shown" in line for line in said)
+
+
+def test_several_runs_are_printed_beside_each_other(root, run, tmp_path, capsys):
+    other = write_run(tmp_path / "other", seed=5)
+    rows, said = printed(capsys, "evaluate", other, run, "--data", DUSK, "--root", root)
+    first, second = (read_reports(each)[0].miou for each in (other, run))
+    assert [row[0] for row in rows[1:]] == ["other", "run"] and rows[2][2] == f"{100 * (second - first):+.1f}"
+    assert said[-1].startswith("run against other: ")
+
+
+def test_an_ensemble_is_printed_with_its_target_and_json_holds_all(root, run, tmp_path, capsys):
+    other = write_run(tmp_path / "other", teacher=True, seed=5)
+    arguments = ["evaluate", other, run, "--ensemble", "logits", "--data", DUSK, "--root", root]
+    rows, said = printed(capsys, *arguments)
+    assert [row[0] for row in rows] == ["camvid:test:dusk (target)", "ensemble of 2"]
+    assert said[1].startswith("ensemble of 2: ensemble, mean of logits: 0.5 x ")
+    assert main([*map(str, arguments), "--json"]) == 0
+    assert [each["protocol"]["weights"] for each in json.loads(capsys.readouterr().out)] == ["student", "teacher"]
 
 
 def test_a_spaces_views_are_measured_with_it(tmp_path, monkeypatch):

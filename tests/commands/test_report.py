@@ -101,7 +101,23 @@ def test_the_tables_hold_the_reports_numbers(run, before, root):
     for each in (student, teacher, plain):
         assert f"{100 * each.miou:.1f}" in page.text
         assert each.protocol.sentence() in page.text
-    assert f"student against plain {100 * (student.miou - plain.miou):+.1f}" in page.text
+    gain = f"{100 * (student.miou - plain.miou):+.1f}"
+    assert f"mIoU (%) on {DUSK} (target) plain {100 * plain.miou:.1f} ebda {100 * student.miou:.1f}" in page.text
+    assert f"against plain {gain} " in page.text and "ebda against plain: " in page.text
+    (header, others) = [row.split() for row in page.text.split("IoU in % share ")[1:]]
+    assert header[:3] == ["plain", "ebda", "difference"]
+    assert others[:6] == ["plain", "ebda", "difference", "ebda,", "teacher", "difference"]
+    for index, name in enumerate(SPACE.classes):
+        known = not np.isnan(plain.iou[index])
+        assert (f" {name} " in page.text) and (not known or f"{100 * plain.iou[index]:.1f}" in page.text)
+
+
+def test_the_teacher_and_further_means_are_folded_up(run, before, root):
+    page = report(run, before, root=root).read_text(encoding="utf-8")
+    folded = page.index("<summary>Also measured: teacher, mean accuracy, pixel accuracy</summary>")
+    assert "teacher" not in page[page.index("<main>") : page.index("<h2>Results")]
+    assert "ebda, teacher" not in page[:folded] and "ebda, teacher" in page[folded:]
+    assert 'class="chart wide"' in page[:folded] and "mean accuracy</th>" in page[folded:]
 
 
 def test_each_picture_row_has_image_truth_both_predictions_and_entropy(run, before, root):
@@ -121,7 +137,7 @@ def test_every_drawing_is_described_in_words(run, root):
     page = Page(report(run, root=root))
     drawings = [attrs["aria-label"] for tag, attrs in page.tags if attrs.get("role") == "img"]
     assert len(page.all("svg")) == len(drawings) - 1  # one more: the entropy's colour scale
-    assert any("sky: student" in words for words in drawings)
+    assert any("sky: ebda " in words and "teacher" not in words for words in drawings)
     assert any("source from 0.2 to 0.05" in words for words in drawings)
     assert any("student from 40.0 to 40.0" in words for words in drawings)
 

@@ -99,7 +99,7 @@ def test_an_ensemble_is_of_the_networks_after_that_step(root, run):
     assert [member.protocol.step for member in ours[0].protocol.members] == [2, 2]
 
 
-def test_the_teachers_snapshots_are_measured_beside_the_students(root, run):
+def test_the_teachers_snapshots_are_measured_beside_the_students(root, run, capsys):
     evaluate(run, [DUSK], root)
     students, teachers = (evaluate_snapshots(run, [DUSK], root, weights=weights)[0] for weights in get_args(runs.Which))
     (snapshot,) = evaluate(run, [DUSK], root, ["teacher"], step=2)
@@ -108,6 +108,13 @@ def test_the_teachers_snapshots_are_measured_beside_the_students(root, run):
         ("student", [2, 4]), ("teacher", [2, 4]),
     ]  # fmt: skip
     assert [report.protocol.weights for report in read_reports(run)] == ["student", "teacher"]
+    arguments = ["evaluate", str(run), "--data", DUSK, "--root", str(root), "--all-checkpoints"]
+    for more, steps in ([], 2), (["--all"], 4):
+        capsys.readouterr()
+        assert main([*arguments, *more]) == 0
+        out = capsys.readouterr().out
+        assert len([line for line in out.splitlines() if line.startswith(("│    2 ", "│    4 "))]) == steps
+        assert ("not shown: the teacher's snapshots (--all)" in out) == (not more)
     assert students.by_step[2].report.miou != teachers.by_step[2].report.miou
     page = unescape(report(run, root=root, weights="teacher", step=2).read_text())
     assert "prediction (teacher after step 2)" in page and "mIoU of the teacher's snapshots" in page

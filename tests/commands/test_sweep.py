@@ -65,7 +65,7 @@ def test_runs_are_trained_compared_and_afterwards_skipped(here, in_this_process,
     out = capsys.readouterr().out
     assert [words[1:4] for words in in_this_process] == [["mine.yaml", "--out", f"all/seed{seed}"] for seed in (0, 1)]
     assert "run 2 of 2: segda train mine.yaml --out all/seed1 --set steps=1" in out
-    assert "n = 2" in out and "seeds 0, 1: camvid:test:dusk, 3 images" in out
+    assert "n = 2" in out and "seeds 0, 1: student of" in out and "camvid:test:dusk: 3 images" in out
 
     Path("sweep.yaml").write_text(SEEDS.replace("[0, 1]", "[1, 2]"))
     in_this_process.clear()
@@ -124,8 +124,8 @@ def test_a_run_that_fails_stops_no_other(here, in_this_process, capsys):
     assert len(in_this_process) == 3
     assert err.splitlines()[-1] == "segda: runs/sweep/noon failed: exit code 2"
     assert "camvid:train:noon" in err.splitlines()[0]
-    (head,) = (line for line in out.splitlines() if "class" in line)
-    assert [cell.strip() for cell in head.strip("┃ ").split("┃")] == ["class", "dusk", "day"]
+    rows = [line.strip("│ ").split("│")[0].strip() for line in out.splitlines() if line.startswith("│")]
+    assert rows == ["camvid:test:dusk (target)", "dusk, n = 1", "day, n = 1"]
     assert "run 2 of 3: runs/sweep/noon failed" in out
 
 

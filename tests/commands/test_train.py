@@ -63,6 +63,20 @@ def test_log_lines_are_means_of_their_steps_also_across_an_evaluation(camvid, tm
     assert pairs == pytest.approx([(each[0] + each[1]) / 2, (each[2] + each[3]) / 2])
 
 
+def test_the_words_of_a_log_line_are_explained_once_before_they_are_used(camvid, tmp_path, caplog):
+    recipe = small_recipe(camvid, "dacs").override("evaluate.data=[]", "method.begin=2")
+    with caplog.at_level("INFO", "segda"):
+        train(recipe, tmp_path / "run")
+    lines = [line for line in caplog.messages if line.startswith("step ") or ": cross entropy" in line]
+    first, one, two, second, three, four = lines
+    assert first == "source: cross entropy on source images; H/...: mean entropy of the prediction in nats"
+    assert second == (
+        "confident: share of target pixels with a confident pseudo-label; mix: cross entropy on mixed images"
+    )
+    assert [line.partition(" of ")[0] for line in (one, two, three, four)] == [f"step {step}" for step in range(1, 5)]
+    assert " mix " not in two and " mix " in three and " confident " in three
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, tmp_path, name):
     recipe = small_recipe(camvid, name).override("save_every=2", "evaluate.data=[]")

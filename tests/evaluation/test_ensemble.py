@@ -103,9 +103,9 @@ def test_it_stands_beside_runs_in_a_comparison(root, runs, tmp_path):
     (report,) = evaluate_ensemble(runs, [DUSK], "logits", None, root, out=tmp_path / "both.json")
     comparison = compare([*runs, tmp_path / "both.json"])
     assert comparison.runs == ("advent", "minent", "both")
-    row = dict(comparison.rows((DUSK, "student")))["mIoU"]
-    assert row[2].mean == report.miou
-    assert any(note.startswith("both: ") and "mean of logits" in note for note in comparison.notes())
+    both = comparison.entries(DUSK)[2]
+    assert both.title == "both" and comparison.summary(DUSK, both).mean == report.miou
+    assert any(note.startswith("both: ensemble, mean of logits: ") for note in comparison.notes())
 
 
 def test_students_go_with_students_and_teachers_with_teachers(root, runs, tmp_path):
@@ -169,7 +169,7 @@ def test_its_report_cannot_pass_for_a_runs(out, root, runs, tmp_path):
 def test_several_runs_are_measured_one_by_one(root, runs, capsys):
     assert command(*runs, root=root) == 0
     text = capsys.readouterr().out
-    assert all(f"{run.name}  {DUSK}" in text for run in runs)
+    assert all(f"│   {run.name} " in text for run in runs) and f"│ {DUSK} (target) " in text
     assert [len(read_reports(run)) for run in runs] == [2, 1]
 
 
@@ -182,7 +182,7 @@ def test_json_says_which_run_a_report_is_of(root, runs, capsys):
 
 
 def test_an_ensemble_is_printed_with_its_protocol(root, runs, capsys):
-    assert command(*runs, "--ensemble", "logits", "--shares", "0.5,0.5", root=root) == 0
+    assert command(*runs, "--ensemble", "logits", "--shares", "0.5,0.5", "--classes", root=root) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "ensemble of 2" in text and "mean of logits: 0.5 x" in text
     assert all(name in text for name in SPACE.classes)

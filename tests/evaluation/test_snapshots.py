@@ -24,7 +24,7 @@ from segda.evaluation.protocol import Protocol
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshot, Snapshots, read_snapshots
 from segda.networks import NETWORKS
 from segda.recipes.build import build
-from segda.reporting.tables import snapshots_table
+from segda.reporting.tables import points, snapshots_table
 from small_run import DUSK, SPACE, write_run
 
 
@@ -191,13 +191,14 @@ def test_a_comparison_shows_the_oracle_apart_and_without_a_star(root, run, tmp_p
     (ours,) = evaluate_snapshots(run, [DUSK], root)
     plain = write_run(tmp_path / "plain", seed=4)
     evaluate(plain, [DUSK], root)
-    markdown = compare([run, plain]).markdown()
+    markdown = compare([run, plain]).markdown(everything=True)
     (row,) = [line for line in markdown.splitlines() if line.startswith("|") and ORACLE in line]
-    assert row.split(" | ")[1:] == [f"{100 * ours.mious()[ours.best]:.1f}", "- |"]
+    best, last = ours.mious()[ours.best], ours.mious()[4]
+    assert row.startswith(f"| run, best snapshot ({ORACLE}) | {100 * best:.1f} | {points(best - last)} | ")
     assert f"- run: best of 3 snapshots on {DUSK}: step {ours.best}; {ORACLE}" in markdown
-    (mean,) = [line for line in markdown.splitlines() if line.startswith("| mIoU |")]
-    assert f"{100 * ours.mious()[4]:.1f}" in mean
-    assert ORACLE not in compare([plain]).markdown()
+    assert f"| run | {100 * last:.1f} |" in markdown.replace("*", "")
+    assert ORACLE not in compare([plain]).markdown(everything=True) + compare([run, plain]).markdown()
+    assert "best snapshot (--all)" in compare([run, plain]).hidden()[0]
 
 
 class Words(HTMLParser):

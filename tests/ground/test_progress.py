@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from segda.ground import progress
+from segda.ground import progress, speaking
 
 SCRIPT = """
 import time
 from segda.ground.progress import shown, track
+from segda.ground.speaking import mark_lines
+mark_lines({label!r})
 with shown():
     for _ in track(range(3), "counting", lines={lines}):
         time.sleep(0.9)
@@ -76,10 +78,11 @@ def test_work_within_work_and_in_threads_goes_on(capsys, slow):
         assert capsys.readouterr().err == ""
 
 
-def test_on_a_terminal_a_bar_is_drawn_and_lines_stay_readable():
+def on_a_terminal(label: str | None) -> bytes:
+    """What a terminal gets of the script."""
     ours, theirs = pty.openpty()
     done = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(lines=False)],
+        [sys.executable, "-c", SCRIPT.format(lines=False, label=label)],
         stdout=theirs,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
@@ -93,4 +96,23 @@ def test_on_a_terminal_a_bar_is_drawn_and_lines_stay_readable():
         pass
     os.close(ours)
     assert done.wait() == 0
+    return output
+
+
+def test_on_a_terminal_a_bar_is_drawn_and_lines_stay_readable():
+    output = on_a_terminal(None)
     assert b"counting" in output and b"/3" in output and output.count(b"said") == 3
+
+
+def test_with_a_label_others_print_there_too_so_that_no_bar_is_drawn():
+    assert on_a_terminal("ebda").split() == [b"said"] * 3
+
+
+def test_a_label_stands_before_the_lines(capsys, slow):
+    speaking.mark_lines("a")
+    try:
+        with progress.shown():
+            list(progress.track([1, 2], "counting"))
+    finally:
+        speaking.mark_lines(None)
+    assert shown_of(capsys) == ["[a] counting: 1 of 2"]

@@ -33,13 +33,13 @@ from segda.commands.recipe import recipe
 from segda.commands.report import report
 from segda.commands.sweep import sweep
 from segda.commands.train import train
-from segda.errors import Interrupted, SegdaError, visible
+from segda.errors import Interrupted, SegdaError
 from segda.ground.progress import shown
 from segda.ground.safe_yaml import one_line
-from segda.ground.speaking import echo, spoken
+from segda.ground.speaking import complain, echo, mark_lines, spoken
 
 COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
-    "train": (train, present.nothing, {}),
+    "train": (train, present.trained, {}),
     "evaluate": (evaluate_runs, present.measured, {}),
     "predict": (predict, present.files, {"images": ()}),
     "pseudo-label": (pseudo_label, present.labelled, {}),
@@ -113,6 +113,7 @@ def _exits(command: Callable[..., int]) -> Callable[..., None]:
     @wraps(command)
     def run(**given: Any) -> None:
         try:
+            mark_lines(given.get("label"))
             code = command(**given)
         except Interrupted as stop:
             if os.environ.get("RANK", "0") != "0":
@@ -154,10 +155,9 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         return _failed(error, 1)
     if code == 130 and os.environ.get("RANK", "0") == "0":
-        print(
-            "segda: interrupted; a run goes on with --resume; make-fog, make-rain, prepare, pseudo-label and sweep "
-            "when called again",
-            file=sys.stderr,
+        complain(
+            "interrupted; a run goes on with --resume; make-fog, make-rain, prepare, pseudo-label and sweep when "
+            "called again"
         )
     return code if isinstance(code, int) else 0
 
@@ -165,9 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _failed(error: Exception, code: int) -> int:
     if _debug:
         traceback.print_exception(error)
-    message = visible(one_line(error))
     if _speaks():
-        print(f"segda: {message}", file=sys.stderr)
+        complain(one_line(error))
     return code
 
 
@@ -183,8 +182,8 @@ OLD_OPTIONS = {"--stages": "a recipe's stages run by themselves; leave it out"}
 
 def _usage(error) -> int:
     where = f" ({error.ctx.command_path} --help)" if error.ctx else ""
-    message = visible(" ".join(error.format_message().split()).replace("Value error, ", ""))
+    message = " ".join(error.format_message().split()).replace("Value error, ", "")
     message = next((f"{old}: {way}" for old, way in OLD_OPTIONS.items() if f"option: {old}" in message), message)
     if _speaks():
-        print(f"segda: {message}{where}", file=sys.stderr)
+        complain(f"{message}{where}")
     return 2

@@ -38,8 +38,14 @@ def alone() -> bool:
     return rank() == 0
 
 
-def nothing(_: object) -> None:
-    """The command has said all while it was at work."""
+def trained(
+    _: None,
+    *,
+    label: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Print each line as `[TEXT] ...`; log.jsonl stays as it is.")
+    ] = None,
+) -> None:
+    """The command has said all while it was at work, each line with its label: see mark_lines in main.py."""
 
 
 def place(written: object) -> None:
@@ -64,26 +70,42 @@ def files(written: Sequence[Path], *, out: Path) -> None:
         echo(str(out) if list(written) == [out] else f"{len(written)} files in {out}")
 
 
+Everything = Annotated[
+    bool, typer.Option("--all", help="Show teachers, best snapshots and all summary rates beside the students' mIoU.")
+]
+Classes = Annotated[bool, typer.Option("--classes", help="Show each class.")]
+
+
 def measured(
     found: Sequence[Found],
     *,
     runs: Sequence[Path],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    everything: Everything = False,
+    classes: Classes = False,
+    json: Annotated[bool, typer.Option("--json", help="Print all as JSON instead.")] = False,
 ) -> None:
-    from segda.reporting.tables import names_of, snapshots_table, tables
+    from segda.reporting.comparison import beside
+    from segda.reporting.tables import names_of, snapshots_table
+    from segda.run import load_recipe_of
 
     if not alone():
         return
     if json:
         echo(json_format.dumps([each for one in found for each in one.to_json()], indent=1))
         return
-    names = dict(zip(runs, names_of(runs), strict=True))
-    for one in found:
-        name = f"ensemble of {len(runs)}" if one.run is None else names[one.run]
-        for each in one.snapshots:
+    places = [Path(run) for run in runs]
+    names = dict(zip(places, names_of(places), strict=True))
+    recipes = {name: load_recipe_of(run) for run, name in names.items()}
+    of = {f"ensemble of {len(runs)}" if one.run is None else names[one.run]: one for one in found}
+    for name, one in of.items():
+        students = [each for each in one.snapshots if each.weights == "student"]
+        shown = one.snapshots if everything or not students else students
+        for each in shown:
             show(snapshots_table(each, name))
-        for table in tables(one.reports, "" if len(runs) == 1 else name):
-            show(table)
+        if len(shown) < len(one.snapshots):
+            echo("not shown: the teacher's snapshots (--all)")
+    if any(one.reports for one in found):
+        show(beside({name: one.reports for name, one in of.items()}, recipes).table(everything, classes))
 
 
 def labelled(summary: Mapping[str, Any], *, out: Path) -> None:
@@ -97,12 +119,14 @@ def labelled(summary: Mapping[str, Any], *, out: Path) -> None:
 def compared(
     comparison: Comparison,
     *,
+    everything: Everything = False,
+    classes: Classes = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead of a terminal table.")] = False,
 ) -> None:
     if markdown:
-        echo(comparison.markdown())
+        echo(comparison.markdown(everything, classes))
     else:
-        show(comparison.table())
+        show(comparison.table(everything, classes))
 
 
 def swept(outcome: Outcome, *, dry_run: bool) -> int:

@@ -1,4 +1,4 @@
-"""`segda compare`: several runs in one table, see reporting/comparison.py."""
+"""`segda compare`: several runs beside each other, see reporting/comparison.py."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[Sequence[Path], typer.Argument(metavar="RUN...", help="Run folders with reports.")],
     seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in the seed.")] = False,
-    weights: Annotated[Weights | None, typer.Option(help="Whose numbers [default: all that there are].")] = None,
+    weights: Annotated[Weights | None, typer.Option(help="Whose numbers [default: the students'].")] = None,
     step: Step = None,
 ) -> Comparison:
-    """One table of several runs: classes down, runs across, the best of each row marked.
+    """Compare runs: mIoU on each data set, the target first, and how many points it is above the first RUN's.
 
-    Only the run folders' reports are read; measure a run first with segda evaluate RUN --data NAME:SPLIT. An ensemble's
-    file of reports (segda evaluate --ensemble --out FILE.json) is a column like a run. --step takes the numbers that
-    segda evaluate RUN --all-checkpoints has measured.
+    Of two runs a sentence says what the second one gained. Only the run folders' reports are read; measure a run first
+    with segda evaluate RUN --data NAME:SPLIT. An ensemble's file of reports (segda evaluate --ensemble --out FILE.json)
+    stands among them like a run. --step takes the numbers that segda evaluate RUN --all-checkpoints has measured.
     """
     from segda.reporting.comparison import side_by_side
 

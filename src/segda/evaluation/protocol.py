@@ -148,13 +148,17 @@ class EnsembleProtocol:
         """How images reach the networks, in words; said once where it is the same for all."""
         return "; or ".join(dict.fromkeys(member.protocol.input() for member in self.members))
 
-    def sentence(self) -> str:
-        """The whole protocol, in one line."""
+    def network(self) -> str:
+        """Which weights, in words, and how images reach each."""
         members = " + ".join(
             f"{member.share:.3g} x {member.run} ({member.protocol.input()}; {member.protocol.network()})"
             for member in self.members
         )
-        return f"{self.data}, {self.images} images; ensemble, mean of {self.mean}: {members}"
+        return f"ensemble, mean of {self.mean}: {members}"
+
+    def sentence(self) -> str:
+        """The whole protocol, in one line."""
+        return f"{self.data}, {self.images} images; {self.network()}"
 
     def to_json(self) -> dict[str, Any]:
         members = [

@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from segda.ground.speaking import are_marked, marked
+
 QUIET_SECONDS = 2.0
 """Nothing is shown of what takes less."""
 
@@ -61,7 +63,7 @@ def track(items: Counted[Item], title: str, *, lines: bool = True) -> Iterable[I
     if group.rank() != 0:
         return items
     console = Console(stderr=True)
-    if console.is_terminal:
+    if console.is_terminal and not are_marked():  # two bars in one terminal would draw over each other
         return _bar(items, title, console)
     return _lines(items, title) if lines else items
 
@@ -86,5 +88,5 @@ def _lines(items: Counted[Item], title: str) -> Iterator[Item]:
         now = time.monotonic()
         if now - last > (QUIET_SECONDS if last == begin else LINE_SECONDS) and done < len(items):
             left = (now - begin) / done * (len(items) - done)
-            print(f"{title}: {done} of {len(items)}, {left:.0f} s to go", file=sys.stderr, flush=True)
+            print(marked(f"{title}: {done} of {len(items)}, {left:.0f} s to go"), file=sys.stderr, flush=True)
             last = now

@@ -9,10 +9,33 @@ from contextlib import contextmanager
 
 from segda.errors import visible
 
+_mark = ""
+
+
+def mark_lines(label: str | None) -> None:
+    """From now on what is printed begins with "[label] ": two trainings may print into one terminal."""
+    global _mark
+    _mark = "" if label is None else f"[{visible(label)}] "
+
+
+def marked(line: str) -> str:
+    """A line as it is printed."""
+    return _mark + line
+
+
+def are_marked() -> bool:
+    """Whether lines are: then others print into this terminal as well."""
+    return bool(_mark)
+
 
 def echo(text: str) -> None:
     """Prints a line, or several, at once."""
-    print("\n".join(map(visible, text.split("\n"))), flush=True)
+    print("\n".join(marked(visible(line)) for line in text.split("\n")), flush=True)
+
+
+def complain(text: str) -> None:
+    """Prints a line on standard error."""
+    print(marked(f"segda: {visible(text)}"), file=sys.stderr, flush=True)
 
 
 class _Speaker(logging.Handler):
@@ -22,7 +45,7 @@ class _Speaker(logging.Handler):
         if record.levelno < logging.WARNING:
             echo(record.getMessage())
         else:
-            print(f"segda: warning: {visible(record.getMessage())}", file=sys.stderr, flush=True)
+            complain(f"warning: {record.getMessage()}")
 
 
 def _by_this_process(record: logging.LogRecord) -> bool:
@@ -34,7 +57,8 @@ def _by_this_process(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def spoken() -> Iterator[None]:
-    """A block in which what is logged below "segda" is printed."""
+    """A block in which what is logged below "segda" is printed, at first without a label."""
+    mark_lines(None)
     log, speaker = logging.getLogger("segda"), _Speaker()
     speaker.addFilter(_by_this_process)
     before = log.level, log.propagate

@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from segda.evaluation.metrics import Report
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots
 from segda.reporting.tables import percent
+from segda.reporting.words import meanings
 from segda.run import PACE
 
 POINTS = 400
@@ -32,19 +33,6 @@ COLOURS = ("#3b82d6", "#e0803a", "#3fa36b", "#b065c9", "#c9a227", "#d1495b")
 
 BEFORE = "#8c8f96"
 """Of what stands beside the run: the source-only run."""
-
-MEANING = {
-    "source": "cross entropy on the labelled source images",
-    "mix": "cross entropy on the mixed images",
-    "pseudo": "cross entropy on the target images' pseudo-labels",
-    "feature_distance": "distance of the features from the start's",
-    "balance": "distance of the entropy from its level, weighted",
-    "confident": "share of target pixels with a confident pseudo-label: the pseudo-label weight",
-    "entropy/": "mean entropy of the target images' prediction by head, relative to ln C, weighted",
-    "fool/": "how little the target looks like the source to each head's discriminator, weighted",
-    "discriminator/": "its error on each domain, halved; 0.347 = (ln 2) / 2 where it cannot tell them apart",
-}
-"""What the scalars in a log are, and, with "/" at the end, groups of them; others are shown by their name alone."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +46,10 @@ class Chart:
     svg: Markup
 
 
-def bars(data: str, columns: Sequence[tuple[str, Report]], others: Sequence[Report]) -> Chart:
-    """IoU of each class as horizontal bars, one colour a network; grey for one of the `others`, which stand first."""
+def bars(data: str, columns: Sequence[tuple[str, Report]], *, against: bool) -> Chart:
+    """IoU of each class as horizontal bars, one colour a network; against: grey for the first, the yardstick."""
     names = columns[0][1].class_names
-    colours = [BEFORE] * (columns[0][1] in others)
-    colours += _cycle(COLOURS, len(columns) - len(colours))
+    colours = [BEFORE] * against + _cycle(COLOURS, len(columns) - against)
     figure, axes = _figure(7.2, 0.5 + len(names) * (0.12 + 0.14 * len(columns)))
     thick = 0.8 / len(columns)
     for number, (_, each) in enumerate(columns):
@@ -79,7 +66,7 @@ def bars(data: str, columns: Sequence[tuple[str, Report]], others: Sequence[Repo
         f"{name}: {', '.join(f'{label} {percent(each.iou[index])}' for label, each in columns)}"
         for index, name in enumerate(names)
     )
-    legend = [(name, colour) for (name, _), colour in zip(columns, colours, strict=True)]
+    legend = [(name, colour) for (name, _), colour in zip(columns, colours, strict=False)]
     return Chart(f"IoU of each class on {data}, in %", "", legend, f"Bars of IoU in %. {values}", _svg(figure))
 
 
@@ -109,7 +96,7 @@ def curves(log: Sequence[dict[str, Any]]) -> list[Chart]:
             axes.plot(steps, values, color=colour, linewidth=1.3)
             legend.append((", ".join(name.removeprefix(title).removeprefix("lr/") for name in same), colour))
             described.append(f"{', '.join(same)} from {values[0]:.4g} to {values[-1]:.4g}")
-        note = MEANING.get(title, MEANING.get(f"{title.split('/')[0]}/", "") if title.endswith("/") else "")
+        note = "".join(meanings([title]).values())
         alt = f"Curve over steps: {'; '.join(described)}"
         shown = legend if len(group) > 1 or title.endswith("/") else []
         charts.append(Chart(title.rstrip("/"), note, shown, alt, _svg(figure)))

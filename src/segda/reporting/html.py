@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,6 @@ from segda.errors import RunError, visible
 from segda.evaluation.certainty import labels, labels_and_entropy
 from segda.evaluation.look import Eye, Sight, look
 from segda.evaluation.measure import reports_of
-from segda.evaluation.metrics import Report
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots, read_snapshots
 from segda.ground.atomic import write_text
 from segda.ground.choices import DeviceName, Weights
@@ -26,9 +25,10 @@ from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.ground.safe_yaml import read_json
 from segda.recipes.recipe import Recipe
 from segda.reporting.charts import bars, curves, peaks, scored, snapshot_curve
-from segda.reporting.comparison import best_of
+from segda.reporting.comparison import Comparison, beside
+from segda.reporting.gain import gain_lines
 from segda.reporting.pictures import SCALE, coloured, data_uri, entropy_picture, shrunk
-from segda.reporting.tables import percent
+from segda.reporting.tables import names_of, percent, points
 from segda.run import data_root, load_network, load_recipe_of, read_log, space_of, step_of
 
 PICTURE = 400
@@ -90,42 +90,23 @@ def _flat(facts: dict[str, Any]) -> list[tuple[str, str]]:
     return [(visible(key.replace("_", " ")), visible(text(value))) for key, value in facts.items()]
 
 
-def _data_of(reports: Iterable[Report]) -> list[str]:
-    return list(dict.fromkeys(report.protocol.data for report in reports))
-
-
-def _beside(
-    data: str, reports: Sequence[Report], others: Sequence[Report], against: Path | None
-) -> list[tuple[str, Report]]:
-    """What is shown of a data set, in this order: the other run, the student, the teacher."""
-    columns = [(visible(against.resolve().name), other) for other in others if against and other.protocol.data == data]
-    return columns + [(each.protocol.whose, each) for each in reports if each.protocol.data == data]
-
-
-def _result(data: str, reports: Sequence[Report], others: Sequence[Report], against: Path | None) -> dict[str, Any]:
-    """One data set's table and headline."""
-    columns = _beside(data, reports, others, against)
-    first = columns[0][1]
-    lines = [
-        (name, percent(first.share[index]), [each.iou[index] for _, each in columns])
-        for index, name in enumerate(first.class_names)
-    ]
-    lines += [(name, "", [each.rates()[name] for _, each in columns]) for name in first.rates()]
-    rows = [
-        {"name": name, "share": share, "cells": list(zip(map(percent, rates), best_of(rates), strict=True))}
-        for name, share, rates in lines
-    ]
-    before = [each for _, each in columns if each in others]
-    student = [each for each in reports if (each.protocol.data, each.protocol.whose) == (data, "student")]
-    gain = f"{100 * (student[0].miou - before[0].miou):+.1f}" if before and student else None
+def _result(comparison: Comparison, data: str) -> dict[str, Any]:
+    """One data set's headline, bars and tables: of the students, and of all that was measured."""
+    entries = comparison.entries(data)
+    miou = [comparison.summary(data, entry) for entry in entries]
+    leading = [comparison.summary(data, entry) for entry in comparison.leading(data)]
+    shown, every = (
+        [(one.title, report) for one in some for report in comparison.measured(data, one).values()]
+        for some in (entries, comparison.entries(data, True))
+    )
     return {
-        "data": data,
-        "columns": [name for name, _ in columns],
-        "rows": rows,
-        "classes": len(first.class_names),
-        "protocols": [(name, each.protocol.sentence()) for name, each in columns],
-        "headline": [(name, percent(each.miou)) for name, each in columns],
-        "gain": gain,
+        "data": comparison.title(data),
+        "headline": [(entry.title, cell.text()) for entry, cell in zip(entries, miou, strict=True)],
+        "gain": leading[1].minus(leading[0]).text(points) if len(leading) > 1 else None,
+        "grid": comparison.by_class(data),
+        "every": comparison.by_class(data, True),
+        "bars": bars(data, shown, against=len(shown) > 1),
+        "protocols": [(title, report.protocol.sentence()) for title, report in every],
     }
 
 
@@ -220,15 +201,21 @@ def write_report(
     run = Path(run)
     recipe, reports = load_recipe_of(run), reports_of(run)
     space = space_of(recipe)
-    others: list[Report] = []
+    against = None if against is None else Path(against)
+    measured = {run: reports}
     if against is not None:
-        against = Path(against)
         if space_of(load_recipe_of(against)).classes != space.classes:
             raise RunError(f"{against} has other classes than {run}; give a run on the same data with --against")
-        others = [other for other in reports_of(against) if other.protocol.whose == "student"]
-        if not {other.protocol.data for other in others} & {report.protocol.data for report in reports}:
+        data = {report.protocol.data for report in reports}
+        others = [other for other in reports_of(against) if other.protocol.weights == "student"]
+        others = [other for other in others if other.protocol.data in data]
+        if not others:
             spec = reports[0].protocol.data
             raise RunError(f"{against} was not measured on {spec}: segda evaluate {against} --data {spec}")
+        if against.resolve() != run.resolve():  # beside itself, a run is one
+            measured = {against: others, run: reports}
+    names = dict(zip(measured, names_of(list(measured)), strict=True))
+    comparison = beside({names[place]: of for place, of in measured.items()}, {names[run]: recipe})
     log = list(read_log(run))
     facts = _environment(run)
     page = _template().render(
@@ -239,9 +226,11 @@ def write_report(
         facts=_flat(facts),
         labels_unread=facts.get("target_labels_read") is False,
         name=visible(run.resolve().name),
-        before=visible(against.resolve().name) if against else None,
-        results=[_result(data, reports, others, against) for data in _data_of(reports)],
-        bars=[bars(data, _beside(data, reports, others, against), others) for data in _data_of(reports)],
+        before=None if len(measured) == 1 else comparison.columns[0].title,
+        gained=gain_lines(comparison),
+        marks=["; ".join(comparison.marks(everything)) for everything in (False, True)],
+        more=comparison.more(),
+        results=[_result(comparison, data) for data in comparison.domains],
         curves=curves(log),
         peaks=peaks(log, len(space.classes), level_of(recipe)),
         scored=scored(log),

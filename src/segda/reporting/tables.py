@@ -14,46 +14,8 @@ from rich.text import Text
 
 from segda.data.sets.inspection import DataReport
 from segda.errors import visible
-from segda.evaluation.metrics import Report
 from segda.evaluation.protocol import Protocol
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots
-
-
-def tables(reports: Sequence[Report], run: str = "") -> list[Table]:
-    """One table a data set: a row a class, IoU and accuracy (%) of each network, the protocol below.
-
-    run: said in the titles, where there are several.
-    """
-    done = []
-    for data in dict.fromkeys(report.protocol.data for report in reports):
-        here = [report for report in reports if report.protocol.data == data]
-        names = here[0].class_names
-        # As Text: square brackets in a name are no markup, and ":train:" no emoji.
-        protocol = Text("\n".join(report.protocol.sentence() for report in here))
-        table = Table(
-            title=Text(f"{run}  {data}" if run else data),
-            caption=protocol,
-            title_justify="left",
-            caption_justify="left",
-        )
-        table.add_column("class")
-        table.add_column("share", justify="right")
-        for report in here:
-            table.add_column(Text(f"IoU {report.protocol.whose}"), justify="right")
-            table.add_column(Text(f"acc. {report.protocol.whose}"), justify="right")
-        for index, name in enumerate(names):
-            rates = [rate for report in here for rate in (report.iou[index], report.accuracy[index])]
-            cells = [percent(rate) for rate in (here[0].share[index], *rates)]
-            table.add_row(Text(name), *cells, end_section=index + 1 == len(names))
-        means = [rate for report in here for rate in (report.miou, report.mean_accuracy)]
-        table.add_row("mean", "", *map(percent, means), style="bold")
-        for view in here[0].views:
-            cells = [cell for report in here for cell in (percent(report.view(view)), "")]
-            table.add_row(Text(view), "", *cells, style="bold")
-        pixels = [cell for report in here for cell in ("", percent(report.pixel_accuracy))]
-        table.add_row("all pixels", "", *pixels)
-        done.append(table)
-    return done
 
 
 def snapshots_table(measured: Snapshots, run: str) -> Table:
@@ -76,6 +38,12 @@ def snapshots_table(measured: Snapshots, run: str) -> Table:
 def percent(rate: float) -> str:
     """0.61234 -> 61.2; a dash where there is nothing to rate."""
     return "-" if np.isnan(rate) else f"{100 * rate:.1f}"
+
+
+def points(difference: float) -> str:
+    """0.086 -> +8.6, in percentage points; a dash where there is nothing to compare."""
+    text = "-" if np.isnan(difference) else f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 def names_of(runs: Sequence[Path]) -> list[str]:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from torch import Tensor
 from segda import run as runs
 from segda.distributed import group, sharding, sync
 from segda.errors import RunFailure
+from segda.evaluation.domains import domains_of, with_domain
 from segda.evaluation.measure import evaluate_network
 from segda.evaluation.metrics import Report
 from segda.ground.hardware import autocast, peak_memory
 from segda.ground.progress import track
 from segda.recipes.recipe import Recipe
+from segda.reporting.tables import percent
+from segda.reporting.words import meanings
 from segda.scene import Batch
 from segda.training import checkpoint
 from segda.training.assembly import Training, plain
@@ -37,7 +41,7 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
     """
     recipe, stopping = training.recipe, stopping or Stopping()
     sync.compare(training.method, training.t)
-    pace = Pace(training.t)
+    pace, words = Pace(training.t), Words()
     with stopping.later(), closing(training.batches(recipe.steps, recipe.data.workers)) as batches:
         for _ in track(range(training.t, recipe.steps), "training", lines=False):
             with pace.waiting():
@@ -51,6 +55,7 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
                 means, (seconds, waiting) = training.means.take(), pace.take(training.t)
                 line = {"step": training.t, "seconds": round(seconds, 4), "waiting": round(waiting, 4)}
                 group.on_rank_zero(runs.append_log, run, line | means | training.rates())
+                words.explain(means)
                 a_step, left = f"{seconds:.2f} s/step{waiting_said(waiting)}", seconds * (recipe.steps - training.t)
                 log.info(f"step {training.t} of {recipe.steps}  {_said(means)}  {a_step}  {_clock(left)} to go")
 
@@ -141,7 +146,7 @@ def save_product(training: Training, product: str, path: Path, tensors: Mapping[
 
 
 def score(training: Training, run: Path) -> list[Report]:
-    """Scores student and teacher on the recipe's data sets and logs their mIoU."""
+    """Scores student and teacher on the recipe's data sets and logs their mIoU; says the student's, if there is one."""
     precision = str(training.precision).removeprefix("torch.")
     reports = []
     # Shards have been saved just before, whole; each process scores its own images with a network of its own.
@@ -149,7 +154,8 @@ def score(training: Training, run: Path) -> list[Report]:
         which: runs.load_network(run, which, training.device) if training.sharded else network
         for which, network in training.segmenters().items()
     }
-    for dataset in training.scored:
+    domains = domains_of([dataset.spec for dataset in training.scored], [training.recipe])
+    for dataset in sorted(training.scored, key=lambda one: list(domains).index(one.spec)):
         mious: dict[str, float] = {}
         for which, network in networks.items():
             known = {"weights": which, "step": training.t, "recipe": training.recipe.name, "precision": precision}
@@ -160,8 +166,10 @@ def score(training: Training, run: Path) -> list[Report]:
         # JSON has no NaN: null where no class of the network is labelled.
         scores = {which: None if math.isnan(miou) else miou for which, miou in mious.items()}
         group.on_rank_zero(runs.append_log, run, {"step": training.t, "evaluation": dataset.spec, **scores})
-        values = "  ".join(f"{which} {miou:.1%}" for which, miou in mious.items())
-        log.info(f"step {training.t}  {dataset.spec}  {values}")
+        shown = next(iter(mious))
+        whose = "" if shown == "student" else f" of the {shown}"
+        place = with_domain(dataset.spec, domains[dataset.spec])
+        log.info(f"step {training.t}  {place}  mIoU{whose} {percent(mious[shown])}")
     return reports
 
 
@@ -173,7 +181,9 @@ def trial(training: Training) -> None:
     for _ in range(min(3, recipe.steps)):
         terms = training.step(group.all_succeed(lambda: next(batches)))
         marks.append(time.monotonic())
-    log.info(_said({name: plain(term) for name, term in terms.items()}))
+    means = {name: plain(term) for name, term in terms.items()}
+    Words().explain(means)
+    log.info(_said(means))
     for player in training.method.players:
         groups = training.method.player(player).groups().values()
         log.info(f"parameters: {player} {sum(parameter.numel() for group in groups for parameter in group):,}")
@@ -198,11 +208,28 @@ def _bytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
 
 
+def _shown(terms: Mapping[str, float | list[float]]) -> dict[str, float]:
+    """What a line on the screen says; quantiles (H/source/q05) and histograms are for the log alone."""
+    return {name: value for name, value in terms.items() if isinstance(value, float) and name.count("/") < 2}
+
+
 def _said(terms: Mapping[str, float | list[float]]) -> str:
-    """The terms in one line; quantiles (H/source/q05) and histograms are for the log alone."""
-    return "  ".join(
-        f"{name} {value:.4f}" for name, value in terms.items() if isinstance(value, float) and name.count("/") < 2
-    )
+    """The terms in one line."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in _shown(terms).items())
+
+
+@dataclass
+class Words:
+    """The words of the lines on the screen that have been explained."""
+
+    explained: set[str] = field(default_factory=set)
+
+    def explain(self, terms: Mapping[str, float | list[float]]) -> None:
+        """Says in a line what the words of the next one mean, each once: some begin in the middle of a training."""
+        new = {word: said for word, said in meanings(_shown(terms)).items() if word not in self.explained}
+        if new:
+            log.info("; ".join(f"{word}: {said}" for word, said in new.items()))
+        self.explained |= new.keys()
 
 
 def _clock(seconds: float) -> str:

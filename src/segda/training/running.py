@@ -20,6 +20,7 @@ from segda.ground.hardware import environment, peak_memory, pick_device
 from segda.parts.given import given_in
 from segda.recipes.diff import Changes, admit, admit_processes, told
 from segda.recipes.recipe import Recipe, parse_recipe
+from segda.reporting.comparison import beside
 from segda.reporting.html import write_report
 from segda.training import assembly, checkpoint, loop
 from segda.training.stopping import Stopping
@@ -146,6 +147,8 @@ def _report(training: assembly.Training, out: Path, facts: dict[str, Any], score
         write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
     if training.scored:
         log.info(f"report: {write_report(out)}")
+        measured = beside({out.name: scores}, {out.name: training.recipe})
+        log.info(f"{measured.hidden()[0]}; see segda compare {out}")
     elif not training.segmenters():
         log.info(f"not scored: method {training.recipe.method['name']} trains no segmentation network")
     else:

@@ -73,6 +73,21 @@ def data_sets(spec: str) -> set[str]:
     return {part.rpartition(":")[0] if part.startswith(FOLDER) else part.split(":")[0] for part, _ in parts_of(spec)}
 
 
+def kinds_of(spec: str) -> list[tuple[str, frozenset[str]]]:
+    """The name and the conditions of each data set in a spec, without its split. Nothing is looked up: a spec that
+    nobody can open has kinds as well.
+    """
+    kinds = []
+    for part in spec.split("+"):
+        one = part.partition("*")[0]
+        if one.startswith(FOLDER):
+            kinds.append((one.rpartition(":")[0], frozenset[str]()))
+        else:
+            name, _, rest = one.partition(":")
+            kinds.append((name, frozenset(filter(None, rest.partition(":")[2].split(",")))))
+    return kinds
+
+
 def file_name(spec: str) -> str:
     """A spec as part of a file's name."""
     return spec.translate(str.maketrans(":/\\*", "---x"))

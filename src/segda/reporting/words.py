@@ -1,0 +1,31 @@
+"""What the numbers of a training's log are, in words: for the lines on the screen and for the charts of report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+MEANING = {
+    "source": "cross entropy on source images",
+    "mix": "cross entropy on mixed images",
+    "pseudo": "cross entropy on the target's pseudo-labels",
+    "feature_distance": "distance of the features from the start's, weighted",
+    "balance": "squared distance of the entropy from its level, weighted",
+    "confident": "share of target pixels with a confident pseudo-label",
+    "entropy/": "mean entropy on target images by head, relative to ln C, weighted",
+    "fool/": "how little the target looks like the source to each head's discriminator, weighted",
+    "discriminator/": "its error on each domain, halved; 0.347 = (ln 2) / 2 where it cannot tell them apart",
+    "H/": "mean entropy of the prediction in nats",
+}
+"""What the scalars in a log are, and, with "/" at the end, groups of them; others are shown by their name alone."""
+
+
+def meanings(names: Iterable[str]) -> dict[str, str]:
+    """Of the scalars that have one, what they are; a group once: fool/main and fool/aux -> fool/..."""
+    found = {}
+    for name in names:
+        group = f"{name.partition('/')[0]}/"
+        if name in MEANING:
+            found[name] = MEANING[name]
+        elif "/" in name and group in MEANING:
+            found[f"{group}..."] = MEANING[group]
+    return found
