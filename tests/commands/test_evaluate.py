@@ -13,6 +13,7 @@ from torch import nn
 from conftest import small_recipe, write_camvid
 from segda.cli.main import main
 from segda.commands.evaluate import evaluate
+from segda.data.labels.spaces import SPACES, Space
 from segda.data.sets.datasets import open_data
 from segda.data.streets.conditions import SPLITS
 from segda.errors import DataError, RecipeError, RunError, WeightsError
@@ -138,7 +139,9 @@ def test_several_data_sets_are_opened_before_one_is_measured(root, run):
     assert not (run / "reports").exists()
 
 
-def test_labels_that_do_not_know_all_classes_are_refused(root, run):
+def test_labels_that_do_not_know_all_classes_are_refused(root, run, monkeypatch):
+    known = Space("camvid-11", dict(SPACE.colours))  # without the names that Cityscapes has for its classes
+    monkeypatch.setitem(SPACES, "camvid-11", known)
     with pytest.raises(RecipeError, match=r"streets:val.*pavement, tree.*camvid-11"):
         evaluate(run, ["streets:val"], root)
 

@@ -27,7 +27,7 @@ from segda.evaluation.protocol import Statistics
 from segda.evaluation.statistics import adopt_statistics
 from segda.networks import NETWORKS
 from segda.recipes.build import build
-from segda.reporting.tables import tables
+from segda.reporting.gain import gain_lines
 from segda.run import load_network
 from small_run import DUSK, SPACE, write_run
 
@@ -123,16 +123,30 @@ def test_compare_shows_them_in_rows_of_their_own(root, run, tmp_path):
     assert comparison.reports[DUSK, "student"]["run"].miou == plain[0].miou
     assert comparison.reports[DUSK, WHOSE]["run"].miou == ours[0].miou
     text = comparison.markdown()
-    assert f"| **{DUSK}, {WHOSE}** |  |  |" in text
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| run, {WHOSE.removeprefix('student ')} |"))
+    assert f"{100 * ours[0].miou:.1f}" in line
     assert f"4 of 4 batch norms with the statistics of {TARGET}, 3 images" in text
     assert set(compare([run], weights="teacher").reports) == {key for key in keys if "teacher" in key[1]}
 
 
 def test_the_terminal_names_them_and_no_name_is_an_emoji(root, run):
+    evaluate(run, [DUSK], root, ["student"])
+    evaluate(run, [DUSK], root, ["student"], statistics="camvid:train")
     shown = io.StringIO()
-    Console(width=200, file=shown).print(*tables(evaluate(run, [DUSK], root, ["student"], statistics="camvid:train")))
-    assert "IoU student with statistics of camvid:train " in shown.getvalue()
+    Console(width=200, file=shown).print(compare([run]).table())
+    assert "run, with statistics of camvid:train " in shown.getvalue()
     assert "4 of 4 batch norms with the statistics of camvid:train, 7 images" in shown.getvalue()
+
+
+def test_what_two_runs_gained_is_said_of_their_own_statistics(root, run, tmp_path):
+    """The yardstick's rows stand between them and change nothing in the lines at the end."""
+    other = write_run(tmp_path / "other", seed=4)
+    for each in (other, run):
+        evaluate(each, [DUSK], root, ["student"])
+    lines = gain_lines(compare([other, run]))
+    assert lines
+    evaluate(other, [DUSK], root, ["student"], statistics=TARGET)
+    assert gain_lines(compare([other, run])) == lines
 
 
 def test_the_page_has_a_column_for_them_and_its_gain_is_of_the_runs_own_networks(root, run, tmp_path):
@@ -144,8 +158,8 @@ def test_the_page_has_a_column_for_them_and_its_gain_is_of_the_runs_own_networks
     for spec in many:
         evaluate(run, [DUSK], root, statistics=spec)
     page = re.sub(r"\s+", " ", report(run, before, root=root).read_text(encoding="utf-8"))
-    for whose in (WHOSE, f"student with statistics of {many[0]}"):
-        assert f">{whose}<" in page
+    for spec in (TARGET, many[0]):
+        assert f">run, with statistics of {spec}<" in page
     assert f"4 of 4 batch norms with the statistics of {TARGET}, 3 images" in page
     assert f"{100 * (own - plain):+.1f}" in page
 

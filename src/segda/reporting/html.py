@@ -209,7 +209,7 @@ def write_report(
         data = {report.protocol.data for report in reports}
         others = [other for other in reports_of(against) if other.protocol.weights == "student"]
         others = [other for other in others if other.protocol.data in data]
-        if not others:
+        if not any(other.protocol.whose == "student" for other in others):
             spec = reports[0].protocol.data
             raise RunError(f"{against} was not measured on {spec}: segda evaluate {against} --data {spec}")
         if against.resolve() != run.resolve():  # beside itself, a run is one
