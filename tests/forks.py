@@ -82,6 +82,7 @@ class Forks:
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
         )  # fmt: skip
         heard.close()
+        self.pid = self._process.pid
         return self
 
     def __exit__(self, *_: object) -> None:
