@@ -35,8 +35,11 @@ demo: $(VENV)/ready
 	$(SEGDA) compare $(DEMO)/source_only $(DEMO)/ebda
 	@echo "Open $(DEMO)/ebda/report.html"
 
+# Files stay whole, since what tests of a file share is made once a process; the longest first (tests/conftest.py).
+# Bytecode is kept also where the environment asks for none: tests start python again and again.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .

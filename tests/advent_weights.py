@@ -8,6 +8,10 @@ recorded("deeplab.input.a", (1, 3, 65, 129))    such an image
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -44,10 +48,18 @@ def generated(name: str, shape: list[int], kind: str) -> Tensor:
     return torch.from_numpy(values[kind]())
 
 
-def theirs(kind: str) -> dict[str, Tensor]:
-    """A state dict by the authors' names: "deeplab", "d_aux", "d_main", or "model2", a second DeepLab."""
-    entries = GOLDEN.json("weights.json")["deeplab" if kind == "model2" else kind]["entries"]
-    return {name: generated(PREFIXES[kind] + name, shape, row) for name, shape, row in entries}
+def entries(kind: str) -> list[tuple[str, list[int], str]]:
+    """Name, shape and kind of the authors' tensors."""
+    return GOLDEN.json("weights.json")["deeplab" if kind == "model2" else kind]["entries"]
+
+
+@cache
+def theirs(kind: str) -> Mapping[str, Tensor]:
+    """A state dict by the authors' names: "deeplab", "d_aux", "d_main", or "model2", a second DeepLab; to be copied,
+    not to be changed.
+    """
+    made = {name: generated(PREFIXES[kind] + name, shape, row) for name, shape, row in entries(kind)}
+    return MappingProxyType(made)
 
 
 def network(kind: str = "deeplab", *, multi_level: bool = True) -> DeepLabV2:

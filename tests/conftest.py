@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+from forks import Forks
 from segda.methods import METHODS
 from segda.recipes.recipe import Recipe, parse_recipe
 
@@ -77,6 +78,30 @@ METHOD_SETTINGS = {
 ADAM = {"name": "adam", "lr": 1e-4, "betas": [0.9, 0.99], "power": 0.9}
 
 
+LONGEST = (
+    "distributed/test_ranks.py",
+    "distributed/test_torchrun.py",
+    "distributed/test_two_hosts.py",
+    "training/test_resume.py",
+    "conformance/architectures.py",
+    "conformance/advent_steps.py",
+    "distributed/test_split.py",
+    "training/test_max_batch.py",
+    "networks/test_network_table.py",
+    "networks/test_activation_checkpointing.py",
+    "test_readme.py",
+)
+"""Files of twenty seconds and more of a core."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several processes, what takes long comes first, so that they end together."""
+    if hasattr(config, "workerinput"):
+        tests = Path(__file__).parent
+        place = {tests / name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 def write_camvid(root: Path, frames: dict[str, tuple[str, ...]] = FRAMES) -> Path:
     """Images and labels, 48 x 64, in the layout of the public release: blocks of classes, coloured by class, darker at
     dusk.
@@ -126,6 +151,13 @@ def said() -> Iterator[list[str]]:
     lines: list[str] = []
     with hearing(lines.append):
         yield lines
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Starts of python that import nothing."""
+    with Forks() as forks:
+        yield forks
 
 
 @pytest.fixture

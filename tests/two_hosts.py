@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-from segda import run as runs
+from forks import Forks
 
 HOSTS = ("first", "second")
 ADDRESSES = ("10.9.0.1", "10.9.0.2")
@@ -51,7 +51,7 @@ def lay_cables() -> None:
 class Node:
     """torchrun on one of the machines, as docs/CLUSTER.md says."""
 
-    def __init__(self, number: int, folder: Path, how: str, *more: str):
+    def __init__(self, forks: Forks, number: int, folder: Path, how: str, *more: str):
         place = {
             "c10d": [
                 "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:{PORT}", "--rdzv-id", "a job",
@@ -59,22 +59,20 @@ class Node:
             ],
             "static": ["--node-rank", str(number), "--master-addr", ADDRESSES[0], "--master-port", str(PORT)],
         }[how]  # fmt: skip
-        self.number, self.said = number, folder / f"{how}-{number}{len(more)}.txt"
-        there = ["ip", "netns", "exec", HOSTS[number], sys.executable, "-m", "torch.distributed.run"]
+        self.forks, self.said = forks, folder / f"{how}-{number}{len(more)}.txt"
         train = ["-m", "segda", "train", "mine.yaml", "--out", how, *more]
         several = ["--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", str(int("--resume" in more))]
-        command = [*there, *several, *place, *train]
-        environment = os.environ | {"GLOO_SOCKET_IFNAME": "eth0"}
+        command = ["-m", "torch.distributed.run", *several, *place, *train]
+        there = {"net": f"/run/netns/{HOSTS[number]}", "env": {"GLOO_SOCKET_IFNAME": "eth0"}}
         with self.said.open("w") as file:
-            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file)
+            self.process = forks.start(*command, cwd=folder, out=file.fileno(), err=file.fileno(), **there)
 
     def ours(self) -> list[str]:
         return [line for line in self.said.read_text().splitlines() if line.startswith("segda: ")]
 
     def training(self) -> list[int]:
         """Its process that trains, if that is there."""
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(child) for child in path.read_text().split() if command(child)] if path.exists() else []
+        return self.forks.of(self.process.pid)
 
     def at(self, step: int) -> bool:
         """Whether it has come to a step, or to its end."""
@@ -96,9 +94,11 @@ def until(true, what: str) -> None:
         time.sleep(0.02)
 
 
-def cut_and_resumed(folder: Path, how: str) -> dict:
+def cut_and_resumed(forks: Forks, folder: Path, how: str) -> dict:
+    from segda import run as runs  # not to try what is permitted
+
     found: dict = {}
-    nodes = [Node(number, folder, how) for number in (0, 1)]
+    nodes = [Node(forks, number, folder, how) for number in (0, 1)]
     until(lambda: nodes[0].at(3), "three steps")
     ip("-n", HOSTS[1], "link", "set", "eth0", "down")
     until(lambda: nodes[0].process.poll() is not None, "the reachable machine ends")
@@ -112,7 +112,7 @@ def cut_and_resumed(folder: Path, how: str) -> dict:
     nodes[1].process.kill()
     nodes[1].process.wait()
 
-    nodes = [Node(number, folder, how, "--resume", "--set", "patience=600") for number in (0, 1)]
+    nodes = [Node(forks, number, folder, how, "--resume", "--set", "patience=600") for number in (0, 1)]
     until(lambda: nodes[0].at(6), "six steps")
     # The first machine's torchrun may start its process again before it has failed, and does not count that.
     for process in nodes[1].training():
@@ -121,9 +121,13 @@ def cut_and_resumed(folder: Path, how: str) -> dict:
         until(lambda node=node: node.process.poll() is not None, "a resumed run")
     found["codes"] = [node.process.returncode for node in nodes]
     found["resumed"] = [node.said.read_text() for node in nodes]
-    others = (path.name for path in Path("/proc").glob("[0-9]*") if path.name != str(os.getpid()))
-    found["left"] = [line for line in map(command, others) if line]
     return found
+
+
+def others(*known: int) -> list[str]:
+    """The commands of all processes but these."""
+    numbers = (path.name for path in Path("/proc").glob("[0-9]*") if int(path.name) not in known)
+    return [line for line in map(command, numbers) if line]
 
 
 if __name__ == "__main__":
@@ -131,4 +135,7 @@ if __name__ == "__main__":
     lay_cables()
     if len(sys.argv) > 1:
         folder, how = Path(sys.argv[1]), sys.argv[2]
-        (folder / "found.json").write_text(json.dumps(cut_and_resumed(folder, how)))
+        with Forks() as forks:
+            found = cut_and_resumed(forks, folder, how)
+            found["left"] = others(os.getpid(), forks.pid)
+        (folder / "found.json").write_text(json.dumps(found))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -197,18 +194,11 @@ def test_what_cannot_be_is_said_before_anything_is_written(place, tmp_path, give
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
-def torchrun(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "segda"]
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
-def test_two_processes_write_the_bytes_of_one(place, tmp_path):
+def test_two_processes_write_the_bytes_of_one(place, tmp_path, forks):
     arguments = ["pseudo-label", place / "run", place / "other", "--rule", "entropy-median", "--data", ALL, "--root",
                  place / "data", "--precision", "32", "--score", "--set", "images=3", "--out"]  # fmt: skip
-    done = torchrun(*arguments, tmp_path / "two")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = forks.run(*torchrun, "-m", "segda", *arguments, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("7 labels in") == 1 and done.stdout.count("scratch files of") == 1
     assert main([*map(str, arguments), str(tmp_path / "one")]) == 0

@@ -7,6 +7,7 @@ each kind of encoder through the command itself. Each encoder is built and runs 
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from functools import cache
 
 import numpy as np
@@ -82,8 +83,9 @@ def settings(architecture: str) -> dict[str, object]:
     }
 
 
+@cache
 def network(architecture: str) -> EncoderDecoder:
-    """Without memory: the encoders have up to 81 million weights."""
+    """Without memory: the encoders have up to 81 million weights. Whoever fills it takes a copy."""
     with torch.device("meta"):
         return EncoderDecoder([str(i) for i in range(19)], **settings(architecture))
 
@@ -101,7 +103,7 @@ def load(part: torch.nn.Module, prefix: str, names: str, decoder: str) -> None:
 def encoded(encoder: str) -> list[Tensor]:
     """The encoder's four maps of the recorded image, which is past our normalisation."""
     architecture = next(name for name in TABLE if parts(name)[1] == encoder)
-    ours = network(architecture).encoder
+    ours = deepcopy(network(architecture).encoder)
     load(ours, "encoder.", f"encoder_{encoder}.json", parts(architecture)[0])
     with torch.no_grad():
         return ours(torch.from_numpy(GOLDEN.normal("input/arch", (1, 3, 64, 64))))
@@ -111,7 +113,7 @@ def encoded(encoder: str) -> list[Tensor]:
 @torch.no_grad()
 def test_logits_equal_the_authors(architecture):
     decoder, encoder = parts(architecture)
-    ours = network(architecture)
+    ours = deepcopy(network(architecture))
     load(ours.decoder, "decoder.", f"head_{architecture}.json", decoder)
     features = ours.enlarged(encoded(encoder))
     assert [list(level.shape) for level in features] == TABLE[architecture]["feats"]

@@ -39,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [*torchrun, str(TESTS / "ranks.py"), str(data), str(labels), str(folder / "two")],
-        capture_output=True, text=True, env=environment, timeout=300,
+        capture_output=True, text=True, env=environment, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

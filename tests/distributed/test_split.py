@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from conftest import small_recipe, write_camvid
+from forks import Forks
 from segda.data.sets.datasets import open_data
 from segda.distributed import group
 from segda.evaluation.measure import evaluate_network
@@ -41,12 +42,14 @@ WORK = {1: ["everything"], 2: ["everything", "broken"], 3: ["everything", "mista
 """What so many processes do; see sharing.py."""
 
 
-def start(count: int, tree: Path) -> subprocess.CompletedProcess:
-    """So many processes at work in a tree, under torchrun."""
+def start(count: int, tree: Path, forks: Forks) -> subprocess.CompletedProcess:
+    """So many processes at work in a tree, under torchrun; two are forks, three are started in earnest."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    words = [*several, str(TESTS / "sharing.py"), str(tree), *WORK[count]]
+    if count == 2:
+        return forks.run(*words)
     return subprocess.run(
-        [sys.executable, *several, str(TESTS / "sharing.py"), str(tree), *WORK[count]],
-        capture_output=True, text=True, timeout=600, env=ENVIRONMENT,
+        [sys.executable, *words], capture_output=True, text=True, timeout=600, env=ENVIRONMENT,
     )  # fmt: skip
 
 
@@ -62,12 +65,12 @@ def alone(tree: Path) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, forks):
     """Copies of one tree (times of files too) by the number of processes that wrote into it, and what these said."""
     folder = tmp_path_factory.mktemp("place")
     plain = write_tree(folder / "plain")
     trees = {count: Path(shutil.copytree(plain, folder / str(count))) for count in WORK}
-    return {count: (tree, alone(tree) if count == 1 else start(count, tree)) for count, tree in trees.items()}
+    return {count: (tree, alone(tree) if count == 1 else start(count, tree, forks)) for count, tree in trees.items()}
 
 
 def returned(place, count: int, work: str) -> list[dict]:

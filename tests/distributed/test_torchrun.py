@@ -27,7 +27,8 @@ STEPS = 10
 
 
 def torchrun(*arguments: object, restarts: int = 0) -> list[str]:
-    several = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    """The words after `python`."""
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return [*several, "--max-restarts", str(restarts), *map(str, arguments)]
 
 
@@ -68,8 +69,8 @@ def place(tmp_path_factory) -> Path:
 def ends(place) -> dict[str, list]:
     """Exit code and standard error of each process, for each mistake; the whole run is there after it, too."""
     done = subprocess.run(
-        torchrun(TESTS / "under_torchrun.py", "mistakes"), cwd=place, env=ENVIRONMENT, capture_output=True, text=True,
-        timeout=600,
+        [sys.executable, *torchrun(TESTS / "under_torchrun.py", "mistakes")], cwd=place, env=ENVIRONMENT,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "terminate called" not in done.stderr
@@ -144,14 +145,11 @@ PLAN = [
 """One a start, the last when the run has come to its end."""
 
 
-def test_killed_processes_are_started_again_and_end_as_if_nothing_had_happened(place, ends):
+def test_killed_processes_are_started_again_and_end_as_if_nothing_had_happened(place, ends, forks):
     out = place / "run"
     shutil.copytree(place / "loss", out)
     arguments = ["die", json.dumps(PLAN), "train", "mine.yaml", "--out", "run", "--overwrite"]
-    done = subprocess.run(
-        torchrun(TESTS / "under_torchrun.py", *arguments, restarts=len(PLAN)), cwd=place, env=ENVIRONMENT,
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+    done = forks.run(*torchrun(TESTS / "under_torchrun.py", *arguments, restarts=len(PLAN)), cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("exitcode: -9") == len(PLAN)
     assert same(out, place / "whole")
@@ -166,21 +164,30 @@ def test_killed_processes_are_started_again_and_end_as_if_nothing_had_happened(p
     assert left_behind(place) == []
 
 
-def test_all_processes_stop_after_the_same_step_and_go_on(place, ends):
+def test_all_processes_stop_after_the_same_step_and_go_on(place, ends, forks):
+    """Started in earnest the first time, as forks when they go on."""
     arguments = ["-m", "segda", "train", "mine.yaml", "--out", "stopped"]
     for number, name, everyone in ((signal.SIGTERM, "SIGTERM", False), (signal.SIGINT, "Ctrl-C", True)):
-        with subprocess.Popen(
-            torchrun(*arguments), cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
-        ) as process:  # fmt: skip
-            for line in process.stdout:
+        heard, out = os.pipe()
+        with open(heard) as lines, (place / "err.txt").open("w+") as file:
+            if everyone:
+                process = forks.start(*torchrun(*arguments), cwd=place, out=out, err=file.fileno())
+            else:
+                process = subprocess.Popen(
+                    [sys.executable, *torchrun(*arguments)], cwd=place, env=ENVIRONMENT, stdout=out, stderr=file,
+                    start_new_session=True,
+                )  # fmt: skip
+            os.close(out)
+            for line in lines:
                 if line.startswith("step ") and "camvid" not in line:
                     if everyone:  # also to those to whom torchrun hands it on
-                        for worker in workers(process.pid):
+                        for worker in forks.of(process.pid):
                             os.kill(worker, number)
                     os.kill(process.pid, number)
                     break
-            _, err = process.communicate(timeout=300)
+            process.wait(timeout=300)
+            file.seek(0)
+            err = file.read()
         assert process.returncode != 0, err  # of torchrun, whatever the processes' is
         (line,) = said(err)
         done = runs.load_checkpoint(place / "stopped")["t"]
@@ -191,10 +198,7 @@ def test_all_processes_stop_after_the_same_step_and_go_on(place, ends):
         arguments = words[1:]
         assert left_behind(place) == []
     assert 0 < done < STEPS
-    subprocess.run(torchrun(*arguments), cwd=place, env=ENVIRONMENT, check=True, capture_output=True, timeout=600)
+    done = forks.run(*torchrun(*arguments), cwd=place)
+    assert done.returncode == 0, done.stderr
     assert same(place / "stopped", place / "whole")
     assert [line["step"] for line in log_of(place / "stopped")][-1] == STEPS
-
-
-def workers(parent: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]

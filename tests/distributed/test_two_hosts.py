@@ -44,10 +44,12 @@ def place(tmp_path):
     return tmp_path
 
 
-def test_a_machine_that_is_cut_off_ends_the_job_which_goes_on_when_it_is_back_and_when_its_process_is_killed(place):
-    whole = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "segda"]
-    subprocess.run([*whole, "train", "mine.yaml", "--out", "whole"], cwd=place, env=ENVIRONMENT, check=True,
-                   capture_output=True)  # fmt: skip
+def test_a_machine_that_is_cut_off_ends_the_job_which_goes_on_when_it_is_back_and_when_its_process_is_killed(
+    place, forks
+):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    whole = forks.run(*torchrun, "-m", "segda", "train", "mine.yaml", "--out", "whole", cwd=place)
+    assert whole.returncode == 0, whole.stderr
     done = apart(place, "c10d")
     assert done.returncode == 0, done.stderr
     found = json.loads((place / "found.json").read_text())

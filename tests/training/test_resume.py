@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -36,11 +35,9 @@ def plain(camvid: Path) -> Recipe:
 # Killed
 
 
-def test_a_run_that_is_killed_at_any_moment_ends_as_if_nothing_had_happened():
+def test_a_run_that_is_killed_at_any_moment_ends_as_if_nothing_had_happened(forks):
     kills = 5  # of each method in each precision
-    command = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), str(kills), "--json"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = forks.run(ROOT / "benchmarks" / "kills.py", kills, "--json", timeout=None)
     assert done.returncode == 0, done.stdout + done.stderr
     outcomes = json.loads(done.stdout.splitlines()[-1])
     assert {one["case"].split(":")[0] for one in outcomes} == {"source_only", "advent", "esl", "ebda"}

@@ -119,7 +119,7 @@ def test_the_command_line_says_how_to_go_on(written, monkeypatch, capsys, given,
 def test_ctrl_c_reaches_the_whole_group_and_the_printed_command_goes_on(written):
     Path("long.yaml").write_text(Recipe.model_validate(_tree(written)).to_yaml())
     command = [sys.executable, "-m", "segda", "train", "long.yaml", "--out", "run"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *sys.path])}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *sys.path])}
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
