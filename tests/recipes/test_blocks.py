@@ -156,7 +156,8 @@ def test_blocks_are_mixed_with_data_of_ones_own(tmp_path):
     mixed = load_recipe("methods/dacs+networks/mit_b0_daformer", data=mine)
     assert (mixed.method["name"], mixed.network["encoder"], mixed.data.source.set) == ("dacs", "b0", "camvid:train:day")
     assert mixed == load_recipe(f"methods/dacs+networks/mit_b0_daformer+{mine}")
-    assert load_recipe("benchmarks/camvid+networks/mit_b0_daformer+methods/dacs") == load_recipe("dacs_camvid")
+    named = load_recipe("source_only_camvid")
+    assert load_recipe("benchmarks/camvid+networks/lite0_segformer+methods/source_only_jitter") == named
 
 
 def test_all_that_a_mix_lacks_is_said_at_once(tmp_path):
@@ -212,7 +213,10 @@ def test_a_mix_has_a_name_for_a_folder():
 
 def test_every_shipped_block_is_of_a_kind_and_used():
     used = {part for path in shipped().values() for part in yaml.safe_load(path.read_text())["use"]}
-    assert used == set(shipped_blocks())
+    # One that no recipe uses is for mixes of one's own, and stands where those are explained.
+    explained = (Path(__file__).parents[2] / "docs" / "RECIPES.md").read_text()
+    assert used <= set(shipped_blocks())
+    assert all(f"`{name}`" in explained for name in set(shipped_blocks()) - used)
     for path in FOLDER.rglob("*.yaml"):
         assert path.parent == FOLDER or path.parent.name in ("benchmarks", "methods", "networks", "sweeps"), path
 

@@ -143,7 +143,7 @@ def test_a_recipe_may_change_together_with_its_settings():
     Path("sweep.yaml").write_text("""
     set: {network.channels: 16}
     axes:
-      set: {ours: {recipe: mine.yaml, network.channels: 4}, shipped: {recipe: ebda_camvid}}
+      set: {ours: {recipe: mine.yaml, network.channels: 4}, shipped: {recipe: ebda_streets}}
       seed: [0]
     """)
     ours, shipped = plan("sweep.yaml")
@@ -153,8 +153,7 @@ def test_a_recipe_may_change_together_with_its_settings():
 
 
 SHIPPED = {
-    "camvid_entropy": 4 * 2,
-    "camvid_transformer": 5 * 2,
+    "camvid_methods": 8 * 3,
     "daformer_architectures": 45 + 12,
     "daformer_benchmarks": 4 * 3,
     "daformer_decoders": 42,
@@ -162,6 +161,7 @@ SHIPPED = {
     "daformer_schedule": 4,
     "daformer_strategies": 21,
     "ebda_benchmarks": 5 * 3,
+    "streets_imagenet": 4 * 3,
     "streets_seeds": 4 * 3,
 }
 """Runs of each; of DAFormer's as many as its authors' experiments have."""
@@ -194,11 +194,12 @@ def test_every_network_of_a_shipped_sweep_can_be_built(name):
 
 
 def test_esl_is_trained_in_its_stages():
-    planned = {run.out.name: run for run in plan("camvid_entropy")}
-    assert len(planned) == 8
+    planned = {run.out.name: run for run in plan("camvid_methods")}
+    assert len(planned) == 24
     staged = {name: [place.name for place in run.stages] for name, run in planned.items() if run.stages}
     assert staged == {
-        f"esl_camvid-seed{seed}": [f"esl_camvid-seed{seed}-teacher", f"esl_camvid-seed{seed}-labels"] for seed in (0, 1)
+        f"esl_camvid-seed{seed}": [f"esl_camvid-seed{seed}-teacher", f"esl_camvid-seed{seed}-labels"]
+        for seed in (0, 1, 2)
     }
     # They find out by themselves what is there.
     assert "--resume" not in planned["esl_camvid-seed0"].command("begun")
@@ -206,11 +207,11 @@ def test_esl_is_trained_in_its_stages():
 
 def test_a_sweep_mixes_blocks():
     Path("sweep.yaml").write_text(
-        "{axes: {recipe: [methods/dacs+networks/mit_b0_daformer+benchmarks/camvid, dacs_streets], seed: [0]}}"
+        "{axes: {recipe: [methods/source_only_jitter+networks/lite0_segformer+benchmarks/camvid, dacs_streets], seed: [0]}}"
     )
     first, second = plan("sweep.yaml")
-    assert (first.out.name, second.out.name) == ("dacs-mit_b0_daformer-camvid-seed0", "dacs_streets-seed0")
-    assert first.recipe == load_recipe("dacs_camvid").override("seed=0")
+    assert (first.out.name, second.out.name) == ("source_only_jitter-lite0_segformer-camvid-seed0", "dacs_streets-seed0")
+    assert first.recipe == load_recipe("source_only_camvid").override("seed=0")
 
 
 # Mistakes
@@ -268,7 +269,7 @@ def test_a_file_that_is_not_there_or_no_text_is_one_line(capsys):
     Path("picture.yaml").write_bytes(b"\xff\xfe\x00\x81")
     for name, message in (
         ("streets_seed", "unknown sweep 'streets_seed'; did you mean 'streets_seeds'?"),
-        ("there.yaml", "no sweep file at there.yaml; shipped are: camvid_entropy"),
+        ("there.yaml", "no sweep file at there.yaml; shipped are: camvid_methods"),
         ("picture.yaml", "picture.yaml: cannot be read as text"),
     ):
         assert main(["sweep", name]) == 2
