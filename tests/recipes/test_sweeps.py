@@ -210,7 +210,10 @@ def test_a_sweep_mixes_blocks():
         "{axes: {recipe: [methods/source_only_jitter+networks/lite0_segformer+benchmarks/camvid, dacs_streets], seed: [0]}}"
     )
     first, second = plan("sweep.yaml")
-    assert (first.out.name, second.out.name) == ("source_only_jitter-lite0_segformer-camvid-seed0", "dacs_streets-seed0")
+    assert (first.out.name, second.out.name) == (
+        "source_only_jitter-lite0_segformer-camvid-seed0",
+        "dacs_streets-seed0",
+    )
     assert first.recipe == load_recipe("source_only_camvid").override("seed=0")
 
 
