@@ -44,6 +44,7 @@ METHODS = {
         "level": "auto", "level_statistic": "quantile", "level_quantile": 0.6, "level_momentum": 0.9,
         "balance_as": "pixel_weight", "feature_distance": FEATURE_DISTANCE | {"classes": None, "min_share": None},
     },
+    "ease": {"begin": 2},
 }  # fmt: skip
 """Name, the method's first word -> its settings beside those of METHOD_SETTINGS."""
 
@@ -62,7 +63,7 @@ TOYS = {
 SYNCHRONISED = ("daformer", "advent")
 """Also with batch norm that sees all processes' scenes."""
 
-IN_PASSES = ("referenced", "discrepancy", "esl", "dacs", "ebda quantile", "advent sharded")
+IN_PASSES = ("referenced", "discrepancy", "esl", "dacs", "ebda quantile", "ease", "advent sharded")
 """Also in two passes of two processes."""
 
 SHARDED = ("ebda quantile", "discrepancy", "advent", "daformer synchronised")

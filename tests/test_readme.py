@@ -30,7 +30,7 @@ from segda.recipes.recipe import load_recipe
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 ADDING, COMMANDS, RECIPES = (ROOT / "docs" / f"{name}.md" for name in ("ADDING", "COMMANDS", "RECIPES"))
-DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -46,6 +46,8 @@ def shorter(words: list[str]) -> list[str]:
     settings = [*SMALL]
     if load_recipe(words[1]).network["name"] == "mit_daformer":
         settings.append("network.encoder=tiny")
+    if "begin" in load_recipe(words[1]).method:
+        settings.append("method.begin=1")
     return [word for setting in settings for word in ("--set", setting)]
 
 

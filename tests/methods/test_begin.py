@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conftest import PHOTOMETRIC, small_recipe
+from resuming import at, same
 from segda import run as runs
 from segda.commands.train import train
 from segda.errors import RecipeError
@@ -62,3 +63,20 @@ def test_a_beginning_that_never_comes_is_refused(method, camvid):
         small_recipe(camvid, method).override("steps=4", "method.begin=4")
     with pytest.raises(RecipeError, match="method.begin: -1 is negative"):
         train(small_recipe(camvid, method, begin=-1), camvid / "run")
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_stopped_before_or_after_its_beginning_it_goes_on_as_if_it_had_not_been(stop, camvid, tmp_path):
+    """Its running medians are part of the state."""
+    recipe = small_recipe(camvid, "ease", begin=2, source_photometric=PHOTOMETRIC).override(*SHORT, "save_every=1")
+    train(recipe, tmp_path / "whole")
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with at(stop, interrupt), pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "stopped")
+    train(recipe, tmp_path / "stopped", resume=True)
+    assert same(tmp_path / "stopped", tmp_path / "whole")
+    state = runs.load_checkpoint(tmp_path / "whole")["method"]
+    assert state["parts.select.begun"].any() and state["parts.select.level"].max() > 0

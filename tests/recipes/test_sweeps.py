@@ -153,7 +153,7 @@ def test_a_recipe_may_change_together_with_its_settings():
 
 
 SHIPPED = {
-    "camvid_methods": 8 * 3,
+    "camvid_methods": 9 * 3,
     "daformer_architectures": 45 + 12,
     "daformer_benchmarks": 4 * 3,
     "daformer_decoders": 42,
@@ -195,19 +195,18 @@ def test_every_network_of_a_shipped_sweep_can_be_built(name):
 
 def test_esl_is_trained_in_its_stages():
     planned = {run.out.name: run for run in plan("camvid_methods")}
-    assert len(planned) == 24
+    assert len(planned) == 27
     staged = {name: [place.name for place in run.stages] for name, run in planned.items() if run.stages}
-    assert staged == {
-        f"esl_camvid-seed{seed}": [f"esl_camvid-seed{seed}-teacher", f"esl_camvid-seed{seed}-labels"]
-        for seed in (0, 1, 2)
-    }
+    assert staged == {f"esl-seed{seed}": [f"esl-seed{seed}-teacher", f"esl-seed{seed}-labels"] for seed in (0, 1, 2)}
     # They find out by themselves what is there.
-    assert "--resume" not in planned["esl_camvid-seed0"].command("begun")
+    assert "--resume" not in planned["esl-seed0"].command("begun")
 
 
 def test_a_sweep_mixes_blocks():
     Path("sweep.yaml").write_text(
-        "{axes: {recipe: [methods/source_only_jitter+networks/lite0_segformer+benchmarks/camvid, dacs_streets], seed: [0]}}"
+        "axes:\n"
+        "  recipe: [methods/source_only_jitter+networks/lite0_segformer+benchmarks/camvid, dacs_streets]\n"
+        "  seed: [0]\n"
     )
     first, second = plan("sweep.yaml")
     assert (first.out.name, second.out.name) == (

@@ -4,6 +4,8 @@ The balance is mean((H - level)^2) over all pixels, H in nats: it keeps the netw
 as from staying unsure. The authors' code runs the mixed batch through the student a second time for it, with other
 dropout draws; here it shares the forward pass of the mixed loss (`second_pass: true` does as they do).
 `level: auto` follows a running statistic of H, which the authors' code keeps commented out.
+
+On the small benchmarks that run here the term gained nothing in any variant that was tried (docs/results/ease.md).
 """
 
 from __future__ import annotations
