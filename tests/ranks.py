@@ -44,7 +44,7 @@ METHODS = {
         "level": "auto", "level_statistic": "quantile", "level_quantile": 0.6, "level_momentum": 0.9,
         "balance_as": "pixel_weight", "feature_distance": FEATURE_DISTANCE | {"classes": None, "min_share": None},
     },
-    # Above ln C all pixels count: at the border of a selection, rounding would choose between pixels that are alike. The
+    # Above ln C all pixels count: at a selection's border, rounding would choose between pixels that are alike. The
     # medians are followed all the same, and compared; tests/parts/test_pseudo.py has selections in shares.
     "ease": {"begin": 2, "floor": 3.0},
 }  # fmt: skip

@@ -103,7 +103,7 @@ def test_the_commands_of_the_readme_and_of_their_page_work_in_their_order(here, 
     for left in (
         "labels/pseudo_labels.json",
         "runs/esl-labels/contact_sheet.jpg",
-        "runs/ebda/report.html",
+        "runs/ease/report.html",
         "runs/ebda_camvid/reports/camvid-test-dusk.json",
         "predictions",
         "drawn",

@@ -19,26 +19,26 @@ def printed(capsys, *words: str) -> str:
 
 
 def test_what_is_printed_is_the_recipe_with_its_sources(capsys, tmp_path):
-    text = printed(capsys, "ebda_camvid", "--set", "steps=20")
+    text = printed(capsys, "ebda_camvid", "--set", "steps=300")
     (tmp_path / "mine.yaml").write_text(text)
-    assert load_recipe(tmp_path / "mine.yaml") == load_recipe("ebda_camvid").override("steps=20")
+    assert load_recipe(tmp_path / "mine.yaml") == load_recipe("ebda_camvid").override("steps=300")
     lines = text.splitlines()
-    assert "steps: 20" in lines, "a number of one's own has no source"
+    assert "steps: 300" in lines, "a number of one's own has no source"
     assert "  level: 0.4                      # nats [code EB_DA, dacs.py]" in lines
     assert "  decay: 0.99                     # ours: DAFormer's 0.999 remembers longer than this run lasts" in lines
-    assert lines[0] == "# EBDA on CamVid, day -> dusk: on two processor cores."
+    assert lines[0] == "# EBDA on CamVid, day -> dusk, begun late: on two processor cores."
     keys = [line.split(":")[0] for line in lines if line[:1].isalpha()]
     assert keys == ["paper", "seed", "steps", "data", "network", "method", "optim", "evaluate"]
 
 
 def test_it_is_written_to_a_file_which_is_not_replaced_unasked(capsys, tmp_path):
     file = tmp_path / "mine.yaml"
-    words = ["recipe", "methods/dacs+networks/mit_b0_daformer+benchmarks/camvid", "--to", str(file)]
-    assert main(words) == 0 and load_recipe(file) == load_recipe("dacs_camvid")
+    words = ["recipe", "methods/source_only_jitter+networks/lite0_segformer+benchmarks/camvid", "--to", str(file)]
+    assert main(words) == 0 and load_recipe(file) == load_recipe("source_only_camvid")
     file.write_text("mine")
     assert main(words) == 2 and file.read_text() == "mine"
     assert "mine.yaml exists; use --overwrite" in capsys.readouterr().err
-    assert main([*words, "--overwrite"]) == 0 and load_recipe(file) == load_recipe("dacs_camvid")
+    assert main([*words, "--overwrite"]) == 0 and load_recipe(file) == load_recipe("source_only_camvid")
 
 
 def test_a_block_alone_is_printed_as_it_stands(capsys):

@@ -6,7 +6,8 @@
     class-entropy       the pixels of entropy at most the larger of the threshold and their class's median
 
 The last two are the choice by class that ESL makes between two trainings (Saporta et al. 2020), made in each step. A
-choice has a border: of two pixels there that are alike but for rounding, another number of processes may take the other.
+choice has a border: of two pixels there that are alike but for rounding, another number of processes may take the
+other.
 """
 
 from __future__ import annotations
