@@ -34,7 +34,7 @@ from segda.ground.hardware import environment, peak_memory
 from segda.methods import METHODS, daformer, ebda
 from segda.methods.method import Method
 from segda.networks import NETWORKS
-from segda.parts import photometric, teacher
+from segda.parts import photometric, pseudo, self_training, teacher
 from segda.recipes.build import build
 from segda.recipes.recipe import load_recipe
 from segda.scene import Batch, Scene
@@ -139,7 +139,7 @@ class Iteration:
     def watch(self) -> None:
         """Puts the clock around every part."""
         timed, method = self.clock.timed, self.method
-        for module in (ebda, daformer):
+        for module in (ebda, daformer, pseudo, self_training):
             for part, names in {
                 "pseudo-label, class mix": ("confident_fraction", "class_mix"),
                 "balance": ("entropy", "balance"),

@@ -10,6 +10,7 @@ from conftest import small_recipe
 from segda.data.stream.loading import loader
 from segda.errors import RecipeError
 from segda.methods import ebda
+from segda.parts import self_training
 from segda.parts.entropy import BINS, QUANTILES, entropy_summary
 from segda.parts.losses import supervised
 from segda.parts.mixing import class_mix
@@ -86,7 +87,7 @@ def test_as_pixel_weight_the_balance_weighs_the_cross_entropy_of_the_mixed_pixel
         seen["logits"], seen["scene"] = output.logits.detach(), scene
         return supervised(output, scene, **settings)
 
-    monkeypatch.setattr(ebda, "class_mix", mixing)
+    monkeypatch.setattr(self_training, "class_mix", mixing)
     monkeypatch.setattr(ebda, "supervised", supervising)
     recipe = small_recipe(camvid, "ebda", balance_as="pixel_weight", balance_weight=0.05, level=2.0)
     training = assembly.assemble(recipe, camvid, None)

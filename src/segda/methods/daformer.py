@@ -16,7 +16,6 @@ from segda.methods.method import Method
 from segda.networks.network import Network
 from segda.parts.entropy import entropy_summary
 from segda.parts.losses import supervised
-from segda.parts.mixing import class_mix
 from segda.parts.self_training import CONSTANTS, PRODUCTS, HeldSettings, SelfTraining
 from segda.scene import Batch
 
@@ -41,12 +40,7 @@ class DAFormer(Method):
         if t < parts.begin:
             return
 
-        logits = parts.teacher(batch.target.image)
-        pseudo = parts.select(logits, batch.target, share)
-        terms = {"confident": parts.select.confident(pseudo)} | entropy_summary("target", logits)
-        mixed = class_mix(batch.source, pseudo, classes_of=parts.classes_of, share=share)
-        image = parts.recoloured(mixed.image, share)
-
-        output = self.student(image)
+        mixed, terms = parts.mixed(batch)
+        output = self.student(mixed.image)
         terms["mix"] = supervised(output, mixed, over="all", share=share)
         yield terms | entropy_summary("mixed", output.logits)

@@ -34,7 +34,7 @@ from segda.methods.method import Method
 from segda.networks.network import Network
 from segda.parts.entropy import balance, entropy, entropy_summary
 from segda.parts.losses import supervised
-from segda.parts.mixing import ClassesOf, class_mix
+from segda.parts.mixing import ClassesOf
 from segda.parts.photometric import Photometric
 from segda.parts.self_training import PRODUCTS, SelfTraining
 from segda.scene import Batch
@@ -95,13 +95,8 @@ class EASE(Method):
         if t < parts.begin:
             return
 
-        logits = parts.teacher(batch.target.image)
-        pseudo = parts.select(logits, batch.target, share)
-        terms = {"confident": parts.select.confident(pseudo)} | entropy_summary("target", logits)
-        mixed = class_mix(batch.source, pseudo, classes_of=parts.classes_of, share=share)
-        image = parts.recoloured(mixed.image, share)
-
-        output = self.student(image)
+        mixed, terms = parts.mixed(batch)
+        output = self.student(mixed.image)
         terms |= {"mix": supervised(output, mixed, over="all", share=share)} | entropy_summary("mixed", output.logits)
         if self.balance is not None:
             terms["balance"] = self.balance.weight * balance(entropy(output.logits), self.balance.level)

@@ -20,7 +20,6 @@ from segda.methods.method import Method
 from segda.networks.network import Network
 from segda.parts.entropy import Level, balance, distance, entropy, entropy_summary
 from segda.parts.losses import supervised
-from segda.parts.mixing import class_mix
 from segda.parts.self_training import CONSTANTS, PRODUCTS, HeldSettings, SelfTraining
 from segda.scene import Batch
 
@@ -63,13 +62,8 @@ class EBDA(Method):
         if t < parts.begin:
             return
 
-        logits = parts.teacher(batch.target.image)
-        pseudo = parts.select(logits, batch.target, share)
-        terms = {"confident": parts.select.confident(pseudo)} | entropy_summary("target", logits)
-        mixed = class_mix(batch.source, pseudo, classes_of=parts.classes_of, share=share)
-        image = parts.recoloured(mixed.image, share)
-
-        output = self.student(image)
+        mixed, terms = parts.mixed(batch)
+        output = self.student(mixed.image)
         if self.balance_as == "pixel_weight":
             unsure = entropy(output.logits.detach())
             assert mixed.weight is not None
@@ -78,7 +72,7 @@ class EBDA(Method):
         terms |= {"mix": supervised(output, mixed, over="all", share=share)} | entropy_summary("mixed", output.logits)
         if self.second_pass:
             yield terms
-            output, terms = self.student(image), {}
+            output, terms = self.student(mixed.image), {}
         if self.balance_as == "term":
             unsure = entropy(output.logits)
             terms["balance"] = self.balance_weight * balance(unsure, self.level.follow(unsure, share))

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from segda.distributed.shares import Share
 from segda.errors import RecipeError
 from segda.networks.network import Network, Output
+from segda.parts.entropy import entropy_summary
 from segda.parts.feature_distance import AtStart, FeatureDistance, FeatureDistanceSettings
-from segda.parts.mixing import ClassesOf
+from segda.parts.mixing import ClassesOf, class_mix
 from segda.parts.photometric import Photometric, photometric
 from segda.parts.pseudo import Rule, Selection
 from segda.parts.teacher import Teacher
-from segda.scene import Scene
+from segda.scene import Batch, Scene
 
 PRODUCTS = {"student": "student", "teacher": "parts.teacher.network"}
 """Of a method whose `parts` these are."""
@@ -91,9 +92,20 @@ class SelfTraining(nn.Module):
             return scene
         return scene.replace(image=photometric(scene.image, self.source_photometric, share=share))
 
-    def recoloured(self, image: Tensor, share: Share) -> Tensor:
-        """Mixed images (B, 3, H, W), recoloured and blurred, with other draws than the source's."""
-        return photometric(image, self.photometric, share=share, again=self.source_photometric is not None)
+    def mixed(self, batch: Batch) -> tuple[Scene, dict[str, Tensor]]:
+        """What self-training learns from: half of the source's classes pasted into the target, which has the teacher's
+        labels and the weights of the selection; recoloured and blurred, with other draws than the source's.
+
+        With it what the log says of the target: the confident share, the teacher's entropy.
+        """
+        share = batch.share
+        logits = self.teacher(batch.target.image)
+        pseudo = self.select(logits, batch.target, share)
+        mixed = class_mix(batch.source, pseudo, classes_of=self.classes_of, share=share)
+        again = self.source_photometric is not None
+        image = photometric(mixed.image, self.photometric, share=share, again=again)
+        seen = {"confident": self.select.confident(pseudo)} | entropy_summary("target", logits)
+        return mixed.replace(image=image), seen
 
     def at_start(self, source: Scene, share: Share) -> AtStart | None:
         """The features that the student's must stay near. Asked before its forward pass, see distributed/shares.py."""

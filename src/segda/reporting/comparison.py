@@ -66,11 +66,8 @@ class Entry:
     def title(self) -> str:
         """ebda; ebda, teacher; ebda, with statistics of camvid:train:dusk."""
         network = self.network.removeprefix("student").lstrip()
-        return (
-            self.column.title
-            + (f", {network}" if network else "")
-            + (f", best snapshot ({ORACLE})" if self.oracle else "")
-        )
+        snapshot = f", best snapshot ({ORACLE})" if self.oracle else ""
+        return self.column.title + (f", {network}" if network else "") + snapshot
 
 
 @dataclass(frozen=True)
@@ -131,9 +128,8 @@ class Comparison:
         everything: the teachers and the best snapshots, too.
         """
         found = []
-        networks = sorted(
-            network for spec, network in self.reports if spec == data
-        )  # student, student with ..., teacher
+        # In this order: student, student with statistics, teacher.
+        networks = sorted(network for spec, network in self.reports if spec == data)
         for column in self.columns:
             there = [each for each in networks if self.measured(data, Entry(column, each))]
             students = [each for each in there if each.startswith("student")]
