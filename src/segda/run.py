@@ -30,6 +30,7 @@ from segda.data.sets.datasets import default_root
 from segda.data.sets.specs import own_space
 from segda.errors import RunError, RunFailure, WeightsError
 from segda.ground.atomic import PARTIAL, atomic_write, cannot_write, remove_partial, sync, write_text
+from segda.ground.paths import expanded
 from segda.ground.safe_yaml import json_values, read_json
 from segda.networks import NETWORKS
 from segda.networks.network import Network
@@ -415,4 +416,4 @@ def space_of(recipe: Recipe) -> Space:
 
 def data_root(recipe: Recipe | None, given: Path | None) -> Path:
     """--data / --root, else the recipe's data.root, else $SEGDA_DATA, else data/."""
-    return given or (recipe.data.root if recipe else None) or default_root()
+    return expanded(given or (recipe.data.root if recipe else None) or default_root())

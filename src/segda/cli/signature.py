@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal, Union
 
 from typer.models import ArgumentInfo, OptionInfo
 
+from segda.ground.paths import expanded
+
 Present = Callable[..., int | None]
 """Takes a command's result, and its own options by name; returns the exit code, None for 0."""
 
@@ -34,6 +36,7 @@ def command_of(function: Callable[..., Any], present: Present, **usual: Any) -> 
     assert not own.keys() & shown.keys(), f"{function.__name__} and {present.__name__} have an option of one name"
 
     def command(**given: Any) -> int:
+        given = {name: _expanded(value) for name, value in given.items()}
         result = function(**usual | _set(own, given))
         return present(result, **_set(shown, given), **{name: given[name] for name in known}) or 0
 
@@ -48,6 +51,13 @@ def command_of(function: Callable[..., Any], present: Present, **usual: Any) -> 
 def _set(parameters: dict[str, inspect.Parameter], given: dict[str, Any]) -> dict[str, Any]:
     """What was given of them. What was left out is left to the function's own default."""
     return {name: given[name] for name in parameters if given[name] is not None}
+
+
+def _expanded(value: Any) -> Any:
+    """Of paths, what a shell would make of them: it leaves `--root=~/data` as it is."""
+    if isinstance(value, list):
+        return [_expanded(one) for one in value]
+    return expanded(value) if isinstance(value, Path) else value
 
 
 def _parameters(function: Callable[..., Any], after: int) -> dict[str, inspect.Parameter]:

@@ -30,6 +30,7 @@ def check_data(
     from segda.data.sets.datasets import open_data
     from segda.data.sets.inspection import inspect
     from segda.data.sets.specs import file_name
+    from segda.errors import RunError
     from segda.ground.atomic import atomic_write
     from segda.reporting.contact_sheet import data_sheet
     from segda.run import data_root
@@ -37,9 +38,13 @@ def check_data(
     data = open_data(spec, data_root(None, root), space)
     report, sound = inspect(data)
     if out is not None and sound:
-        report.sheet = out / f"{file_name(spec)}.png"
+        path = out / f"{file_name(spec)}.png"
         chosen = [sound[k] for k in np.linspace(0, len(sound) - 1, min(SHEET_IMAGES, len(sound))).astype(int)]
         picture = data_sheet(data, chosen, report)
-        with atomic_write(report.sheet) as partial:
-            picture.save(partial, format="PNG")
+        try:
+            with atomic_write(path) as partial:
+                picture.save(partial, format="PNG")
+            report.sheet = path
+        except RunError as error:  # what was read of all files is not lost for a picture
+            report.no_sheet = str(error)
     return report

@@ -82,6 +82,8 @@ def data_table(report: DataReport) -> Group:
             parts.append(Text(f"  and {len(lines) - LISTED} more"))
     if report.sheet is not None:
         parts.append(Text(f"contact sheet: {report.sheet}"))
+    if report.no_sheet:
+        parts.append(Text(f"no contact sheet: {report.no_sheet} with --out"))
     parts.append(Text(report.verdict, style="bold green" if report.usable else "bold red"))
     return Group(*parts)
 

@@ -19,6 +19,7 @@ from segda.data.sets.specs import own_space, parse, parts_of, row_of
 from segda.data.sets.streets import Streets
 from segda.data.sets.unions import Union
 from segda.errors import RecipeError
+from segda.ground.paths import expanded
 
 MADE: dict[str, Callable[[str, Space, str, str | None], Part]] = {"streets": Streets.of}
 """Data sets that are no files: name -> what makes one of its spec, space, split and condition."""
@@ -26,7 +27,7 @@ MADE: dict[str, Callable[[str, Space, str, str | None], Part]] = {"streets": Str
 
 def default_root() -> Path:
     """Where data are looked for when nothing is said: $SEGDA_DATA, else `data`."""
-    return Path(os.environ.get("SEGDA_DATA") or "data")
+    return expanded(os.environ.get("SEGDA_DATA") or "data")
 
 
 def open_data(spec: str, root: Path | None = None, space: Space | None = None) -> DataSet:
@@ -36,7 +37,7 @@ def open_data(spec: str, root: Path | None = None, space: Space | None = None) -
     spec or a space that shares no class with the labels; DataError for a missing folder or an empty split.
     """
     space = space or own_space(spec)
-    root = default_root() if root is None else Path(root)
+    root = default_root() if root is None else expanded(root)
     told = parts_of(spec)
     parts = [_open(part, root, space) for part, _ in told]
     weights = [weight for _, weight in told]

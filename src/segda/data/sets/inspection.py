@@ -28,6 +28,7 @@ class DataReport:
     class_counts: (C + 1,) pixels of each class over all readable labels, the ignored ones last.
     seen: (C + 1,) images with the class.
     notes: what the public data set holds besides, and where it comes from; no faults.
+    no_sheet: why the contact sheet could not be written.
     """
 
     spec: str
@@ -41,6 +42,7 @@ class DataReport:
     faults: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     sheet: Path | None = None
+    no_sheet: str = ""
 
     @property
     def usable(self) -> bool:

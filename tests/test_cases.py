@@ -1,0 +1,85 @@
+"""What people came with and what segda made of it: small folders, and what must hold of each.
+
+`tests/cases/NAME/` is such a folder: `cmd` is what they typed, `expect` says what should happen. The table says it as
+calls. To add one, copy its folder and write a row.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from segda.cli.main import main
+
+FOLDERS = Path(__file__).parent / "cases"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of segda in a copy of the folder.
+
+    line: what comes after `segda`; {here} is the copy. code: the exit code. says: words of what is printed, spaces and
+    lines' ends as one space. never: words that are not. inside: where it is called, from the copy on; env: as in cmd.
+    """
+
+    line: str
+    code: int
+    says: Sequence[str] = ()
+    never: Sequence[str] = ()
+    inside: str = "."
+    env: dict[str, str] = field(default_factory=dict)
+
+
+CASES: dict[str, tuple[Call, ...]] = {
+    "check-data-read-only": (
+        Call(
+            "check-data folder:{here}/d.yaml:train",
+            0,
+            ["2 images, 2 labels", "road", "no contact sheet: cannot write check-data/", "usable"],
+            inside="/proc",
+        ),
+    ),
+    "tilde-root": (
+        Call("check-data camvid:test:dusk --root=~/data", 2, ["{here}/h/data/camvid"], ["~"], env={"HOME": "{here}/h"}),
+        Call(
+            "check-data camvid:test:dusk",
+            2,
+            ["{here}/h/data/camvid"],
+            ["~"],
+            env={"HOME": "{here}/h", "SEGDA_DATA": "~/data"},
+        ),
+        Call("check-data camvid:test:dusk --root=$OWN/data", 2, ["{here}/h/data"], ["$"], env={"OWN": "{here}/h"}),
+    ),
+}
+"""Name of a folder -> the calls, one after the other."""
+
+NO_FILES = ("cmd", "expect")
+"""Of a case's folder: what is no file of the people's own."""
+
+
+def test_every_folder_has_a_row():
+    assert {path.name for path in FOLDERS.iterdir()} == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_case_ends_as_it_should(name, tmp_path, monkeypatch, capsys):
+    here = tmp_path / "here"
+    shutil.copytree(FOLDERS / name, here, ignore=shutil.ignore_patterns(*NO_FILES))
+    for call in CASES[name]:
+        with monkeypatch.context() as patch:
+            patch.chdir(here / call.inside)
+            for key, value in call.env.items():
+                patch.setenv(key, value.format(here=here))
+            code = main(shlex.split(call.line.format(here=here)))
+        printed = capsys.readouterr()
+        text = " ".join((printed.out + printed.err).split())
+        assert code == call.code, text
+        for words in call.says:
+            assert words.format(here=here) in text, text
+        for words in (*call.never, "Traceback"):
+            assert words not in text, text
