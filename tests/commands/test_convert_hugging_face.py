@@ -213,3 +213,102 @@ def test_folders_and_hub_names_that_are_not_there_are_refused(tmp_path, monkeypa
             convert("nvidia/segformer", "run", source=source, recipe=recipe)
         assert asked == known
         asked.clear()
+
+
+# What the folder says of its network
+
+
+@pytest.fixture
+def narrow(tmp_path) -> Recipe:
+    network = NETWORK | {"decoder": "segformer_256"}
+    return small_recipe(tmp_path / "data").override(f"network={json.dumps(network)}")
+
+
+def their_folder(folder: Path, recipe: Recipe, names: list[str], **images: object) -> SegformerForSemanticSegmentation:
+    """A model of transformers that calls its classes so, with what its images are."""
+    theirs = their_model(recipe)
+    theirs.config.id2label = dict(enumerate(names))
+    theirs.config.label2id = {name: id for id, name in theirs.config.id2label.items()}
+    theirs.save_pretrained(folder)
+    if images:
+        (folder / "preprocessor_config.json").write_text(json.dumps(images))
+    return theirs
+
+
+def test_classes_are_put_into_the_recipes_order_by_their_names(narrow, tmp_path):
+    names = [name.replace(" ", "_").upper() for name in CLASSES[::-1]]
+    theirs = their_folder(tmp_path / "theirs", narrow, names)
+    done = convert(tmp_path / "theirs", tmp_path / "run", recipe=narrow)
+    assert "classes put into the recipe's order" in "\n".join(done.lines())
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["notes"] == list(done.notes)
+    ours, image = load_network(tmp_path / "run"), torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        logits = ours.decode(ours.features(image))
+        expected = with_the_papers_norms(theirs)((image - ours.mean) / ours.deviation).logits.flip(1)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5 * logits.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["sea", *CLASSES[1:]], f"only there: sea; only in the recipe: {CLASSES[0]}"),
+        ([CLASSES[1], *CLASSES[1:]], f"only there: none; only in the recipe: {CLASSES[0]}"),
+    ],
+)
+def test_classes_of_other_names_are_refused(narrow, tmp_path, names, said):
+    their_folder(tmp_path / "theirs", narrow, names)
+    refused(said, tmp_path / "theirs", narrow, None)
+
+
+def test_images_are_normalised_as_the_folder_says(narrow, tmp_path):
+    images = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.5]}
+    theirs = their_folder(tmp_path / "theirs", narrow, list(CLASSES), **images)
+    done = convert(tmp_path / "theirs", tmp_path / "run", recipe=narrow)
+    assert any("0.5, 0.4, 0.3" in line for line in done.lines()) and done.added == ()
+    ours, image = load_network(tmp_path / "run"), torch.rand(1, 3, 64, 96)
+    assert ours.fill == pytest.approx((0.5, 0.4, 0.3))
+    normalised = (image - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.2, 0.25, 0.5]).view(3, 1, 1)
+    with torch.no_grad():
+        logits, expected = ours.decode(ours.features(image)), with_the_papers_norms(theirs)(normalised).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5 * logits.abs().max().item())
+
+
+@pytest.mark.parametrize("before", ["model.", "net.", "_orig_mod.module.", "lit.student."])
+def test_words_before_every_name_are_left_out(narrow, tmp_path, before):
+    theirs = their_folder(tmp_path / "theirs", narrow, list(CLASSES))
+    tensors = load_file(tmp_path / "theirs" / "model.safetensors")
+    held = {before + name: tensor for name, tensor in tensors.items()}
+    loss = {"criterion.weight": torch.ones(11)} if before == "model." else {}
+    torch.save({"state_dict": held | loss, "epoch": 3}, tmp_path / "w.ckpt")
+    done = convert(tmp_path / "w.ckpt", tmp_path / "run", recipe=narrow)
+    assert done.left_out == ("epoch", "criterion.* (1)")[: 1 + len(loss)]
+    assert "nothing beside w.ckpt names its classes" in "\n".join(done.lines())
+    compared(load_network(tmp_path / "run"), theirs)
+
+
+def test_of_two_networks_the_one_that_is_asked_for_is_taken(narrow, tmp_path):
+    tensors = their_model(narrow).state_dict()
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+
+    def both(one: str, other: str) -> None:
+        held = {one + name: each for name, each in tensors.items()} | {
+            other + name: each for name, each in zeros.items()
+        }
+        torch.save({"state_dict": held}, tmp_path / "both.ckpt")
+
+    both("net.", "teacher.")
+    for weights, is_zero in (("student", False), ("teacher", True), ("ema", True)):
+        convert(tmp_path / "both.ckpt", tmp_path / weights, recipe=narrow, weights=weights)
+        assert (load_network(tmp_path / weights).decoder.classify.weight == 0).all() == is_zero
+    both("one.", "two.")
+    refused(r"holds several networks, one\.\* and two\.\*", tmp_path / "both.ckpt", narrow, None)
+
+
+def test_a_folder_of_several_files_becomes_the_run_that_a_single_file_makes(narrow, tmp_path):
+    theirs = their_folder(tmp_path / "whole", narrow, list(CLASSES))
+    theirs.save_pretrained(tmp_path / "parts", max_shard_size="100KB")
+    assert not (tmp_path / "parts" / "model.safetensors").exists()
+    for folder in ("whole", "parts"):
+        convert(tmp_path / folder, tmp_path / f"from_{folder}", recipe=narrow)
+    ours, again = (load_network(tmp_path / f"from_{folder}").state_dict() for folder in ("whole", "parts"))
+    assert equal(ours, again)

@@ -10,7 +10,7 @@ import typer
 
 from segda.commands.arguments import RecipeLike, Settings, Step
 from segda.errors import RecipeError
-from segda.ground.choices import Weights
+from segda.ground.choices import AnyWeights, Weights
 
 if TYPE_CHECKING:
     from segda.conversion.asked import Converted
@@ -37,7 +37,9 @@ def convert(
     leave_out: Annotated[
         Sequence[str], typer.Option(metavar="PREFIX", help="Do without the tensors of the file that begin so.")
     ] = (),
-    weights: Annotated[Weights, typer.Option(help="Whose, of a run folder or a training's file.")] = "student",
+    weights: Annotated[
+        AnyWeights, typer.Option(help="Whose, of a run folder or a training's file; ema is the teacher's.")
+    ] = "student",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Start at random what the network has and the file has not.")
@@ -74,7 +76,8 @@ def convert(
         raise RecipeError(f"--step {step} is of a run of ours; it has no effect without --to")
     if recipe is None and settings:
         raise RecipeError(f"--set {settings[0]} changes a recipe; add --recipe")
-    agreement = (weights, tuple(leave_out), allow_missing, overwrite, step)
+    which: Weights = "teacher" if weights == "ema" else weights
+    agreement = (which, tuple(leave_out), allow_missing, overwrite, step)
     if target != OURS:
         return back(given, Asked(out, target, *agreement))
     if recipe is not None:

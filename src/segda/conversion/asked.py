@@ -60,6 +60,8 @@ class Converted:
     """Ours that the file should have had, and that are at their random start."""
     remark: str = ""
     """What the network is not, for want of what was left out."""
+    notes: tuple[str, ...] = ()
+    """What the configuration beside the file said, and what became of it."""
     detected: bool = False
     """Whether the style was told from the file's names."""
 
@@ -76,7 +78,7 @@ class Converted:
             told.append(f"missing {len(self.missing)}, now at their random start: {', '.join(self.missing)}")
         if self.remark:
             told.append(self.remark)
-        return told
+        return [*told, *self.notes]
 
 
 def layout_named(style: str) -> Layout:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,9 +31,11 @@ from segda.networks import NETWORKS
 from segda.networks.encoders.encoder import Encoder
 from segda.networks.encoders.table import ENCODERS, of_family
 from segda.networks.network import Network
+from segda.networks.weights import hugging_face
 from segda.networks.weights.layouts import LAYOUTS, Layout, from_theirs, styles_of
 from segda.networks.weights.load import COUNTER, HUB_NAME, ON_HUB, check, family_of, few, from_hub, read
 from segda.networks.weights.names import FAMILIES
+from segda.networks.weights.wrappers import Held, stripped
 from segda.recipes.build import build, from_scratch
 from segda.recipes.recipe import Recipe
 
@@ -50,17 +53,20 @@ def _refuse_another_network(layout: Layout, style: str, recipe: Recipe | None) -
         )
 
 
-@dataclass(frozen=True)
-class Held:
-    """A file of other code: its tensors by its names, and the names of what else it holds."""
+def opened(given: Path, source: str | None, which: runs.Which) -> Held:
+    """The `which` network of the file, or the one in a folder, or on Hugging Face's hub where the style is one of
+    theirs, by the names that a style knows if it has them anywhere.
+    """
+    file = _file_of(given, source)
+    held = read(file, which)
+    if styles_of(held.tensors, held.which, source and (source,)):
+        return held
+    # An encoder stands inside any network: behind other words it is not what the file is about.
+    whole = [style for style, layout in LAYOUTS.items() if style == source or not (source or layout.encoder)]
+    return stripped(held, lambda inside: bool(styles_of(inside, "student", whole)))
 
-    file: Path
-    tensors: dict[str, Tensor]
-    others: list[str]
 
-
-def opened(given: Path, source: str | None) -> Held:
-    """What the file holds, or the one in a folder, or on Hugging Face's hub where the style is one of theirs."""
+def _file_of(given: Path, source: str | None) -> Path:
     file = given
     if (given / "recipe.yaml").is_file():
         raise RecipeError(f"{given} is a run of ours; name the style that it shall have with --to")
@@ -72,16 +78,16 @@ def opened(given: Path, source: str | None) -> Held:
         file = from_hub(str(given))
     if not file.is_file():
         raise WeightsError(f"{given}: no such file; give a checkpoint of other code, or name its style with --to")
-    return Held(file, *read(file))
+    return file
 
 
-def style_of(held: Held, weights: runs.Which, recipe: Recipe | None) -> str:
+def style_of(held: Held, recipe: Recipe | None) -> str:
     """The style that the names in the file say, and the recipe where several networks have the same names."""
-    by_name = styles_of(held.tensors, weights)
+    by_name = styles_of(held.tensors, held.which)
     if not by_name:
         raise WeightsError(
-            f"{held.file}: holds the {weights} of no style that is known ({', '.join(LAYOUTS)}); its first names are "
-            f"{few(held.tensors)}; is it the right file? (From our names to others: --to)"
+            f"{held.file}: holds the {held.which} of no style that is known ({', '.join(LAYOUTS)}); its first names "
+            f"are {few(held.tensors)}; is it the right file? (From our names to others: --to)"
         )
     told = " or ".join(by_name)
     if recipe is None and not any(LAYOUTS[style].encoder for style in by_name):
@@ -123,8 +129,10 @@ def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = build(NETWORKS, spec, "network", class_names=runs.space_of(recipe).classes)
+    taken = len(found)
+    found, notes = as_configured(network, found, asked.layout, held.file)
     added, missing = fill(network, found, asked.layout, held.file, allow_missing=asked.allow_missing)
-    done = Converted(asked.out, asked.style, len(found), left_out, added, missing, asked.layout.lacks)
+    done = Converted(asked.out, asked.style, taken, left_out, added, missing, asked.layout.lacks, notes)
     if as_file:
         runs.save_network(asked.out, network, recipe.network, step=None)
     else:
@@ -138,6 +146,7 @@ def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
             "left_out": left_out,
             "missing": missing,
             **({"remark": done.remark} if done.remark else {}),
+            **({"notes": notes} if notes else {}),
         }
         write_text(asked.out / "environment.json", json.dumps(facts, indent=2) + "\n")
     return done
@@ -157,6 +166,7 @@ def _encoder(held: Held, asked: Asked, kind: str) -> Converted:
     tensors = {name.removeprefix("encoder."): tensor for name, tensor in found.items()}
     size = family.size(tensors) or of_family(kind)[0]
     row = ENCODERS[size]
+    hugging_face.refuse_other_images(held.file, row.normalisation)
     encoder = row.build(size, drop_path=0.0) if row.drop_path else row.build(size)
     check(encoder, tensors, family, held.file)
     own = encoder.state_dict()
@@ -167,7 +177,7 @@ def _encoder(held: Held, asked: Asked, kind: str) -> Converted:
 
 def translated(held: Held, asked: Asked) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The file's tensors by our names, and what was left out: no tensors, other networks, skipped, agreed to."""
-    layout, which = asked.layout, asked.weights
+    layout, which = asked.layout, held.which
     unwanted = {key for key in held.tensors if key.startswith(asked.leave_out)}
     refuse_idle(asked.leave_out, [*held.tensors])
     wanted = {key: tensor for key, tensor in held.tensors.items() if key not in unwanted}
@@ -189,6 +199,57 @@ def translated(held: Held, asked: Asked) -> tuple[dict[str, Tensor], tuple[str, 
     networks = Counter(key.removeprefix("module.").split(".")[0] for key in elsewhere)
     beside = [f"{name}.* ({count})" for name, count in networks.items()]
     return found, (*held.others, *beside, *skipped, *(key for key in held.tensors if key in unwanted))
+
+
+def as_configured(
+    network: Network, found: Mapping[str, Tensor], layout: Layout, file: Path
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """A network's tensors by our names, as the folder of Hugging Face's kind that `file` is in says that they are
+    meant: the classes in the order of ours, images normalised as it was trained on; and what to tell of that.
+
+    WeightsError where its classes have other names.
+    """
+    if not layout.folder:
+        return dict(found), ()
+    tensors, notes = dict(found), []
+    names, images = hugging_face.class_names(file), hugging_face.normalisation(file)
+    if names is None:
+        notes.append(f"nothing beside {file.name} names its classes: taken to be in the recipe's order")
+    elif (order := _order(names, network.class_names, file.parent / hugging_face.CONFIG)) != [*range(len(order))]:
+        for part in ("weight", "bias"):
+            if (key := f"decoder.classify.{part}") in tensors and len(tensors[key]) == len(order):
+                tensors[key] = tensors[key][order]
+        notes.append(f"classes put into the recipe's order, by the names in {hugging_face.CONFIG}: {', '.join(names)}")
+    ours = network.state_dict()
+    if images is not None:
+        for name, colour in (("mean", images.mean), ("deviation", images.deviation)):
+            told = torch.tensor(colour).view(3, 1, 1)
+            if not torch.allclose(told, ours[name], atol=1e-3):
+                tensors[name] = told
+                notes.append(f"{name} of images, by {hugging_face.PREPROCESSOR}: {', '.join(f'{c:g}' for c in colour)}")
+    return tensors, tuple(notes)
+
+
+def _order(theirs: Sequence[str], ours: Sequence[str], where: Path) -> list[int]:
+    """Where each of our classes is among theirs, of the same names but for case, spaces, dashes and underscores."""
+    known = {_plain(name): place for place, name in enumerate(theirs)}
+    only = [name for name in theirs if _plain(name) not in {_plain(one) for one in ours}]
+    if lacking := [name for name in ours if _plain(name) not in known]:
+        raise WeightsError(
+            f"{where}: id2label: the network's classes are not the recipe's: only there: {', '.join(only) or 'none'}; "
+            f"only in the recipe: {', '.join(lacking)}; give a recipe on its classes, or write the recipe's names into "
+            "id2label where they mean the same"
+        )
+    if only or len(known) < len(theirs):
+        raise WeightsError(
+            f"{where}: id2label: {len(theirs)} classes, the recipe has {len(ours)}; only there: {few(only)}; give a "
+            "recipe on its classes"
+        )
+    return [known[_plain(name)] for name in ours]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def fill(
@@ -247,8 +308,8 @@ def ours(
     """A checkpoint of the style of `source`, or the one that its names say, as a network or an encoder of ours."""
     if source is not None:
         _refuse_another_network(layout_named(source), source, recipe)
-    held = opened(given, source)
-    asked = Asked(out, source or style_of(held, agreement[0], recipe), *agreement)
+    held = opened(given, source, agreement[0])
+    asked = Asked(out, source or style_of(held, recipe), *agreement)
     if asked.layout.encoder:
         done = _encoder(held, asked, asked.layout.encoder)
     else:

@@ -18,10 +18,11 @@ from segda.errors import RecipeError, RunError, RunFailure, WeightsError
 from segda.ground.atomic import atomic_write, cannot_write
 from segda.ground.safe_yaml import json_values
 from segda.networks.encoders.mit import MITS
+from segda.networks.weights.hugging_face import CONFIG, PREPROCESSOR
 from segda.networks.weights.layouts import to_theirs
 from segda.networks.weights.load import read_tensors
 
-CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+WEIGHTS = "model.safetensors"
 
 
 def back(given: Path, asked: Asked) -> Converted:

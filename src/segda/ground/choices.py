@@ -10,6 +10,9 @@ PrecisionName = Literal["auto", "32", "bf16", "16"]
 Weights = Literal["student", "teacher"]
 """Whose weights, of a run that has both."""
 
+AnyWeights = Literal["student", "teacher", "ema"]
+"""Whose weights, of other code's files, where most call the teacher's the mean of a network's weights."""
+
 Mean = Literal["logits", "probabilities"]
 """What of several views or networks is averaged."""
 

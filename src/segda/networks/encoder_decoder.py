@@ -135,6 +135,7 @@ class EncoderDecoder(Network):
         for name in ("mean", "deviation"):
             colour = torch.tensor(getattr(kind.normalisation, name))
             self.register_buffer(name, (colour.flip(0) if self.backwards else colour).view(3, 1, 1))
+        self.register_load_state_dict_post_hook(_follow_mean)
         self.origin = load_encoder_weights(self.encoder, weights)
         self.encoder.batch_norm = norm or "trained"
         self.encoder.freeze(freeze)
@@ -193,6 +194,14 @@ class EncoderDecoder(Network):
 
     def layers(self) -> list[list[nn.Parameter]]:
         return learning_layers(self.encoder)
+
+
+def _follow_mean(network: nn.Module, _: object) -> None:
+    """What a network sees as zero is the mean that its weights came with, where that is not its encoder's own."""
+    assert isinstance(network, EncoderDecoder)
+    red, green, blue = (network.mean.flip(0) if network.backwards else network.mean).flatten().tolist()
+    if any(abs(own - loaded) > 1e-3 for own, loaded in zip(network.fill, (red, green, blue), strict=True)):
+        network.fill = (red, green, blue)
 
 
 def check_rate(key: str, rate: float | None, has: bool, part: str) -> None:

@@ -18,13 +18,13 @@ from safetensors import SafetensorError, safe_open
 
 from segda import run as runs
 from segda.conversion.asked import Asked
-from segda.conversion.to_ours import Held, fill, opened, style_of, translated
+from segda.conversion.to_ours import as_configured, fill, opened, style_of, translated
 from segda.conversion.to_theirs import facts_in
 from segda.errors import SegdaError, WeightsError
 from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.networks.weights.layouts import LAYOUTS
-from segda.networks.weights.load import HUB_NAME, from_hub, read
+from segda.networks.weights.load import HUB_NAME, from_hub
 from segda.parts.given import Given
 from segda.recipes.build import build, from_scratch
 from segda.recipes.diff import differences
@@ -134,12 +134,8 @@ def _from_other_code(network: Network, recipe: Recipe) -> str:
     assert recipe.start is not None
     try:
         path = Path(recipe.start).expanduser()
-        if path.exists():
-            held = opened(path, None)
-        else:
-            file = from_hub(recipe.start)
-            held = Held(file, *read(file))
-        style = style_of(held, "student", recipe)
+        held = opened(path if path.exists() else from_hub(recipe.start), None, "student")
+        style = style_of(held, recipe)
     except SegdaError as error:
         error.args = (str(error).removeprefix("--recipe: ").removeprefix("network.weights: "),)
         raise
@@ -147,8 +143,10 @@ def _from_other_code(network: Network, recipe: Recipe) -> str:
     if layout.encoder:
         raise WeightsError(f"{held.file} holds an encoder alone; name it in network.weights")
     found, _ = translated(held, Asked(Path(), style, "student", (), False, False))
+    taken = len(found)
+    found, notes = as_configured(network, found, layout, held.file)
     fill(network, found, layout, held.file)
-    return f"student: {len(found)} tensors from {recipe.start} ({held.file.name}), {style} names"
+    return "; ".join((f"student: {taken} tensors from {recipe.start} ({held.file.name}), {style} names", *notes))
 
 
 def _step_said(file: Path) -> str:

@@ -318,13 +318,14 @@ def turned(weight: Tensor) -> Tensor:
     return torch.cat(weight.chunk(4, dim=1)[::-1], dim=1)
 
 
-def styles_of(keys: Iterable[str], which: str = "student") -> list[str]:
-    """The styles that a file with these names may have.
+def styles_of(keys: Iterable[str], which: str = "student", styles: Iterable[str] | None = None) -> list[str]:
+    """The styles, of all or of `styles`, that a file with these names may have.
 
     Those of whose network there is something in every part, and of these the ones that leave the fewest names over.
     """
     left: dict[str, int] = {}
-    for style, layout in LAYOUTS.items():
+    for style in styles or LAYOUTS:
+        layout = LAYOUTS[style]
         inside = [key for key in keys if layout.inside(key, which) is not None and not layout.skipped(key, which)]
         names = [layout.ours(key, which) for key in inside]
         places = {name.startswith("encoder.") for found in names for name in found}

