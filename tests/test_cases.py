@@ -6,6 +6,7 @@ calls. To add one, copy its folder and write a row.
 
 from __future__ import annotations
 
+import runpy
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -23,8 +24,9 @@ FOLDERS = Path(__file__).parent / "cases"
 class Call:
     """A call of segda in a copy of the folder.
 
-    line: what comes after `segda`; {here} is the copy. code: the exit code. says: words of what is printed, spaces and
-    lines' ends as one space. never: words that are not. inside: where it is called, from the copy on; env: as in cmd.
+    line: what comes after `segda`, or "python FILE" of the folder; {here} is the copy. code: the exit code. says: words
+    of what is printed, spaces and lines' ends as one space. never: words that are not. inside: where it is called, from
+    the copy on; env: as in cmd.
     """
 
     line: str
@@ -34,6 +36,13 @@ class Call:
     inside: str = "."
     env: dict[str, str] = field(default_factory=dict)
 
+
+THEIRS = (
+    Call("train r.yaml --out run", 0),
+    Call("convert run --to daformer --out theirs.pth", 0),
+    Call("python make.py", 0),
+)
+"""A checkpoint as other code keeps it."""
 
 CASES: dict[str, tuple[Call, ...]] = {
     "check-data-read-only": (
@@ -55,6 +64,26 @@ CASES: dict[str, tuple[Call, ...]] = {
         ),
         Call("check-data camvid:test:dusk --root=$OWN/data", 2, ["{here}/h/data"], ["$"], env={"OWN": "{here}/h"}),
     ),
+    "ckpt-model-state": (
+        *THEIRS,
+        Call("convert w.pth --recipe r.yaml --out got", 0, ["166 tensors", "left out 2: cur_itrs, best_score"]),
+    ),
+    "ckpt-torch-compile": (*THEIRS, Call("convert w.pth --recipe r.yaml --out got", 0, ["166 tensors"])),
+    "hf-class-order": (
+        Call("python make.py", 0),
+        Call(
+            "convert theirs --recipe r.yaml --out got",
+            0,
+            [
+                "classes put into the recipe's order, by the names in config.json: car, road, background",
+                "deviation of images, by preprocessor_config.json: 0.485, 0.456, 0.406",
+            ],
+        ),
+    ),
+    "hf-lightning-prefix": (
+        Call("python make.py", 0),
+        Call("convert w.ckpt --recipe r.yaml --out got", 0, ["208 tensors", "style huggingface"]),
+    ),
 }
 """Name of a folder -> the calls, one after the other."""
 
@@ -75,7 +104,12 @@ def test_a_case_ends_as_it_should(name, tmp_path, monkeypatch, capsys):
             patch.chdir(here / call.inside)
             for key, value in call.env.items():
                 patch.setenv(key, value.format(here=here))
-            code = main(shlex.split(call.line.format(here=here)))
+            words = shlex.split(call.line.format(here=here))
+            if words[0] == "python":
+                runpy.run_path(words[1])
+                code = 0
+            else:
+                code = main(words)
         printed = capsys.readouterr()
         text = " ".join((printed.out + printed.err).split())
         assert code == call.code, text
