@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from segda.errors import RunError, RunFailure, WeightsError
 from segda.ground.atomic import PARTIAL, atomic_write, cannot_write, remove_partial, sync, write_text
 from segda.ground.paths import expanded
 from segda.ground.safe_yaml import json_values, read_json
+from segda.ground.trust import read_from, trusting
 from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.networks.weights.load import refuse_odd
@@ -130,11 +131,12 @@ def begin(out: Path, recipe: Recipe) -> None:
 
 
 def load_recipe_of(run: Path) -> Recipe:
-    """The resolved recipe of a run folder; RunError when `run` is none."""
+    """The resolved recipe of a run folder; RunError when `run` is none, or names code that nobody trusts."""
     path = run / "recipe.yaml"
     if not path.is_file():
         raise RunError(f"{run} is not a run folder: it has no recipe.yaml; give the --out of a `segda train`")
-    return load_recipe(path)
+    with read_from(run):
+        return load_recipe(path)
 
 
 def append_log(run: Path, line: Mapping[str, Any]) -> None:
@@ -350,14 +352,20 @@ def network_path(run: Path, product: str = "student", step: int | None = None) -
 
 
 def load_network(
-    run: str | Path, weights: Which = "student", device: torch.device | str = "cpu", step: int | None = None
+    run: str | Path,
+    weights: Which = "student",
+    device: torch.device | str = "cpu",
+    step: int | None = None,
+    trust: Sequence[Path | str] = (),
 ) -> Network:
     """The trained network of a run folder, in evaluation mode: the last, or the one after `step`.
 
-    WeightsError when it is missing or does not fit.
+    WeightsError when it is missing or does not fit. A run of a class of somebody's own is refused unless `trust` names
+    its folder: to import the class runs its code.
     """
     run = Path(run)
-    recipe = load_recipe_of(run)
+    with trusting(trust):
+        recipe = load_recipe_of(run)
     path = network_path(run, weights, step)
     # The weights come from the file: whatever the recipe started from need not be there any more.
     spec = from_scratch(NETWORKS, recipe.network, "network")

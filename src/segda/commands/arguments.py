@@ -44,6 +44,14 @@ Settings = Annotated[
     Sequence[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. optim.lr=1e-4. Repeatable."),
 ]
+Trust = Annotated[
+    Sequence[Path | str],
+    typer.Option(
+        "--trust",
+        metavar="RUN",
+        help="Import the classes of its own that RUN names: their code runs. Repeatable.",
+    ),
+]
 Whose = Annotated[Weights, typer.Option(help="Whose weights.")]
 Step = Annotated[
     int | None, typer.Option(metavar="N", help="The weights after this step, of those kept [default: the last].")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segda.commands.arguments import Step
+from segda.commands.arguments import Step, Trust
 from segda.ground.choices import Weights
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def compare(
     seeds: Annotated[bool, typer.Option("--seeds", help="Mean ± deviation of runs that differ in the seed.")] = False,
     weights: Annotated[Weights | None, typer.Option(help="Whose numbers [default: the students'].")] = None,
     step: Step = None,
+    trust: Trust = (),
 ) -> Comparison:
     """Compare runs: mIoU on each data set, the target first, and how many points it is above the first RUN's.
 
@@ -27,6 +28,8 @@ def compare(
     with segda evaluate RUN --data NAME:SPLIT. An ensemble's file of reports (segda evaluate --ensemble --out FILE.json)
     stands among them like a run. --step takes the numbers that segda evaluate RUN --all-checkpoints has measured.
     """
+    from segda.ground.trust import trusting
     from segda.reporting.comparison import side_by_side
 
-    return side_by_side(runs, seeds, weights, step)
+    with trusting(trust):
+        return side_by_side(runs, seeds, weights, step)

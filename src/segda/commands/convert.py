@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segda.commands.arguments import RecipeLike, Settings, Step
+from segda.commands.arguments import RecipeLike, Settings, Step, Trust
 from segda.errors import RecipeError
 from segda.ground.choices import AnyWeights, Weights
 
@@ -46,6 +46,7 @@ def convert(
     ] = False,
     step: Step = None,
     settings: Settings = (),
+    trust: Trust = (),
 ) -> Converted:
     """Make a run folder of a checkpoint that other code has trained, to measure and to use it; or the other way round.
 
@@ -64,6 +65,7 @@ def convert(
     from segda.conversion.asked import OURS, Asked
     from segda.conversion.to_ours import ours
     from segda.conversion.to_theirs import back
+    from segda.ground.trust import trusting
     from segda.networks.weights.layouts import LAYOUTS
     from segda.recipes.recipe import Recipe, load_recipe
 
@@ -78,9 +80,10 @@ def convert(
         raise RecipeError(f"--set {settings[0]} changes a recipe; add --recipe")
     which: Weights = "teacher" if weights == "ema" else weights
     agreement = (which, tuple(leave_out), allow_missing, overwrite, step)
-    if target != OURS:
-        return back(given, Asked(out, target, *agreement))
-    if recipe is not None:
-        recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-        recipe = recipe.override(*settings) if settings else recipe
-    return ours(given, out, source, recipe, agreement)
+    with trusting(trust):
+        if target != OURS:
+            return back(given, Asked(out, target, *agreement))
+        if recipe is not None:
+            recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+            recipe = recipe.override(*settings) if settings else recipe
+        return ours(given, out, source, recipe, agreement)

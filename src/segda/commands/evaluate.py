@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segda.commands.arguments import Device, Precision, Root, Runs, Step
+from segda.commands.arguments import Device, Precision, Root, Runs, Step, Trust
 from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def evaluate(
     precision: PrecisionName = "auto",
     step: int | None = None,
     statistics: str | None = None,
+    trust: Sequence[Path | str] = (),
 ) -> list[Report]:
     """Measure a run on labelled data sets: IoU of each class, mIoU, accuracy.
 
@@ -37,11 +38,14 @@ def evaluate(
     (evaluate.*); labels are compared at their own size. The reports go to RUN/reports/, one JSON file a data
     set; with `step`, the networks after that step are measured, and no file is written, since they are not the run's
     result. With `statistics`, a data set, the networks' batch norms first take on the mean and variance of its images
-    (evaluation/statistics.py); such reports are files of their own.
+    (evaluation/statistics.py); such reports are files of their own. A run of a class of somebody's own is refused
+    unless `trust` names its folder: to import the class runs its code.
     """
     from segda.evaluation.runs import measure_run
+    from segda.ground.trust import trusting
 
-    return measure_run(run, data, root, weights, device, precision, step, statistics)
+    with trusting(trust):
+        return measure_run(run, data, root, weights, device, precision, step, statistics)
 
 
 def evaluate_runs(
@@ -75,6 +79,7 @@ def evaluate_runs(
     step: Step = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    trust: Trust = (),
 ) -> list[Found]:
     """Measure runs on labelled data: IoU of each class, mIoU, accuracy, with the protocol beside the numbers.
 
@@ -83,8 +88,11 @@ def evaluate_runs(
     what these are worth without training; batch norms that training kept as they were stay so.
     """
     from segda.evaluation.runs import measure_runs
+    from segda.ground.trust import trusting
 
     where = [Path(run) for run in runs]
-    return measure_runs(
-        where, data, root, tuple(weights), ensemble, shares, out, all_checkpoints, device, precision, step, statistics
-    )
+    with trusting(trust):
+        return measure_runs(
+            where, data, root, tuple(weights), ensemble, shares, out, all_checkpoints, device, precision, step,
+            statistics,
+        )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from segda.commands.arguments import Device, Precision, Root, Run, Step, Whose
+from segda.commands.arguments import Device, Precision, Root, Run, Step, Trust, Whose
 from segda.ground.choices import Ids
 
 
@@ -41,6 +41,7 @@ def predict(
         ),
     ] = None,
     step: Step = None,
+    trust: Trust = (),
 ) -> list[Path]:
     """Label images: one PNG of ids an image, and pictures of it if you ask for them; or a submission to a test server.
 
@@ -52,10 +53,13 @@ def predict(
     each pixel, H / ln C from 0 (certain: dark violet) over 0.5 (blue-green) to 1 (all classes equal: yellow), where H
     is the entropy in nats and C the number of classes. All images are read once before anything is written.
     """
+    from segda.ground.trust import trusting
     from segda.reporting.predictions import predict_images
 
     asked = (("colour", colour), ("overlay", overlay), ("entropy", entropy))
     pictures = [name for name, wanted in asked if wanted]
-    return predict_images(
-        Path(run), images, Path(out), weights, pictures, device, precision, data, root, ids, opacity, submission, step
-    )
+    with trusting(trust):
+        return predict_images(
+            Path(run), images, Path(out), weights, pictures, device, precision, data, root, ids, opacity, submission,
+            step,
+        )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segda.commands.arguments import Device, Precision, Root, RuleLike, Step, Whose
+from segda.commands.arguments import Device, Precision, Root, RuleLike, Step, Trust, Whose
 
 if TYPE_CHECKING:
     from segda.pseudo_labelling.label import Job
@@ -39,6 +39,7 @@ def pseudo_label(
         typer.Option("--score", help="When all is written, compare with the true labels; for the report only."),
     ] = False,
     step: Step = None,
+    trust: Trust = (),
 ) -> dict[str, Any]:
     """Label the images of a data set where RUN's network is sure of them: stage two of self-training.
 
@@ -47,6 +48,7 @@ def pseudo_label(
     scratch files on disk do, and are removed at the end. A call that was interrupted goes on when it is repeated. Also
     under torchrun; with the same OMP_NUM_THREADS, the result is the same to the bit.
     """
+    from segda.ground.trust import trusting
     from segda.pseudo_labelling.job import label_images, make_job
 
     def job() -> Job:
@@ -54,4 +56,5 @@ def pseudo_label(
             list(map(Path, runs)), data, rule, Path(out), settings, root, weights, step, device, precision, score
         )
 
-    return label_images(job, overwrite=overwrite, score=score)
+    with trusting(trust):
+        return label_images(job, overwrite=overwrite, score=score)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segda.commands.arguments import Device, Root, Run, Step
+from segda.commands.arguments import Device, Root, Run, Step, Trust
 from segda.ground.choices import Weights
 
 
@@ -18,12 +18,15 @@ def report(
     root: Root = None,
     weights: Annotated[Weights, typer.Option(help="Whose pictures.")] = "student",
     step: Step = None,
+    trust: Trust = (),
 ) -> Path:
     """Make RUN/report.html: curves, IoU bars and pictures in one self-contained file.
 
     Its tables come from the run's reports (segda evaluate), its pictures from the first data set in the recipe's
     evaluate.data: what the student sees, or the network that --weights and --step name.
     """
+    from segda.ground.trust import trusting
     from segda.reporting.html import write_report
 
-    return write_report(Path(run), against, device, root, weights, step)
+    with trusting(trust):
+        return write_report(Path(run), against, device, root, weights, step)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segda.commands.arguments import DataFile, OwnDevice, OwnPrecision, RecipeLike, Root, Settings
+from segda.commands.arguments import DataFile, OwnDevice, OwnPrecision, RecipeLike, Root, Settings, Trust
 from segda.errors import RecipeError
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ def train(
     settings: Settings = (),
     device: OwnDevice = None,
     precision: OwnPrecision = None,
+    trust: Trust = (),
 ) -> None:
     """Train a network by RECIPE and write everything about it to the run folder OUT.
 
@@ -58,6 +59,7 @@ def train(
 
     With --resume a run ends as if nothing had happened. Ctrl-C and SIGTERM save all steps first, and say how to go on.
     """
+    from segda.ground.trust import trusting
     from segda.recipes.blocks import short_name
     from segda.recipes.recipe import Recipe, load_recipe
     from segda.run import data_root
@@ -79,11 +81,12 @@ def train(
     if max_batch:
         if check or resume or overwrite or allow_changed:
             raise RecipeError("--max-batch trains nothing; leave out --check, --resume and --overwrite")
-        for stage in planned:
-            if stage.labelling is None:
-                if len(planned) > 1:
-                    log.info(f"stage {stage.name}")
-                find_max_batch(stage.recipe)
+        with trusting(trust):
+            for stage in planned:
+                if stage.labelling is None:
+                    if len(planned) > 1:
+                        log.info(f"stage {stage.name}")
+                    find_max_batch(stage.recipe)
         return
     if resume and overwrite:
         raise RecipeError("--resume goes on, --overwrite begins anew; give one of them")
@@ -92,9 +95,10 @@ def train(
     if len(planned) > 1 and allow_changed:
         raise RecipeError("--allow-changed changes one run, and the recipe has stages; resume that of the stage")
     root = data_root(recipe, root).absolute()
-    if check:
-        check_stages(planned, root)
-    elif len(planned) > 1:
-        run_stages(planned, root, overwrite)
-    else:
-        train_run(planned[0].recipe, out, root, resume, overwrite, allow_changed)
+    with trusting(trust):
+        if check:
+            check_stages(planned, root)
+        elif len(planned) > 1:
+            run_stages(planned, root, overwrite)
+        else:
+            train_run(planned[0].recipe, out, root, resume, overwrite, allow_changed)

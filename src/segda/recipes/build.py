@@ -22,6 +22,7 @@ from torch import nn
 
 from segda.errors import RecipeError, SegdaError, nearest
 from segda.ground.safe_yaml import one_line
+from segda.ground.trust import permit
 from segda.networks.network import Network
 from segda.recipes.optimisers import OPTIMISERS
 
@@ -113,7 +114,10 @@ def _placed(message: str, where: str, settings: Iterable[str]) -> str:
 
 
 def class_named(table: Mapping[str, type], spec: Mapping[str, Any], where: str) -> type:
-    """The class that `spec` names: in the table, or a user's own as "module:Class"."""
+    """The class that `spec` names: in the table, or a user's own as "module:Class".
+
+    RunError for one that a run folder names which nobody trusts, see ground/trust.py.
+    """
     name = spec.get("name")
     if name is None:
         raise RecipeError(f"{where} has no name; known: {', '.join(sorted(table))}")
@@ -124,6 +128,7 @@ def class_named(table: Mapping[str, type], spec: Mapping[str, Any], where: str) 
     if not all(issubclass(known, nn.Module) for known in table.values()):
         raise RecipeError(f"{where}.name: {name!r} is none of them; known: {', '.join(sorted(table))}")
     module, _, attribute = name.partition(":")  # a user's own class: "my_package.my_file:Mine"
+    permit(name, f"{where}.name")
     # Every Exception: of a module that is not ours, and of a name that can be none.
     try:
         found = getattr(import_module(module), attribute)

@@ -26,6 +26,7 @@ from segda.data.stream.stream import References, Stream
 from segda.distributed import group, sharding, sync
 from segda.errors import RecipeError, RunError
 from segda.ground.hardware import leave_cores, pick_device, pick_precision
+from segda.ground.trust import trusting
 from segda.methods import METHODS
 from segda.methods.method import Method
 from segda.networks import NETWORKS
@@ -247,15 +248,21 @@ def student_of(recipe: Recipe, space: Space, fresh: bool) -> Network:
 
 
 def load_product(
-    run: str | Path, product: str, device: torch.device | str = "cpu", step: int | None = None
+    run: str | Path,
+    product: str,
+    device: torch.device | str = "cpu",
+    step: int | None = None,
+    trust: Sequence[Path | str] = (),
 ) -> nn.Module:
     """What the method of a run folder made, by its name, in evaluation mode: a translator, for instance; the last, or
     the one after `step`.
 
-    RunError where the method makes nothing of that name, WeightsError where its file is missing or does not fit.
+    RunError where the method makes nothing of that name, WeightsError where its file is missing or does not fit. trust:
+    as of `load_network`.
     """
     run = Path(run)
-    recipe = runs.load_recipe_of(run)
+    with trusting(trust):
+        recipe = runs.load_recipe_of(run)
     products = method_class(recipe.method).products
     if product not in products:
         raise RunError(f"{run}: method {recipe.method['name']} makes {', '.join(products)}, and no {product}")

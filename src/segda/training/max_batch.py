@@ -16,7 +16,6 @@ import gc
 import json
 import logging
 import math
-import os
 import resource
 import signal
 import subprocess
@@ -35,6 +34,7 @@ from segda.distributed import group
 from segda.distributed.shares import Share
 from segda.errors import RecipeError, RunFailure, SegdaError
 from segda.ground.hardware import free_memory, leave_cores, peak_memory, pick_device, pick_precision
+from segda.ground.trust import python, same_imports, trusted, trusting
 from segda.networks.network import Network
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.scene import Batch, Scene
@@ -309,12 +309,10 @@ MARK = "measured: "
 
 def elsewhere(recipe: Recipe, batch: int | None, most: int) -> list[Measured]:
     """What another process measures: a batch, or growing ones from the least. The last one may not fit in `most`."""
-    request = {"recipe": recipe.model_dump(mode="json"), "batch": batch, "most": most}
-    # What can be imported here can be there: a recipe may name classes of the user's.
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    request = {"recipe": recipe.model_dump(mode="json"), "batch": batch, "most": most, "trust": trusted()}
     done = subprocess.run(
-        [sys.executable, "-c", "from segda.training.max_batch import answer; answer()"], input=json.dumps(request),
-        env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+        python("-c", "from segda.training.max_batch import answer; answer()"), input=json.dumps(request),
+        env=same_imports(), capture_output=True, text=True,
     )  # fmt: skip
     told = [json.loads(line.removeprefix(MARK)) for line in done.stdout.splitlines() if line.startswith(MARK)]
     if told and "error" in told[-1]:
@@ -339,7 +337,8 @@ def answer() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (request["most"], hard))
     try:
-        trial = Trial(parse_recipe(request["recipe"], "recipe"))
+        with trusting(request["trust"]):
+            trial = Trial(parse_recipe(request["recipe"], "recipe"))
         batches = iter([request["batch"]] if request["batch"] else (trial.least * 2**k for k in range(MOST)))
         least = None
         for number, batch in enumerate(batches, 1):

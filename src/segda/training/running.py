@@ -17,6 +17,7 @@ from segda.errors import Interrupted, RunError, RunFailure
 from segda.evaluation.metrics import Report, write_reports
 from segda.ground.atomic import write_text
 from segda.ground.hardware import environment, peak_memory, pick_device
+from segda.ground.trust import read_from
 from segda.parts.given import given_in
 from segda.recipes.diff import Changes, admit, admit_processes, told
 from segda.recipes.recipe import Recipe, parse_recipe
@@ -87,7 +88,9 @@ def _found(
     if not resume or not last.exists():
         return None, {}
     state = runs.load_checkpoint(out)
-    changes = admit(out, parse_recipe(state["recipe"], str(last)), recipe, allow_changed)
+    with read_from(out):
+        begun_with = parse_recipe(state["recipe"], str(last))
+    changes = admit(out, begun_with, recipe, allow_changed)
     return state, changes | admit_processes(out, state["made_by"].get("processes", 1), group.world(), allow_changed)
 
 

@@ -21,6 +21,7 @@ from segda.conversion.asked import Asked
 from segda.conversion.to_ours import as_configured, fill, opened, style_of, translated
 from segda.conversion.to_theirs import facts_in
 from segda.errors import SegdaError, WeightsError
+from segda.ground.trust import read_from
 from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.networks.weights.layouts import LAYOUTS
@@ -79,7 +80,9 @@ def given_network(name: str, where: str, class_names: tuple[str, ...]) -> Given:
         if found is None:
             raise WeightsError(f"{where} is no run and no .safetensors file of ours; `segda convert` makes one of it")
         _refuse_other_classes(found, class_names)
-        network = build(NETWORKS, from_scratch(NETWORKS, found.spec, "network"), "network", class_names=class_names)
+        with read_from(found.file):
+            spec = from_scratch(NETWORKS, found.spec, "network")
+            network = build(NETWORKS, spec, "network", class_names=class_names)
         runs.fill(network, runs.read_tensors(found.file), found.file)
     except SegdaError as error:
         error.args = (f"given.{name}: {error}",)

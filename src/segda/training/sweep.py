@@ -21,6 +21,7 @@ from segda import run as runs
 from segda.errors import RecipeError, RunError
 from segda.evaluation.metrics import read_reports
 from segda.ground.atomic import cannot_write
+from segda.ground.trust import python, same_imports, trusted
 from segda.recipes.diff import fingerprint
 from segda.recipes.recipe import Recipe, load_recipe
 from segda.recipes.sweeps import Combination, load_sweep
@@ -86,6 +87,7 @@ def plan(
     folder = out or combined.runs
     chosen = {"--root": root, "--device": device, "--precision": precision}
     options = [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
+    options += [word for place in trusted() for word in ("--trust", place)]
     changed = [f"{key}='{value}'" for key, value in (("device", device), ("precision", precision)) if value is not None]
     planned = []
     for one in combined.combinations:
@@ -110,10 +112,12 @@ def script(planned: Sequence[Planned]) -> Iterator[str]:
 
 def in_its_own_process(words: Sequence[str]) -> str | None:
     """`segda WORDS`; None when it went well, else what it said last. KeyboardInterrupt when it was interrupted."""
-    command = [sys.executable, "-m", "segda", *words]
+    command = python("-m", "segda", *words)
     last = ""
     # Standard error goes through us: its last line is the reason, which is said again at the end.
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", env=same_imports()
+    ) as process:
         assert process.stderr is not None
         try:
             for line in process.stderr:
