@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from segda.errors import RunError
+from segda.ground.paths import expanded
 
 _trusted: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
 _read_from: ContextVar[Path | None] = ContextVar("read_from", default=None)
@@ -67,7 +68,7 @@ def permit(name: str, where: str) -> None:
 
 def _is_trusted(place: Path) -> bool:
     where = place.resolve()
-    return any(where.is_relative_to(Path(one).expanduser().resolve()) for one in trusted())
+    return any(where.is_relative_to(expanded(one).resolve()) for one in trusted())
 
 
 def python(*words: str) -> list[str]:
