@@ -7,7 +7,7 @@
     ├── WeightsError        a checkpoint or a file of weights
     └── RunError            a run folder that cannot be used as it was asked (it holds another run, is a file)
         └── RunFailure      a run that was asked rightly and failed (disk full, loss not finite): exit code 1
-    Interrupted             Ctrl-C or SIGTERM in a training, after it was saved: exit code 130 or 0
+    Interrupted             Ctrl-C, SIGTERM and their like in a training, after it was saved: exit code 130 or 0
 
 A message says what, where (file, key, value) and the way out, in one line. Our own invariants are `assert`s.
 """
@@ -68,7 +68,8 @@ class RunFailure(RunError):
 class Interrupted(KeyboardInterrupt):
     """A training was asked to stop; the message says what of it is saved.
 
-    exit_code: 130 after Ctrl-C, 0 after SIGTERM, which whoever shares machines out sends as a matter of course.
+    exit_code: 130 after Ctrl-C, 131 after Ctrl-\\, 0 after SIGTERM, SIGUSR1 and SIGHUP, which whoever shares machines
+        out sends as a matter of course.
     saved: whether there is anything of it to go on from.
     """
 

@@ -22,7 +22,7 @@ from segda.distributed import group
 from segda.errors import Interrupted, RunError, RunFailure
 from segda.recipes.recipe import Recipe
 from segda.training import assembly, loop
-from segda.training.stopping import Stopping
+from segda.training.stopping import ASKED, Stopping
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,20 +36,40 @@ def plain(camvid: Path) -> Recipe:
 # Asked to stop
 
 
-@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGTERM, 0, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [
+        (signal.SIGTERM, 0, "SIGTERM"),
+        (signal.SIGINT, 130, "Ctrl-C"),
+        (signal.SIGQUIT, 131, r"Ctrl-\\"),
+        (signal.SIGHUP, 0, "SIGHUP"),
+        (signal.SIGUSR1, 0, "SIGUSR1"),
+    ],
+)
 def test_a_run_that_is_asked_to_stop_saves_the_step_it_is_in(camvid, tmp_path, number, code, name):
     recipe = small_recipe(camvid).override("save_every=100", "log_every=2", "evaluate.data=[]", "steps=6")
     train(recipe, tmp_path / "whole")
-    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(one) for one in ASKED]
     with (
         pytest.raises(Interrupted, match=f"stopped by {name}; .*run is saved after step 4") as stopped,
         at(4, lambda: os.kill(os.getpid(), number)),
     ):
         train(recipe, tmp_path / "run")
     assert stopped.value.exit_code == code and stopped.value.saved
-    assert handlers == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    assert handlers == [signal.getsignal(one) for one in ASKED]
     train(recipe, tmp_path / "run", resume=True)
     assert same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_signal_that_is_ignored_stays_so(plain, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with at(2, lambda: os.kill(os.getpid(), signal.SIGHUP)):
+            train(plain, tmp_path / "run")
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert runs.step_of(tmp_path / "run") == 4
 
 
 def test_a_second_ctrl_c_does_not_wait_and_a_second_sigterm_does(plain, tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ from segda.commands.report import report
 from segda.commands.sweep import sweep
 from segda.commands.train import train
 from segda.errors import Interrupted, SegdaError
+from segda.ground.output import GONE, enduring
 from segda.ground.progress import shown
 from segda.ground.safe_yaml import one_line
 from segda.ground.speaking import complain, echo, mark_lines, spoken
@@ -60,6 +61,9 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
 SHARED = ("train", "evaluate", "predict", "pseudo-label")
 """The commands that run in several processes, started by torchrun."""
 
+PRINTED = ("list", "recipe", "compare", "evaluate", "check-data")
+"""The commands whose result is what they print: it is a failure where that cannot be written."""
+
 app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -84,13 +88,14 @@ def _global(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    global _debug
-    _debug = debug
+    global _debug, _command
+    _debug, _command = debug, context.invoked_subcommand
     if os.environ.get("WORLD_SIZE", "1") != "1" and context.invoked_subcommand not in SHARED:
         raise SegdaError(f"{context.invoked_subcommand} runs in one process; leave out torchrun")
 
 
 _debug = False
+_command: str | None = None
 _arguments: list[str] = []
 
 
@@ -133,13 +138,35 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns the exit code; our errors are one line on standard error."""
-    global _arguments
-    _arguments = sys.argv[1:] if arguments is None else arguments
+    """Runs the command line and returns the exit code; our errors are one line on standard error.
+
+    Where standard output cannot be written (any more), work goes on; a command whose result it is has failed then.
+    """
+    global _arguments, _command
+    _arguments, _command = sys.argv[1:] if arguments is None else arguments, None
+    with enduring(_without_output) as output:
+        code = _run()
+        output.flush()
+        if code == 0 and output.fault is not None and _prints_its_result():
+            if output.fault != GONE:
+                complain(f"cannot write standard output: {output.fault}")
+            code = 1
+    return code
+
+
+def _prints_its_result() -> bool:
+    return _command in (None, *PRINTED) or not {"--help", "--dry-run"}.isdisjoint(_arguments)
+
+
+def _without_output(fault: str) -> None:
+    if not _prints_its_result():
+        complain(f"warning: standard output cannot be written any more ({fault}); the work goes on without it")
+
+
+def _run() -> int:
     try:
         with spoken(), shown():
             code = app(args=_arguments or ["--help"], standalone_mode=False)
-        sys.stdout.flush()
     except SegdaError as error:
         return _failed(error, error.exit_code)
     except typer.Exit as exit_:
@@ -148,9 +175,6 @@ def main(arguments: list[str] | None = None) -> int:
         return _usage(error)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
         traceback.print_exc()
         return _failed(error, 1)

@@ -57,7 +57,8 @@ def train(
     run is scored on the recipe's evaluate.data, and report.html shows what happened. A recipe of several stages runs
     them all: OUT-STAGE beside OUT for each but the last; what is there is skipped, what was cut short goes on.
 
-    With --resume a run ends as if nothing had happened. Ctrl-C and SIGTERM save all steps first, and say how to go on.
+    With --resume a run ends as if nothing had happened. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save all steps first,
+    and say how to go on.
     """
     from segda.ground.trust import trusting
     from segda.recipes.blocks import short_name

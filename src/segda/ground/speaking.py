@@ -39,7 +39,7 @@ def complain(text: str) -> None:
 
 
 class _Speaker(logging.Handler):
-    """Prints records. An error of printing is raised where the record was logged: a reader that has gone ends us."""
+    """Prints records, of which a warning goes to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno < logging.WARNING:

@@ -181,7 +181,7 @@ class Attempt:
 
 @contextmanager
 def stoppable(recipe: Recipe, out: Path) -> Iterator[Attempt]:
-    """Joins the processes, and ends the block after Ctrl-C or SIGTERM with Interrupted, which says what is saved."""
+    """Joins the processes, and ends the block after a signal of ASKED with Interrupted, which says what is saved."""
     with Stopping() as stopping:
         attempt = Attempt(stopping)
         try:

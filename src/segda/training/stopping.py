@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a training: a step is not cut in two, but finished and saved."""
+"""Ctrl-C, SIGTERM and their like in a training: a step is not cut in two, but finished and saved."""
 
 from __future__ import annotations
 
@@ -11,8 +11,20 @@ from typing import Any
 
 from segda.distributed import group
 
-ASKED: dict[int, tuple[str, int]] = {signal.SIGINT: ("Ctrl-C", 130), signal.SIGTERM: ("SIGTERM", 0)}
+ASKED: dict[int, tuple[str, int]] = {
+    signal.SIGINT: ("Ctrl-C", 130),
+    signal.SIGQUIT: ("Ctrl-\\", 131),
+    signal.SIGTERM: ("SIGTERM", 0),
+    signal.SIGHUP: ("SIGHUP", 0),  # the terminal was closed
+    signal.SIGUSR1: ("SIGUSR1", 0),  # Slurm's warning, as in --signal=USR1@300
+}
 """Signal -> what people call it, and the exit code after it."""
+
+BY_HAND = (signal.SIGINT, signal.SIGQUIT)
+"""Those that somebody sends who sits there; the others come from machines."""
+
+IGNORABLE = (signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+"""Those that stay ignored where they were: nohup wants no SIGHUP."""
 
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
@@ -20,10 +32,10 @@ Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 
 class Stopping:
-    """As a context, takes both signals: each raises KeyboardInterrupt at once, but for the blocks of `later`.
+    """As a context, takes the signals of ASKED: each raises KeyboardInterrupt at once, but for the blocks of `later`.
 
-    There a signal is only noted (`asked`), and whoever runs the block looks; a second Ctrl-C is not kept waiting. A
-    second SIGTERM is: it may come to the process and to its group. So is a second Ctrl-C under torchrun, which hands
+    There a signal is only noted (`asked`), and whoever runs the block looks; a second one BY_HAND is not kept waiting.
+    A second SIGTERM is: it may come to the process and to its group. So is a second Ctrl-C under torchrun, which hands
     on the one that the terminal has sent to all. Outside a program's main thread it does nothing.
     """
 
@@ -34,7 +46,8 @@ class Stopping:
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in ASKED}
+            ignored = {number for number in IGNORABLE if signal.getsignal(number) == signal.SIG_IGN}
+            self._before = {number: signal.signal(number, self._ask) for number in ASKED if number not in ignored}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,7 +55,7 @@ class Stopping:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        impatient = self.asked is not None and number == signal.SIGINT and not group.launched()
+        impatient = self.asked is not None and number in BY_HAND and not group.launched()
         self.asked = self.asked or number
         if impatient or not self._later:
             raise KeyboardInterrupt

@@ -131,7 +131,7 @@ def in_its_own_process(words: Sequence[str]) -> str | None:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
             raise
-    if code in (130, -signal.SIGINT):
+    if code in (130, 131, -signal.SIGINT):
         raise KeyboardInterrupt
     if code < 0:
         return f"ended by {signal.Signals(-code).name}{f' after: {last}' if last else ''}"

@@ -156,8 +156,10 @@ NOTHING = (-1, -1, -1)
 
 def _serve(make: Maker, tasks: Connection, noted: Array[c_int64]) -> None:
     """The life of a process that makes batches: until it is told to end, or the training is no more."""
-    # A terminal's Ctrl-C is for the training alone, which asks for its last batch before it stops.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal's Ctrl-C is for the training alone, which asks for its last batch before it stops. So are the others,
+    # which Slurm sends to all processes of a job.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setpgid(0, 0)
     cv2.setNumThreads(0)  # one process, one thread; their pools of threads do not survive a fork
