@@ -64,6 +64,46 @@ CASES: dict[str, tuple[Call, ...]] = {
         ),
         Call("check-data camvid:test:dusk --root=$OWN/data", 2, ["{here}/h/data"], ["$"], env={"OWN": "{here}/h"}),
     ),
+    "run-moved-cd": (
+        Call("train r.yaml --out run", 0),
+        Call("evaluate ../run --data folder:../d.yaml:train", 0, ["mIoU", "2 images at their size"], inside="images"),
+    ),
+    "run-without-yaml": (
+        Call("train r.yaml --out run", 0),
+        Call("python away.py", 0),
+        Call("predict run images --out out", 0, ["2 files in out"]),
+    ),
+    "yaml-reordered": (
+        Call("train r.yaml --out run", 0),
+        Call("predict run images --out before --colour", 0),
+        Call("python replace.py", 0),
+        Call("predict run images --out after --colour", 0),
+        Call("python same.py", 0),
+    ),
+    "evaluate-other-classes": (
+        Call("train r.yaml --out run", 0),
+        Call(
+            "evaluate run --data folder:other/d.yaml:train",
+            2,
+            ["its labels know sea, ship, sky, and none of the classes background, road, car (d)", "in other/d.yaml"],
+            ["use d"],
+        ),
+    ),
+    "evaluate-partly-labelled": (
+        Call("train r.yaml --out run", 0),
+        Call(
+            "evaluate run --data folder:d.yaml:train --classes",
+            0,
+            ["mean over 3 of 19 classes: road, sky, car", "mIoU"],
+        ),
+    ),
+    "binary-255-not-named": (
+        Call(
+            "train r.yaml --out run",
+            0,
+            ["mIoU", "; no labelled pixel of fg: IoU 0 where predicted, else left out"],
+        ),
+    ),
     "ckpt-model-state": (
         *THEIRS,
         Call("convert w.pth --recipe r.yaml --out got", 0, ["166 tensors", "left out 2: cur_itrs, best_score"]),

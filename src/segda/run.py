@@ -2,6 +2,7 @@
 
 recipe.yaml            the resolved recipe, itself a valid recipe
 environment.json       versions, machine, command
+data.json              the classes and their colours, and what the data were, see run_data.py
 log.jsonl              one JSON object a line: training scalars, evaluations, images that were left out
 last.pt                everything that training needs to go on; always a whole file
 checkpoints/           the newest checkpoints (recipe key `keep`), as checkpoint-0002000.pt
@@ -25,9 +26,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from segda.data.labels.spaces import Space, space_named
 from segda.data.sets.datasets import default_root
-from segda.data.sets.specs import own_space
 from segda.errors import RunError, RunFailure, WeightsError
 from segda.ground.atomic import PARTIAL, atomic_write, cannot_write, remove_partial, sync, write_text
 from segda.ground.paths import expanded
@@ -40,6 +39,7 @@ from segda.recipes.build import build, from_scratch
 from segda.recipes.diff import admit, refuse_another
 from segda.recipes.facts import method_class
 from segda.recipes.recipe import Recipe, load_recipe
+from segda.run_data import DATA, record, space_in
 
 Which = Literal["student", "teacher"]
 Standing = Literal["new", "unsaved", "begun", "finished"]
@@ -108,12 +108,12 @@ def standing(out: Path, recipe: Recipe) -> Standing:
     return "finished" if trained and scored else "begun"
 
 
-OTHERS = ("last.pt", "report.html", "log.jsonl")
+OTHERS = ("last.pt", "report.html", "log.jsonl", DATA)
 """Files of a run folder besides its products."""
 
 
 def begin(out: Path, recipe: Recipe) -> None:
-    """An empty run folder with the resolved recipe in it; an earlier run's files are removed.
+    """An empty run folder with the resolved recipe and its classes in it; an earlier run's files are removed.
 
     In this order: whenever it is killed, what is left is a run that goes on, one that begins, or no run.
     """
@@ -127,6 +127,7 @@ def begin(out: Path, recipe: Recipe) -> None:
     except OSError as error:
         raise cannot_write(out, error) from error
     remove_partial(out)
+    record(out, recipe, {})
     write_text(out / "recipe.yaml", recipe.to_yaml())
 
 
@@ -369,7 +370,7 @@ def load_network(
     path = network_path(run, weights, step)
     # The weights come from the file: whatever the recipe started from need not be there any more.
     spec = from_scratch(NETWORKS, recipe.network, "network")
-    network = build(NETWORKS, spec, "network", class_names=space_of(recipe).classes)
+    network = build(NETWORKS, spec, "network", class_names=space_in(run).classes)
     fill(network, read_tensors(path), path)
     return network.to(device).eval()
 
@@ -413,13 +414,6 @@ def step_of(run: Path, product: str = "student") -> int | None:
         return None if step is None else int(step)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is not a whole network of segda ({error}); save or copy it again") from error
-
-
-def space_of(recipe: Recipe) -> Space:
-    """The label space a recipe's network learns."""
-    if recipe.data.space is not None:
-        return space_named(recipe.data.space)
-    return own_space((recipe.data.source or recipe.data.target).set)
 
 
 def data_root(recipe: Recipe | None, given: Path | None) -> Path:

@@ -20,7 +20,7 @@ from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.evaluation.look import ahead
 from segda.evaluation.measure import evaluate_network
 from segda.evaluation.metrics import read_reports
-from segda.run import load_network
+from segda.run import load_network, load_recipe_of
 from small_run import DUSK, SPACE, write_run
 
 PROTOCOL = {"weights": "student", "step": 4, "recipe": "tiny", "precision": "float32"}
@@ -139,11 +139,36 @@ def test_several_data_sets_are_opened_before_one_is_measured(root, run):
     assert not (run / "reports").exists()
 
 
-def test_labels_that_do_not_know_all_classes_are_refused(root, run, monkeypatch):
+def test_labels_that_do_not_know_all_classes_are_measured_over_those_that_they_know(root, run, monkeypatch, capsys):
     known = Space("camvid-11", dict(SPACE.colours))  # without the names that Cityscapes has for its classes
     monkeypatch.setitem(SPACES, "camvid-11", known)
-    with pytest.raises(RecipeError, match=r"streets:val.*pavement, tree.*camvid-11"):
-        evaluate(run, ["streets:val"], root)
+    report = evaluate(run, ["streets:val"], root)[0]
+    over = ("sky", "building", "pole", "road", "fence", "car")
+    assert report.protocol.over == over and "means over sky, building" in report.protocol.sentence()
+    hits, labelled, predicted = report.counts.diagonal()[:11], report.counts[:11].sum(1), report.counts.sum(0)
+    unions = labelled + predicted - hits
+    rates = [hits[i] / unions[i] for i in map(SPACE.classes.index, over) if unions[i]]
+    assert report.miou == pytest.approx(np.mean(rates))
+    assert np.isnan(report.iou[SPACE.classes.index("tree")])
+    assert main(["evaluate", str(run), "--data", "streets:val", "--root", str(root), "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    assert "streets:val: mean over 6 of 11 classes: sky, building, pole, road, fence and 1 more" in text
+
+
+def test_means_go_over_the_classes_that_the_recipe_chooses(root, run):
+    whole = evaluate(run, [DUSK], root)[0]
+    path = run / "recipe.yaml"
+    recipe = load_recipe_of(run)
+    path.write_text(recipe.override("evaluate.classes=[car, sky]").to_yaml())
+    report = evaluate(run, [DUSK], root)[0]
+    assert report.protocol.over == ("sky", "car") and (report.counts == whole.counts).all()
+    assert report.miou == pytest.approx(np.mean([whole.iou[SPACE.classes.index(name)] for name in ("sky", "car")]))
+    chosen = [SPACE.classes.index(name) for name in ("sky", "car")]
+    hits, labelled = whole.counts.diagonal()[chosen].sum(), whole.counts[chosen].sum()
+    assert report.pixel_accuracy == pytest.approx(hits / labelled)
+    path.write_text(recipe.override("evaluate.classes=[cat]").to_yaml())
+    with pytest.raises(RecipeError, match=r"evaluate.classes: unknown class 'cat'; did you mean 'car'"):
+        evaluate(run, [DUSK], root)
 
 
 def test_a_label_space_other_than_the_networks_is_refused(root, run):

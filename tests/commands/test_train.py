@@ -32,8 +32,8 @@ def test_a_run_folder_holds_all_that_is_promised(camvid, tmp_path):
     run = tmp_path / "run"
     train(small_recipe(camvid, "ebda").override("evaluate.every=2"), run)
     assert {path.name for path in run.iterdir()} == {
-        "recipe.yaml", "environment.json", "log.jsonl", "last.pt", "network.safetensors", "teacher.safetensors",
-        "report.html", "reports",
+        "recipe.yaml", "environment.json", "data.json", "log.jsonl", "last.pt", "network.safetensors",
+        "teacher.safetensors", "report.html", "reports",
     }  # fmt: skip
     assert [path.name for path in (run / "reports").iterdir()] == ["camvid-test-dusk.json"]
     lines = list(runs.read_log(run))

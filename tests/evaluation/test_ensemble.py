@@ -17,7 +17,8 @@ from segda.commands.evaluate import evaluate
 from segda.errors import RecipeError, RunError, WeightsError
 from segda.evaluation.ensemble import evaluate_ensemble, proportions
 from segda.evaluation.metrics import read_list, read_reports
-from segda.run import load_network
+from segda.run import load_network, load_recipe_of
+from segda.run_data import record
 from small_run import DUSK, SPACE, write_run
 
 
@@ -46,8 +47,7 @@ def sharpen(run, factor):
 
 
 def change_space(run):
-    recipe = run / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace("space: null", "space: cityscapes-19"))
+    record(run, load_recipe_of(run).override("data.space=cityscapes-19"), {})
 
 
 def command(*arguments, root):
@@ -217,6 +217,6 @@ def test_a_run_named_twice_is_refused(root, runs, capsys):
 def test_what_is_wrong_with_the_last_run_is_said_before_the_first_is_measured(root, runs, tmp_path, capsys):
     assert command(*runs, tmp_path / "nowhere", root=root) == 2
     assert "nowhere is not a run folder" in capsys.readouterr().err
-    change_space(runs[1])
+    (runs[1] / "data.json").write_text("{")
     assert command(*runs, root=root) == 2
     assert not (runs[0] / "reports").exists()

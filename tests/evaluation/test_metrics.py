@@ -245,3 +245,27 @@ def test_a_protocol_says_how_images_reached_the_network():
     )
     sliding = replace(PROTOCOL, resize=None, how="slide", window=(64, 96), stride=(42, 48), flip=True)
     assert sliding.input() == "at their size, window 96x64 every 48x42, mean with mirrored"
+
+
+def test_a_mean_over_some_classes_leaves_the_others_out_by_hand():
+    # label 0 0 1 2, prediction 0 1 1 0: IoU of 0 is 1/3, of 1 is 1/2, of 2 is 0
+    label, prediction = [[0, 0], [1, 2]], [[0, 1], [1, 0]]
+    ours = report_of(label, prediction, ("road", "car", "sky"), replace(PROTOCOL, over=("road", "car")))
+    assert ours.miou == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert np.isnan(ours.iou[2]) and np.isnan(ours.accuracy[2])
+    assert ours.mean_accuracy == pytest.approx((1 / 2 + 1) / 2) and ours.pixel_accuracy == pytest.approx(2 / 3)
+    assert ours.remarks() == ["mean over 2 of 3 classes: road, car"]
+    again = Report.from_json(json.loads(json.dumps(ours.to_json())))
+    assert again.protocol == ours.protocol and again.miou == ours.miou
+    broken = ours.to_json()
+    broken["protocol"]["over"] = ["road", "boat"]
+    with pytest.raises(ValueError, match="classes that are not in the report"):
+        Report.from_json(broken)
+
+
+@pytest.mark.parametrize(("prediction", "miou"), [([[0, 0]], 1.0), ([[0, 1]], 0.25)])
+def test_a_class_without_a_labelled_pixel_is_said(prediction, miou):
+    ours = report_of([[0, 0]], prediction, ("bg", "fg"))
+    assert ours.miou == miou
+    assert ours.remarks() == ["no labelled pixel of fg: IoU 0 where predicted, else left out"]
+    assert report_of([[0, 1]], prediction, ("bg", "fg")).remarks() == []

@@ -17,6 +17,7 @@ from segda.commands.train import train
 from segda.data.sets import streets as street_sets
 from segda.errors import DataError, RecipeError
 from segda.recipes.recipe import Recipe, parse_recipe
+from segda.run_data import space_of
 from segda.training import max_batch
 from small_run import SPACE
 
@@ -141,7 +142,7 @@ def test_references_of_the_source_are_those_of_its_images(tmp_path):
 
 def test_a_method_without_a_source_trains_on_the_target_alone(camvid, tmp_path):
     recipe = without_source(camvid)
-    assert recipe.name == "toys:SourceFree -> camvid:train:dusk" and runs.space_of(recipe).name == "camvid-11"
+    assert recipe.name == "toys:SourceFree -> camvid:train:dusk" and space_of(recipe).name == "camvid-11"
     train(recipe, tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<h1>toys:SourceFree: camvid:train:dusk</h1>" in page and recipe == runs.load_recipe_of(tmp_path / "run")

@@ -25,6 +25,7 @@ from segda.networks.weights.layouts import LAYOUTS, to_theirs
 from segda.parts.losses import supervised
 from segda.recipes.build import build
 from segda.recipes.recipe import Recipe
+from segda.run_data import space_of
 from segda.scene import Batch
 from segda.training import assembly, checkpoint
 from segda.training.max_batch import Trial
@@ -186,20 +187,20 @@ def test_a_checkpoint_of_other_code_is_a_start_as_convert_reads_it(camvid, tmp_p
 def bad_starts() -> dict[str, tuple]:
     def another_network(run: Path) -> Path:
         recipe = runs.load_recipe_of(run).override("network.channels=16")
-        network = build(NETWORKS, recipe.network, "network", class_names=runs.space_of(recipe).classes)
+        network = build(NETWORKS, recipe.network, "network", class_names=space_of(recipe).classes)
         runs.save_network(run / "network.safetensors", network, recipe.network, 4)
         return run
 
     def another_class(run: Path) -> Path:
         recipe = runs.load_recipe_of(run)
-        names = [*runs.space_of(recipe).classes[:-1], "boat"]
+        names = [*space_of(recipe).classes[:-1], "boat"]
         network = build(NETWORKS, recipe.network, "network", class_names=names)
         runs.save_network(run / "network.safetensors", network, recipe.network, 4)
         return run
 
     def another_order(run: Path) -> Path:
         recipe = runs.load_recipe_of(run)
-        network = build(NETWORKS, recipe.network, "network", class_names=runs.space_of(recipe).classes[::-1])
+        network = build(NETWORKS, recipe.network, "network", class_names=space_of(recipe).classes[::-1])
         runs.save_network(run / "network.safetensors", network, recipe.network, 4)
         return run
 

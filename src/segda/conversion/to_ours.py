@@ -38,6 +38,7 @@ from segda.networks.weights.names import FAMILIES
 from segda.networks.weights.wrappers import Held, stripped
 from segda.recipes.build import build, from_scratch
 from segda.recipes.recipe import Recipe
+from segda.run_data import space_of
 
 
 def _refuse_another_network(layout: Layout, style: str, recipe: Recipe | None) -> None:
@@ -128,7 +129,7 @@ def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
     # What the file may lack is a function of the recipe alone.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = build(NETWORKS, spec, "network", class_names=runs.space_of(recipe).classes)
+        network = build(NETWORKS, spec, "network", class_names=space_of(recipe).classes)
     taken = len(found)
     found, notes = as_configured(network, found, asked.layout, held.file)
     added, missing = fill(network, found, asked.layout, held.file, allow_missing=asked.allow_missing)

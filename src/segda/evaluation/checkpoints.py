@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segda.data.sets.labelled import open_labelled
 from segda.distributed import group
 from segda.errors import RunError
 from segda.evaluation.measure import STUDENT_AND_TEACHER, evaluate_network, existing, facts, protocol_of
@@ -16,7 +15,8 @@ from segda.evaluation.metrics import Report, read_list, report_path, write_repor
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
 from segda.ground.choices import DeviceName, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
-from segda.run import data_root, load_network, load_recipe_of, product_path, snapshots, space_of, step_of
+from segda.run import data_root, load_network, load_recipe_of, product_path, snapshots, step_of
+from segda.run_data import measured_on
 
 
 @group.joined()
@@ -41,7 +41,7 @@ def evaluate_snapshots(
         check_snapshots(run, [weights])
         where = group.own_device(pick_device(device))
         existing(run, [weights])
-        opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
+        opened = [measured_on(run, spec, data_root(recipe, root)) for spec in data]
         before = {each.data: each.by_step for each in read_snapshots(run) if each.weights == weights}
         last = step_of(run, weights)
         kept = snapshots(run, weights)

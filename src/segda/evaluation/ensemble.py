@@ -14,7 +14,6 @@ from typing import get_args
 import torch
 
 from segda.data.sets.dataset import DataSet
-from segda.data.sets.labelled import open_labelled
 from segda.distributed import group
 from segda.errors import RecipeError, RunError, nearest
 from segda.evaluation.look import Eye
@@ -25,7 +24,8 @@ from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.networks.network import Network
 from segda.recipes.recipe import Recipe
-from segda.run import data_root, load_network, load_recipe_of, space_of
+from segda.run import data_root, load_network, load_recipe_of
+from segda.run_data import measured_on, space_in
 
 
 @group.joined()
@@ -101,19 +101,22 @@ def _ensemble(
     shares = proportions(shares, len(runs))
     _check_out(out)
     recipes = [load_recipe_of(run) for run in runs]
-    spaces = [space_of(recipe) for recipe in recipes]
+    spaces = [space_in(run) for run in runs]
     for run, space in zip(runs, spaces, strict=True):
         if space.classes != spaces[0].classes:
             raise RecipeError(
                 f"{run} has the classes of {space.name}, {runs[0]} those of {spaces[0].name}; "
                 "an ensemble needs networks of the same classes"
             )
+    for run, recipe in zip(runs, recipes, strict=True):
+        if recipe.evaluate.classes != recipes[0].evaluate.classes:
+            raise RecipeError(f"{run} and {runs[0]} differ in evaluate.classes, so that no mean is theirs; choose one")
     where = group.own_device(pick_device(device))
     shared = [each for each in weights if all(has_network(run, each, step) for run in runs)]
     for run in runs:
         existing(run, shared or weights, step)
     root = data_root(recipes[0], root)
-    opened = [open_labelled(spec, root, spaces[0]) for spec in data]
+    opened = [measured_on(runs[0], spec, root) for spec in data]
     return shares, recipes, where, pick_precision(precision, where), shared or weights, opened
 
 

@@ -35,6 +35,7 @@ class Settings(Protocol):
     how: the image whole, or in windows. window, stride: (height, width), for `slide`.
     scales: factors of the box, or of the image's size where there is none: a view each, of which the mean counts.
     flip: average with the mirrored image, at each size.
+    classes: those that means go over, None for all.
     """
 
     resize: tuple[int, int] | None
@@ -45,6 +46,7 @@ class Settings(Protocol):
     stride: Size | None
     scales: tuple[float, ...]
     flip: bool
+    classes: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from segda.data.sets.dataset import DataSet
+from segda.data.sets.labelled import measured_classes
 from segda.distributed import group
 from segda.errors import RecipeError, RunError, WeightsError
 from segda.evaluation.certainty import labels
@@ -90,12 +91,14 @@ def evaluate_network(
     """
     step = "" if protocol["step"] is None else f" after step {protocol['step']}"
     title = f"{dataset.spec} {protocol['weights']}{step}"
+    told = protocol_of(dataset, settings, **protocol)
     counts = count([Eye(network, settings, device, autocast)], "probabilities", dataset, title)
-    return report_of(counts, protocol_of(dataset, settings, **protocol), dataset)
+    return report_of(counts, told, dataset)
 
 
 def protocol_of(dataset: DataSet, settings: Settings, **known: Any) -> Protocol:
     """The protocol of a network on a data set, with what they do not know: weights, step, recipe, precision."""
+    over = measured_classes(dataset, settings.classes)
     sliding = settings.how == "slide"
     return Protocol(
         data=dataset.spec,
@@ -108,13 +111,20 @@ def protocol_of(dataset: DataSet, settings: Settings, **known: Any) -> Protocol:
         stride=settings.stride if sliding else None,
         scales=settings.scales,
         flip=settings.flip,
+        over=None if over == dataset.space.classes else over,
         **known,
     )
 
 
 def report_of(counts: np.ndarray, protocol: Any, dataset: DataSet) -> Report:
-    """The report of a data set's counts, with the views of its label space."""
-    return Report(protocol, dataset.space.classes, counts, dataset.space.views)
+    """The report of a data set's counts, with the views of its label space whose classes are all measured."""
+    over = set(dataset.space.classes if protocol.over is None else protocol.over)
+    views = {
+        title: view
+        for title, view in dataset.space.views.items()
+        if {name for one in view for name in ([one] if isinstance(one, str) else one)} <= over
+    }
+    return Report(protocol, dataset.space.classes, counts, views)
 
 
 def count(eyes: Sequence[Eye], mean: Mean, dataset: DataSet, title: str) -> np.ndarray:

@@ -83,13 +83,13 @@ class Report:
         nor predicted.
         """
         hits, labelled, predicted = self._areas()
-        return _ratio(hits, labelled + predicted - hits)
+        return self._measured(_ratio(hits, labelled + predicted - hits))
 
     @property
     def accuracy(self) -> np.ndarray:
         """(C,) hits / labelled pixels of the class (its recall); NaN for a class without labelled pixels."""
         hits, labelled, _ = self._areas()
-        return _ratio(hits, labelled)
+        return self._measured(_ratio(hits, labelled))
 
     @property
     def miou(self) -> float:
@@ -103,9 +103,29 @@ class Report:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Hits of all classes / pixels labelled with a class."""
+        """Hits of all classes / pixels labelled with a class, of those that means go over."""
         hits, labelled, _ = self._areas()
-        return float(_ratio(hits.sum(), labelled.sum()))
+        among = [name in self.over for name in self.class_names]
+        return float(_ratio(hits[among].sum(), labelled[among].sum()))
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """The classes that means go over."""
+        return self.class_names if self.protocol.over is None else self.protocol.over
+
+    def remarks(self) -> list[str]:
+        """What a mean does not say of the classes, where it does not go over all of them, or some are not labelled."""
+        said = []
+        if len(self.over) < len(self.class_names):
+            said.append(f"mean over {len(self.over)} of {len(self.class_names)} classes: {_few(self.over)}")
+        labelled = zip(self.class_names, self.counts.sum(1), strict=False)
+        if never := [name for name, pixels in labelled if name in self.over and not pixels]:
+            said.append(f"no labelled pixel of {_few(never)}: IoU 0 where predicted, else left out")
+        return said
+
+    def _measured(self, rates: np.ndarray) -> np.ndarray:
+        """(C,) rates; NaN for a class that means do not go over."""
+        return np.where([name in self.over for name in self.class_names], rates, np.nan)
 
     @property
     def share(self) -> np.ndarray:
@@ -177,7 +197,15 @@ class Report:
                 raise ValueError(f"view {name!r} of classes that are not in the report")
             if not name.isprintable() or not classes or not all(classes):
                 raise ValueError(f"view {name!r} is empty, or has a name that cannot be shown")
-        return cls(protocol_from_json(table["protocol"]), names, counts, views)
+        protocol = protocol_from_json(table["protocol"])
+        if protocol.over is not None and (not protocol.over or not set(protocol.over) <= set(names)):
+            raise ValueError("means over classes that are not in the report")
+        return cls(protocol, names, counts, views)
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

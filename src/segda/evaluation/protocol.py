@@ -37,6 +37,7 @@ class Protocol:
     from before there was a choice do not have these.
     window, stride: (height, width) of the sliding window. Labels are always compared at their own size.
     statistics: what they were replaced by; None: the run's own.
+    over: the classes that means go over, see labelled.measured_classes; None: all.
     """
 
     data: str
@@ -54,6 +55,7 @@ class Protocol:
     kernel: Kernel = "bilinear"
     scales: tuple[float, ...] = (1.0,)
     statistics: Statistics | None = None
+    over: tuple[str, ...] | None = None
 
     @property
     def whose(self) -> str:
@@ -85,7 +87,8 @@ class Protocol:
 
     def sentence(self) -> str:
         """The whole protocol, in one line."""
-        return f"{self.data}, {self.images} images {self.input()}; {self.network()}"
+        over = "" if self.over is None else f"; means over {', '.join(self.over)}"
+        return f"{self.data}, {self.images} images {self.input()}{over}; {self.network()}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -100,7 +103,9 @@ class Protocol:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         other = "" if found.statistics is None else found.statistics.data
-        if not all(name.isprintable() for name in (found.data, found.recipe or "", found.precision, other)):
+        if not all(
+            name.isprintable() for name in (*(found.over or ()), found.data, found.recipe or "", found.precision, other)
+        ):
             raise ValueError("a name that cannot be shown")
         if found.how == "slide" and (found.window is None or found.stride is None):
             raise ValueError("how: slide without window and stride")
@@ -139,6 +144,11 @@ class EnsembleProtocol:
     def weights(self) -> Weights:
         """Of all members: students are not averaged with teachers."""
         return self.members[0].protocol.weights
+
+    @property
+    def over(self) -> tuple[str, ...] | None:
+        """Of all members."""
+        return self.members[0].protocol.over
 
     @property
     def whose(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segda.data.sets.dataset import DataSet
-from segda.data.sets.labelled import open_labelled, open_once
+from segda.data.sets.labelled import open_once
 from segda.distributed import group
 from segda.errors import RecipeError
 from segda.evaluation.checkpoints import check_snapshots, evaluate_snapshots
@@ -26,7 +26,8 @@ from segda.evaluation.statistics import adopt_statistics, learning_norms
 from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.networks.network import Network
-from segda.run import data_root, load_network, load_recipe_of, snapshots, space_of
+from segda.run import data_root, load_network, load_recipe_of, snapshots
+from segda.run_data import measured_on
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def measure_run(
         where = group.own_device(pick_device(device))
         networks = {each: load_network(run, each, where, step) for each in existing(run, weights, step)}
         # All data sets are opened before the first is measured: a misspelt last one must not cost an hour.
-        opened = [open_labelled(spec, data_root(recipe, root), space_of(recipe)) for spec in data]
+        opened = [measured_on(run, spec, data_root(recipe, root)) for spec in data]
         images = None if statistics is None else _images(run, statistics, root, networks)
         return recipe, where, pick_precision(precision, where), networks, opened, images
 
@@ -162,7 +163,7 @@ def _check(
         if statistics is not None:
             _images(run, statistics, root, {each: load_network(run, each, step=step) for each in found})
         for spec in data:
-            open_labelled(spec, data_root(recipe, root), space_of(recipe))
+            measured_on(run, spec, data_root(recipe, root))
         if all_checkpoints:
             check_snapshots(run, weights)
     return None

@@ -18,7 +18,7 @@ from segda.data.files.images import read_ids
 from segda.data.files.scratch import Scratch
 from segda.data.labels.pseudo_labels import SHEET, SUMMARY, write_summary
 from segda.data.sets.dataset import DataSet
-from segda.data.sets.labelled import open_labelled, open_once
+from segda.data.sets.labelled import open_once
 from segda.data.stream.augment import scaled_size
 from segda.distributed import group
 from segda.errors import RecipeError, RunError
@@ -32,7 +32,8 @@ from segda.pseudo_labelling.rules import RULES, rule_spec
 from segda.recipes.build import build
 from segda.reporting.contact_sheet import Labelled, pseudo_labels_sheet
 from segda.reporting.tables import percent
-from segda.run import data_root, load_network, load_recipe_of, network_path, space_of, step_of
+from segda.run import data_root, load_network, load_recipe_of, network_path, step_of
+from segda.run_data import measured_on, space_in
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def make_job(
     recipes = [load_recipe_of(run) for run in runs]
     first = recipes[0]
     for run, recipe in zip(runs, recipes, strict=True):
-        if space_of(recipe).classes != space_of(first).classes:
+        if space_in(run).classes != space_in(runs[0]).classes:
             raise RecipeError(f"{run} and {runs[0]} predict different classes; use runs of one label space")
         for key in ("resize", "shape"):
             one, other = getattr(recipe.evaluate, key), getattr(first.evaluate, key)
@@ -77,7 +78,8 @@ def make_job(
                 )
     where = group.own_device(pick_device(device))
     dtype = pick_precision(precision, where)
-    opened = (open_labelled if score else open_once)(data, data_root(first, root), space_of(first))
+    root = data_root(first, root)
+    opened = measured_on(runs[0], data, root) if score else open_once(data, root, space_in(runs[0]))
     box, shape = first.evaluate.resize, first.evaluate.shape
     sizes = [scaled_size(opened.size(i), box, shape) for i in range(len(opened))]
     eyes, members = [], []

@@ -33,7 +33,7 @@ def admit(out: Path, begun_with: Recipe, recipe: Recipe, allowed: Sequence[str] 
     before, now = begun_with.model_dump(mode="json"), recipe.model_dump(mode="json")
     known = _keys(before) | _keys(now)
     for name in allowed:
-        if name not in known | {PROCESSES}:
+        if name not in known | {PROCESSES, FILES}:
             raise RecipeError(f"--allow-changed {name}: no such key{nearest(name, known)}")
     changed = {key: change for key, change in differences(before, now).items() if not _within(key, FREE)}
     refused = {key: change for key, change in changed.items() if not _within(key, allowed)}
@@ -60,6 +60,20 @@ def admit_processes(out: Path, before: int, now: int, allowed: Sequence[str]) ->
             f"start as many, use a new --out, or go on with other steps: --resume --allow-changed {PROCESSES}"
         )
     return {PROCESSES: (before, now)}
+
+
+FILES = "files"
+"""What is allowed to change with it is no key of a recipe either: the images that a run learns from."""
+
+
+def admit_files(out: Path, changed: Changes, allowed: Sequence[str] = ()) -> Changes:
+    """The data sets whose files are others than the run was begun with, where that is allowed; else RunError."""
+    if changed and FILES not in allowed:
+        raise RunError(
+            f"{out} was begun with other data ({told(changed)}); put them back, use a new --out, or go on with these: "
+            f"--resume --allow-changed {FILES}"
+        )
+    return changed
 
 
 def refuse_another(out: Path, begun_with: Recipe, recipe: Recipe) -> None:

@@ -127,6 +127,10 @@ class Evaluate(Block):
     """Factors of that size: the network sees each, and the mean of the probabilities counts."""
     flip: bool = False
     """Average with the mirrored image, at each size."""
+    classes: tuple[str, ...] | None = Field(None, min_length=1)
+    """Classes that means go over, as all but the background; None: all. Predicted are all of them in any case. Of data
+    whose labels do not know them all, means go over those that they know.
+    """
     report_images: int = Field(12, ge=0)
     """Pictures in report.html."""
 

@@ -252,6 +252,7 @@ class Comparison:
                 apart.append(f"{data}, {'; '.join(_of(title, seeds) for title, seeds in titles.items())}: {way}")
             apart.append(f"{data}: images are seen in different ways; compare with care")
         lines = [*self.marks(everything), *(f"{', '.join(data)}: {way}" for way, data in together.items()), *apart]
+        lines += self.remarks(everything)
         lines += [f"{_of(title, seeds)}: {network}" for (title, network), seeds in networks.items()]
         kept = [key for key in self.snapshots if key[0] in self.domains] if everything else []
         for data, network in kept:
@@ -260,6 +261,16 @@ class Comparison:
                 steps = f"best of {len(each.by_step)} snapshots{whose} on {data}: step {each.best}"
                 lines.append(f"{run}: {steps}; {ORACLE}")
         return lines
+
+    def remarks(self, everything: bool = False) -> list[str]:
+        """What the means do not say of the classes, see Report.remarks; once of data sets that it holds for."""
+        found: dict[str, dict[str, None]] = {}
+        for data in self.domains:
+            for entry in (one for one in self.entries(data, everything) if not one.oracle):
+                for report in self.measured(data, entry).values():
+                    for remark in report.remarks():
+                        found.setdefault(remark, {})[data] = None
+        return [f"{', '.join(data)}: {remark}" for remark, data in found.items()]
 
     def marks(self, everything: bool = False) -> list[str]:
         """What stars, differences and spreads are, where there are any."""

@@ -13,7 +13,6 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from segda.data.labels.spaces import Space
-from segda.data.sets.labelled import open_labelled
 from segda.errors import RunError, visible
 from segda.evaluation.certainty import labels, labels_and_entropy
 from segda.evaluation.look import Eye, Sight, look
@@ -29,7 +28,8 @@ from segda.reporting.comparison import Comparison, beside
 from segda.reporting.gain import gain_lines
 from segda.reporting.pictures import SCALE, coloured, data_uri, entropy_picture, shrunk
 from segda.reporting.tables import names_of, percent, points
-from segda.run import data_root, load_network, load_recipe_of, read_log, space_of, step_of
+from segda.run import data_root, load_network, load_recipe_of, read_log, step_of
+from segda.run_data import measured_on, seen_from_here, space_in
 
 PICTURE = 400
 """Pixels: how wide a picture of the panel is at most."""
@@ -106,7 +106,7 @@ def _result(comparison: Comparison, data: str) -> dict[str, Any]:
         "grid": comparison.by_class(data),
         "every": comparison.by_class(data, True),
         "bars": bars(data, shown, against=len(shown) > 1),
-        "protocols": [(title, report.protocol.sentence()) for title, report in every],
+        "protocols": [(title, "; ".join([report.protocol.sentence(), *report.remarks()])) for title, report in every],
     }
 
 
@@ -141,11 +141,11 @@ def _panel(
     """Pictures of images spread evenly over the first data set of the recipe; None when it wants none."""
     if not recipe.evaluate.data or not recipe.evaluate.report_images:
         return None
-    space = space_of(recipe)
+    space = space_in(run)
     where = pick_device(device)
     # Not the recipe's precision: the run may come from a machine that has another one.
     context = autocast(where, pick_precision("auto", where))
-    dataset = open_labelled(recipe.evaluate.data[0], data_root(recipe, root), space)
+    dataset = measured_on(run, seen_from_here(run, recipe.evaluate.data[0]), data_root(recipe, root))
     eyes = [Eye(load_network(run, weights, where, step), recipe.evaluate, where, context)]
     if against:
         eyes.append(Eye(load_network(against, "student", where), recipe.evaluate, where, context))
@@ -200,11 +200,11 @@ def write_report(
     """Writes RUN/report.html; `against`: a run to show beside it. weights, step: whose pictures."""
     run = Path(run)
     recipe, reports = load_recipe_of(run), reports_of(run)
-    space = space_of(recipe)
+    space = space_in(run)
     against = None if against is None else Path(against)
     measured = {run: reports}
     if against is not None:
-        if space_of(load_recipe_of(against)).classes != space.classes:
+        if space_in(against).classes != space.classes:
             raise RunError(f"{against} has other classes than {run}; give a run on the same data with --against")
         data = {report.protocol.data for report in reports}
         others = [other for other in reports_of(against) if other.protocol.weights == "student"]

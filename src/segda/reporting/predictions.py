@@ -25,7 +25,8 @@ from segda.ground.atomic import atomic_write
 from segda.ground.choices import DeviceName, Ids, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.reporting.pictures import OVERLAY, coloured, entropy_picture, overlaid, palette_png, png
-from segda.run import data_root, load_network, load_recipe_of, space_of
+from segda.run import data_root, load_network, load_recipe_of
+from segda.run_data import space_in
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def predict_images(
 
     def ready() -> tuple[Any, ...]:
         recipe = load_recipe_of(run)
-        space = space_of(recipe)
+        space = space_in(run)
         check_options(images, data, pictures, ids, opacity, submission)
         server = None if submission is None else server_named(submission, space)
         codes = (label_palette(), label_ids(space)) if ids == "label" else (space.palette(), TRAIN_IDS)

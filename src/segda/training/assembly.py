@@ -19,7 +19,7 @@ from segda.data.labels.spaces import Space
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.datasets import open_data
-from segda.data.sets.labelled import open_labelled
+from segda.data.sets.labelled import measured_classes, open_labelled
 from segda.data.sets.pairs import partners
 from segda.data.stream.loading import loader
 from segda.data.stream.stream import References, Stream
@@ -37,6 +37,7 @@ from segda.recipes.build import build, from_scratch
 from segda.recipes.facts import method_class
 from segda.recipes.optimisers import Optim
 from segda.recipes.recipe import Recipe
+from segda.run_data import space_in, space_of
 from segda.scene import Batch
 from segda.training import checkpoint
 from segda.training.optim import optimisers, set_lr
@@ -112,6 +113,15 @@ class Training:
     def products(self) -> dict[str, nn.Module]:
         """What a run saves, by name."""
         return {name: self.method.get_submodule(place) for name, place in self.method.products.items()}
+
+    def sets(self) -> dict[str, DataSet]:
+        """The data sets that it learns from and is measured on, by the keys that name them, see run_data.py."""
+        stream = self.stream
+        assert stream is not None
+        references = None if stream.references is None else stream.references.data
+        domains = {"source": stream.source, "target": stream.target, "reference": references}
+        found = {f"data.{name}.set": data for name, data in domains.items() if data is not None}
+        return found | {f"evaluate.data {data.spec}": data for data in self.scored}
 
     def segmenters(self) -> dict[runs.Which, Network]:
         """What a run scores: the student, and the teacher where the method has one."""
@@ -207,11 +217,13 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True)
 
 def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
     """Opens the data sets and builds the method."""
-    space = runs.space_of(recipe)
+    space = space_of(recipe)
     target = open_data(recipe.data.target.set, root, space)
     source = None if recipe.data.source is None else open_data(recipe.data.source.set, root, space)
     references = references_of(recipe, source, target, root, space)
     scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
+    for data in scored:
+        measured_classes(data, recipe.evaluate.classes)  # at the end of a training it is too late to refuse
     pseudo_labels = target_labels(recipe, target, space)
     method = build_method(recipe, space, fresh)
     if fresh and method.has_student():
@@ -267,7 +279,7 @@ def load_product(
     if product not in products:
         raise RunError(f"{run}: method {recipe.method['name']} makes {', '.join(products)}, and no {product}")
     path = runs.network_path(run, product, step)
-    module = build_method(recipe, runs.space_of(recipe), fresh=False).get_submodule(products[product])
+    module = build_method(recipe, space_in(run), fresh=False).get_submodule(products[product])
     runs.fill(module, runs.read_tensors(path), path)
     return module.to(device).eval()
 

@@ -157,11 +157,13 @@ def score(training: Training, run: Path) -> list[Report]:
     domains = domains_of([dataset.spec for dataset in training.scored], [training.recipe])
     for dataset in sorted(training.scored, key=lambda one: list(domains).index(one.spec)):
         mious: dict[str, float] = {}
+        remarks: list[str] = []
         for which, network in networks.items():
             known = {"weights": which, "step": training.t, "recipe": training.recipe.name, "precision": precision}
             casting = autocast(training.device, training.precision)
             report = evaluate_network(network, dataset, training.recipe.evaluate, training.device, casting, known)
             mious[which] = report.miou
+            remarks = remarks or report.remarks()
             reports.append(report)
         # JSON has no NaN: null where no class of the network is labelled.
         scores = {which: None if math.isnan(miou) else miou for which, miou in mious.items()}
@@ -169,7 +171,7 @@ def score(training: Training, run: Path) -> list[Report]:
         shown = next(iter(mious))
         whose = "" if shown == "student" else f" of the {shown}"
         place = with_domain(dataset.spec, domains[dataset.spec])
-        log.info(f"step {training.t}  {place}  mIoU{whose} {percent(mious[shown])}")
+        log.info(f"step {training.t}  {place}  mIoU{whose} {'; '.join([percent(mious[shown]), *remarks])}")
     return reports
 
 

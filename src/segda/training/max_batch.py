@@ -28,7 +28,6 @@ from typing import Any
 import torch
 
 from segda import errors
-from segda import run as runs
 from segda.data.stream.augment import Augment
 from segda.distributed import group
 from segda.distributed.shares import Share
@@ -37,6 +36,7 @@ from segda.ground.hardware import free_memory, leave_cores, peak_memory, pick_de
 from segda.ground.trust import python, same_imports, trusted, trusting
 from segda.networks.network import Network
 from segda.recipes.recipe import Recipe, parse_recipe
+from segda.run_data import space_of
 from segda.scene import Batch, Scene
 from segda.training import assembly
 from segda.training.optim import optimisers
@@ -172,7 +172,7 @@ class Trial:
         device = pick_device(recipe.device)
         precision = pick_precision(recipe.precision, device)
         leave_cores(recipe.data.workers)
-        method = assembly.build_method(recipe, runs.space_of(recipe), fresh=False).to(device)
+        method = assembly.build_method(recipe, space_of(recipe), fresh=False).to(device)
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(method, assembly.settings_of(recipe))
         self.training = assembly.Training(recipe, method, players, scaler, None, [], device, precision)
@@ -212,7 +212,7 @@ class Trial:
         """Scenes such as the loader gives, of random colours and classes."""
         recipe, generator = self.training.recipe, torch.Generator().manual_seed(0)
         told = recipe.data.reference
-        classes = len(runs.space_of(recipe).classes)
+        classes = len(space_of(recipe).classes)
 
         def scene(settings: Augment, domain: str, labelled: bool) -> Scene:
             shape = (batch, *size(settings, domain))

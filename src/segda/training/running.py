@@ -19,10 +19,11 @@ from segda.ground.atomic import write_text
 from segda.ground.hardware import environment, peak_memory, pick_device
 from segda.ground.trust import read_from
 from segda.parts.given import given_in
-from segda.recipes.diff import Changes, admit, admit_processes, told
+from segda.recipes.diff import Changes, admit, admit_files, admit_processes, told
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.reporting.comparison import beside
 from segda.reporting.html import write_report
+from segda.run_data import changed_files, record, refuse_other_classes
 from segda.training import assembly, checkpoint, loop
 from segda.training.stopping import Stopping
 
@@ -70,6 +71,9 @@ def _ready(
         facts["given"] = given
     if state is None:
         group.remember(key, "beginning")
+    else:
+        other = group.from_rank_zero(lambda: admit_files(out, changed_files(out, training.sets()), allow_changed))
+        changes = changes | other
     group.on_rank_zero(_begin, training, out, state, changes, resume, facts)
     group.remember(key, "begun")
     return training, facts
@@ -91,6 +95,7 @@ def _found(
     with read_from(out):
         begun_with = parse_recipe(state["recipe"], str(last))
     changes = admit(out, begun_with, recipe, allow_changed)
+    refuse_other_classes(out, recipe)
     return state, changes | admit_processes(out, state["made_by"].get("processes", 1), group.world(), allow_changed)
 
 
@@ -130,6 +135,7 @@ def _begin(
             log.warning(f"last bits may differ, since the checkpoint was made elsewhere: {told(moved)}")
         earlier = [one for one in runs.read_environment(out).get("resumed", []) if one["step"] <= training.t]
         facts["resumed"] = [*earlier, {"step": training.t, "recipe": changes, "made_by": moved}]
+    record(out, training.recipe, training.sets())
     write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
 
 

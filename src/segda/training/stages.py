@@ -20,7 +20,8 @@ from segda.distributed import group
 from segda.errors import RunError
 from segda.pseudo_labelling.job import label_images, make_job
 from segda.recipes.recipe import Labelling, Recipe, setting, stages_of
-from segda.run import Standing, product_path, space_of, standing
+from segda.run import Standing, product_path, standing
+from segda.run_data import space_of
 from segda.training import assembly, loop
 from segda.training.running import stoppable, train_run
 

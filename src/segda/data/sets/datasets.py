@@ -9,12 +9,14 @@ data/sets/specs.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from segda.data.labels.spaces import Space
+from segda.data.rows import Row
 from segda.data.sets.dataset import DataSet, Part
 from segda.data.sets.files import FileSet
+from segda.data.sets.folders import FOLDER, IGNORED
 from segda.data.sets.specs import own_space, parse, parts_of, row_of
 from segda.data.sets.streets import Streets
 from segda.data.sets.unions import Union
@@ -52,7 +54,25 @@ def _open(spec: str, root: Path, space: Space) -> Part:
     name, split, condition = parse(spec)
     row = row_of(name, split)
     if row.labels and not row.classes_in(space):
-        raise RecipeError(f"{spec}: its labels have no class of the space {space.name}; use {row.space}")
+        raise RecipeError(_no_class(spec, name, row, space))
     if name in MADE:
         return MADE[name](spec, space, split, condition)
     return FileSet.open(spec, space, row, name, split, condition, root)
+
+
+def _no_class(spec: str, name: str, row: Row, space: Space) -> str:
+    """What is wrong with labels that have no class of a space."""
+    if not name.startswith(FOLDER):
+        return f"{spec}: its labels have no class of the space {space.name}; use {row.space}"
+    named = {one for _, labelling in row.labels for one in row.names(labelling).values()} - {IGNORED}
+    classes, file = f"{_few(space.classes)} ({space.name})", name.removeprefix(FOLDER)
+    return (
+        f"{spec}: its labels know {_few(sorted(named))}, and none of the classes {classes}; where they mean the same, "
+        f"give them the same names in {file}, or becomes: {{...}}"
+    )
+
+
+def _few(names: Iterable[str]) -> str:
+    """The first ten names, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
