@@ -141,7 +141,7 @@ def test_an_alias_that_is_no_bomb_is_read():
 
 def test_a_pipe_is_no_recipe(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
-    assert "is no file" in refused(load_recipe, tmp_path / "pipe.yaml", kind=RecipeError)
+    assert "it is a pipe" in refused(load_recipe, tmp_path / "pipe.yaml", kind=RecipeError)
 
 
 def test_a_sweep_of_too_many_runs_is_refused(tmp_path):

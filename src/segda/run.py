@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from segda.data.sets.datasets import default_root
 from segda.errors import RunError, RunFailure, WeightsError
 from segda.ground.atomic import PARTIAL, atomic_write, cannot_write, remove_partial, sync, write_text
-from segda.ground.paths import expanded
+from segda.ground.paths import expanded, regular
 from segda.ground.safe_yaml import json_values, read_json
 from segda.ground.trust import read_from, trusting
 from segda.networks import NETWORKS
@@ -152,7 +152,7 @@ def append_log(run: Path, line: Mapping[str, Any]) -> None:
 def read_log(run: Path) -> Iterator[dict[str, Any]]:
     """The lines of log.jsonl; none when there is no log yet. A last line cut short by a crash is left out."""
     path = run / "log.jsonl"
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    lines = _bytes(path).splitlines()
     for number, line in enumerate(lines, 1):
         try:
             found = json_values(line)
@@ -163,6 +163,14 @@ def read_log(run: Path) -> Iterator[dict[str, Any]]:
         if not _is_entry(found):
             raise RunError(f"{path} line {number} is no line of a log; it was edited or damaged: remove the line")
         yield found
+
+
+def _bytes(path: Path) -> bytes:
+    """The content of a file, none of one that is not there. RunError where it cannot be read."""
+    try:
+        return regular(path).read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); remove it, or copy it again") from error
 
 
 def _is_entry(found: Any) -> bool:
@@ -264,7 +272,7 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
     path = run / "last.pt"
     # Every Exception: of a damaged pickle torch lets through whatever Python says of it.
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(regular(path), map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         older = list(checkpoints(run).values())[:-1]
@@ -377,7 +385,7 @@ def load_network(
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return refuse_odd(load_file(path), path)
+        return refuse_odd(load_file(regular(path)), path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}); save or copy it again") from error
 
@@ -409,7 +417,7 @@ def step_of(run: Path, product: str = "student") -> int | None:
 
     path = product_path(run, product)
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(regular(path), "pt") as file:
             step = (file.metadata() or {}).get("step")
         return None if step is None else int(step)
     except (SafetensorError, OSError, ValueError) as error:

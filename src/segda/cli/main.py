@@ -33,7 +33,9 @@ from segda.commands.recipe import recipe
 from segda.commands.report import report
 from segda.commands.sweep import sweep
 from segda.commands.train import train
-from segda.errors import Interrupted, SegdaError
+from segda.errors import Interrupted, RunError, RunFailure, SegdaError
+from segda.ground.atomic import FAILURES
+from segda.ground.memory import lacks_memory, out_of_memory
 from segda.ground.output import GONE, enduring
 from segda.ground.progress import shown
 from segda.ground.safe_yaml import one_line
@@ -168,7 +170,8 @@ def _run() -> int:
         with spoken(), shown():
             code = app(args=_arguments or ["--help"], standalone_mode=False)
     except SegdaError as error:
-        return _failed(error, error.exit_code)
+        # One that failed says why; what was refused may be as it should be, and too large.
+        return _failed(error if isinstance(error, RunFailure) else _memory_said(error) or error)
     except typer.Exit as exit_:
         code = exit_.exit_code
     except UsageError as error:
@@ -176,8 +179,10 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
-        traceback.print_exc()
-        return _failed(error, 1)
+        known = _memory_said(error) or _of_a_path(error)
+        if known is None:
+            traceback.print_exc()
+        return _failed(known or error)
     if code == 130 and os.environ.get("RANK", "0") == "0":
         complain(
             "interrupted; a run goes on with --resume; make-fog, make-rain, prepare, pseudo-label and sweep when "
@@ -186,12 +191,32 @@ def _run() -> int:
     return code if isinstance(code, int) else 0
 
 
-def _failed(error: Exception, code: int) -> int:
+def _memory_said(error: Exception) -> SegdaError | None:
+    """What to say in place of an error that is want of memory."""
+    if not lacks_memory(error):
+        return None
+    traceback.clear_frames(error.__traceback__)  # what they hold may be all that there was
+    said = RunFailure(out_of_memory(_command))
+    said.__cause__ = error
+    return said
+
+
+def _of_a_path(error: Exception) -> SegdaError | None:
+    """What to say in place of an error of the system about a path: its name is too long, its folder cannot be read."""
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return None
+    kind = RunFailure if error.errno in FAILURES else RunError
+    said = kind(f"{error.filename}: {error.strerror}; choose another path, or look at its permissions")
+    said.__cause__ = error
+    return said
+
+
+def _failed(error: Exception) -> int:
     if _debug:
         traceback.print_exception(error)
     if _speaks():
         complain(one_line(error))
-    return code
+    return error.exit_code if isinstance(error, SegdaError) else 1
 
 
 def _speaks() -> bool:

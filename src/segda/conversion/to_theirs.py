@@ -16,6 +16,7 @@ from segda import run as runs
 from segda.conversion.asked import CONSTANTS, PLAIN, Asked, Converted, agreed, refuse_idle, refuse_taken, save
 from segda.errors import RecipeError, RunError, RunFailure, WeightsError
 from segda.ground.atomic import atomic_write, cannot_write
+from segda.ground.paths import regular
 from segda.ground.safe_yaml import json_values
 from segda.networks.encoders.mit import MITS
 from segda.networks.weights.hugging_face import CONFIG, PREPROCESSOR
@@ -139,7 +140,7 @@ def refuse_taken_folder(out: Path, overwrite: bool) -> None:
 def facts_in(path: Path) -> tuple[dict[str, Any], list[str]]:
     """(the network, the names of its classes) that a .safetensors file of ours says it holds."""
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(regular(path), "pt") as file:
             facts = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsError(

@@ -15,6 +15,7 @@ from segda.evaluation.metrics import Report, read_list, report_path, write_repor
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
 from segda.ground.choices import DeviceName, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
+from segda.ground.paths import regular
 from segda.run import data_root, load_network, load_recipe_of, product_path, snapshots, step_of
 from segda.run_data import measured_on
 
@@ -93,5 +94,5 @@ def check_snapshots(run: Path, weights: Sequence[Weights]) -> None:
 
 
 def _mark(path: Path) -> str:
-    with path.open("rb") as weights:
+    with regular(path).open("rb") as weights:
         return hashlib.file_digest(weights, "sha256").hexdigest()

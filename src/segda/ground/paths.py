@@ -1,8 +1,10 @@
-"""Paths as people write them."""
+"""Paths as people write them, and what must not stand where a file does."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 
@@ -11,3 +13,17 @@ def expanded(path: str | Path) -> Path:
     it is written, so that the message that it is not there shows it.
     """
     return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
+def regular(path: Path) -> Path:
+    """The path, to be opened; OSError for a pipe, a device or a socket: to read one may never end, to open one neither.
+
+    A folder, or nothing, is left to whoever opens it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return path
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, a device or a socket, and no file", str(path))
+    return path

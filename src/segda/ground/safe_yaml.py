@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from segda.ground.paths import regular
+
 CHARACTERS = 200_000
 """Longer YAML is refused: its parser reads some 50,000 characters a second."""
 
@@ -75,9 +77,7 @@ def yaml_line(value: Any) -> str:
 
 
 def _text(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise ValueError("is no file")  # a pipe or a device would never end
-    return path.read_text(encoding="utf-8")
+    return regular(path).read_text(encoding="utf-8")
 
 
 def _loaded(text: str) -> tuple[Any, yaml.Node | None]:
@@ -173,7 +173,7 @@ def _size(node: yaml.Node, known: dict[int, int | None]) -> int:
 
 def read_json(path: Path) -> Any:
     """The values in a JSON file. OSError when it cannot be read, ValueError when it is none."""
-    return json_values(path.read_bytes())
+    return json_values(regular(path).read_bytes())
 
 
 def json_values(text: str | bytes) -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from segda.errors import DataError, ImageError
+from segda.ground.paths import regular
 
 MEGABYTES = 512
 """Larger members are refused; a picture of the 80 megapixels that are read at most has half of that, uncompressed."""
@@ -29,7 +30,7 @@ def read_bytes(path: Path) -> bytes:
     DataError for a damaged archive.
     """
     try:
-        return path.read_bytes()
+        return regular(path).read_bytes()
     except (NotADirectoryError, FileNotFoundError):
         inside = _inside(path)
         if inside is None:
@@ -57,7 +58,7 @@ def read_bytes(path: Path) -> bytes:
 
 def open_file(path: Path) -> BinaryIO:
     """A file, which may be in a zip archive, to read its beginning; the caller closes it."""
-    return path.open("rb") if _inside(path) is None else io.BytesIO(read_bytes(path))
+    return regular(path).open("rb") if _inside(path) is None else io.BytesIO(read_bytes(path))
 
 
 def is_file(path: Path) -> bool:

@@ -16,6 +16,7 @@ from segda.data.sets.specs import file_name
 from segda.distributed import group
 from segda.errors import DataError, ImageError
 from segda.ground.atomic import atomic_write
+from segda.ground.paths import regular
 from segda.ground.pool import Pool
 from segda.ground.progress import track
 
@@ -153,7 +154,7 @@ class _Kept:
             return None
         try:
             # Opened here: numpy leaves a broken archive open.
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            with regular(self.path).open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 return kept["counts"] if str(kept["fingerprint"]) == self.fingerprint else None
         except FileNotFoundError:
             return None

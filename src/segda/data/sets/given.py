@@ -18,6 +18,7 @@ from segda.data.sets.dataset import DataSet
 from segda.data.sets.files import check_shown
 from segda.data.sets.labelled import open_once
 from segda.errors import DataError
+from segda.ground.paths import regular
 from segda.scene import Scene
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -100,7 +101,7 @@ def read_any(path: Path) -> Tensor:
     try:
         # Pillow's own limit is a warning first; ours is said below.
         ours = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
-        with ours, Image.open(path, formats=["BMP", "WEBP"]) as picture:
+        with ours, Image.open(regular(path), formats=["BMP", "WEBP"]) as picture:
             if picture.height * picture.width > MEGAPIXELS * 1_000_000:
                 size = f"{picture.width}x{picture.height}"
                 raise DataError(f"{path}: {size} is more than {MEGAPIXELS} megapixels; cut the picture into tiles")

@@ -20,6 +20,7 @@ import numpy as np
 
 from segda.data.files.images import header
 from segda.errors import DataError
+from segda.ground.paths import regular
 from segda.ground.safe_yaml import read_json
 
 SCALE, OFFSET = 256, 1
@@ -72,7 +73,7 @@ def read_disparity(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.nd
     DataError, naming the file, if it is missing, no 16-bit greyscale PNG, not of `size` (height, width) or empty.
     """
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; get disparity_trainvaltest.zip of Cityscapes, or write one") from None
     except OSError as error:
