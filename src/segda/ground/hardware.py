@@ -7,7 +7,7 @@ import platform
 import re
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -128,7 +128,7 @@ def environment(device: torch.device, precision: torch.dtype) -> dict[str, objec
     """What a reader needs to repeat a run on another machine."""
     packages = ("segda", "torch", "transformers", "numpy", "opencv-python-headless", "Pillow", "pydantic")
     return {
-        "command": sys.argv,
+        "command": command(sys.argv),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
         "system": platform.platform(),
@@ -138,6 +138,33 @@ def environment(device: torch.device, precision: torch.dtype) -> dict[str, objec
         "threads": torch.get_num_threads(),
         "processes": group.world(),
     }
+
+
+SECRET = re.compile(r"token|passw|secret|credential|auth(?!or)|(api|access|private).?key", re.IGNORECASE)
+"""In the name of an option, or of a setting, whose value is nobody else's business."""
+
+KEY = re.compile(r"(hf_|gh[a-z]_|github_pat_|sk-|AKIA|xox[a-z]-|eyJ)[\w.-]{12,}|(?<=://)[^/@\s]+(?=@)")
+"""What is one by its looks: a key of a service, the name and password in an address."""
+
+HIDDEN = "***"
+
+
+def command(words: Sequence[str]) -> list[str]:
+    """A command as a run folder keeps it: the program without its folder, secrets hidden."""
+    if not words:
+        return []
+    first, *rest = words
+    kept, hide = [Path(first).parent.name if Path(first).name == "__main__.py" else Path(first).name], False
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        # --token X, but not --token --other
+        if hide and not word.startswith("-"):
+            word = HIDDEN
+        elif equals and SECRET.search(name):
+            word = f"{name}={HIDDEN}"
+        hide = not equals and word.startswith("-") and SECRET.search(word) is not None
+        kept.append(KEY.sub(HIDDEN, word))
+    return kept
 
 
 def _version(package: str) -> str | None:
