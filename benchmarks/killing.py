@@ -32,13 +32,19 @@ def measure(
     all_cases: Sequence[str],
     prepare: Callable[[Path, Sequence[str]], None],
     case_of: Callable[[str, int, Path, random.Random], Outcome],
+    options: Sequence[str] = (),
 ) -> int:
-    """The command line's kills of its cases, in a folder that `prepare` fills; returns the exit code."""
+    """The command line's kills of its cases, in a folder that `prepare` fills; returns the exit code.
+
+    options: further words of it, as "--others".
+    """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("kills", type=int)
     parser.add_argument("cases", nargs="*", default=all_cases)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
+    for option in options:
+        parser.add_argument(option, action="store_true")
     asked = parser.parse_args()
     rng, outcomes = random.Random(asked.seed), []
     with tempfile.TemporaryDirectory() as folder:
@@ -52,5 +58,5 @@ def measure(
         print(json.dumps([asdict(outcome) for outcome in outcomes]))
     else:
         kills, ended, equal = (sum(getattr(one, key) for one in outcomes) for key in ("kills", "runs", "equal"))
-        print(f"{kills} kills; {equal} of {ended} runs ended as if they had been left alone")
+        print(f"{kills} kills; {equal} of {ended} runs ended as if they had been left alone; {ended - equal} lost")
     return int(any(outcome.equal < outcome.runs for outcome in outcomes))

@@ -1,15 +1,15 @@
-"""Trainings of two processes of which one is killed (SIGKILL) again and again, and torchrun starts both anew: do they
-end as if nothing had happened?
+"""Trainings of several processes of which one is killed (SIGKILL) again and again, and torchrun starts all anew: do
+they end as if nothing had happened?
 
-    python benchmarks/torchrun_kills.py KILLS [METHOD[:PASSES] ...] [--seed N] [--json]
+    python benchmarks/torchrun_kills.py KILLS [METHOD[:PASSES[:PROCESSES]] ...] [--others] [--seed N] [--json]
 
-Default: source_only, advent, ebda in one pass a step and ebda in two (`accumulate: 2`), KILLS kills each, up to four in
-a run (`torchrun --nproc-per-node 2 --max-restarts 5`). Every run is compared, when it has come to its end, with one
-that was left alone: SHA-256 of network, teacher and snapshots, and the lines of the log but for what they say of time.
-Which process is killed is drawn; every other kill comes at a moment drawn from most of the time that a whole run takes,
-importing included; the others within milliseconds of a file being opened, renamed, linked or removed in the run folder
-by the first process, which writes. The recipes are those of kills.py, with one scene a pass. Exit code 1 if a run ends
-otherwise.
+Default: source_only, advent, ebda in one pass a step and ebda in two (`accumulate: 2`), two processes, KILLS kills
+each, up to four in a run (`torchrun --nproc-per-node 2 --max-restarts 5`). --others: never the first process. Every run
+is compared, when it has come to its end, with one that was left alone: SHA-256 of network, teacher and snapshots, and
+the lines of the log but for what they say of time. Which process is killed is drawn; every other kill comes at a moment
+drawn from most of the time that a whole run takes, importing included; the others within milliseconds of a file being
+opened, renamed, linked or removed in the run folder by the first process, which writes. The recipes are those of
+kills.py, with one scene a pass. Exit code 1 if a run ends otherwise.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from killing import EVENTS, Outcome, measure
@@ -39,8 +40,8 @@ PATIENCE = 600.0
 class Shared(Outcome):
     """Of one method in so many passes a step."""
 
-    from_rank_zero: int = 0
-    """Kills of the process that writes."""
+    by_rank: Counter[str] = field(default_factory=Counter)
+    """Rank -> kills of it; the first writes."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,14 @@ def worker(out: str, fifo: str, arguments: list[str]) -> None:
     sys.exit(main(arguments))
 
 
-def whole_run(recipe: Path, out: Path, kills: list[Kill], outcome: Shared) -> float:
+def whole_run(recipe: Path, out: Path, processes: int, kills: list[Kill], outcome: Shared) -> float:
     """Trains to the end, with one kill after the other; returns the seconds that it took."""
     fifo = out.with_suffix(".fifo")
     os.mkfifo(fifo)
     heard = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)  # stays open between two starts
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--max-restarts",
-               str(RESTARTS), __file__, "--worker", out, fifo, "train", recipe, "--out", out]  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone",
+               "--max-restarts", str(RESTARTS), __file__, "--worker", out, fifo, "train", recipe,
+               "--out", out]  # fmt: skip
     begin, log = time.monotonic(), out.with_suffix(".txt")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with log.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file, env=environment) as job:
@@ -85,7 +87,7 @@ def whole_run(recipe: Path, out: Path, kills: list[Kill], outcome: Shared) -> fl
                 if killed is None:
                     break
                 outcome.kills += 1
-                outcome.from_rank_zero += kill.rank == 0
+                outcome.by_rank[str(kill.rank)] += 1
                 outcome.in_files += kill.event is not None
                 outcome.before_a_checkpoint += not (out / "last.pt").exists()
             while not select.select([watch], [], [], 1)[0]:
@@ -130,8 +132,8 @@ def _read(heard: int) -> bytes:
         return b""
 
 
-def drawn(rng: random.Random, duration: float) -> Kill:
-    rank = rng.randrange(2)
+def drawn(rng: random.Random, processes: int, duration: float) -> Kill:
+    rank = rng.randrange(1 if "--others" in sys.argv else 0, processes)
     if rng.random() < 0.5:
         return Kill(rank, rng.uniform(0, 0.004), rng.randrange(1, 40))  # of some sixty in a whole run
     return Kill(rank, rng.uniform(0, 0.9 * duration))
@@ -140,18 +142,19 @@ def drawn(rng: random.Random, duration: float) -> Kill:
 def case_of(name: str, kills: int, place: Path, rng: random.Random) -> Shared:
     from kills import result, small
 
-    method, _, passes = name.partition(":")
-    recipe, outcome = place / f"{method}-{passes}.yaml", Shared(name)
-    made = small(method, "32", place / "data").override("data.batch=1", f"accumulate={passes or 1}", "compare_every=3")
+    method, passes, processes = (name.split(":") + ["1", "2"][name.count(":") :])[:3]
+    recipe, outcome = place / f"{name.replace(':', '-')}.yaml", Shared(name)
+    made = small(method, "32", place / "data").override("data.batch=1", f"accumulate={passes}", "compare_every=3")
     recipe.write_text(made.override("patience=120", "evaluate.data=['camvid:test']").to_yaml())
     whole = recipe.with_suffix("")
-    duration = whole_run(recipe, whole, [], outcome)
+    duration = whole_run(recipe, whole, int(processes), [], outcome)
     expected = result(whole)
     while outcome.kills < kills:
         outcome.runs += 1
-        out = place / f"{method}-{passes}-{outcome.runs}"
+        out = place / f"{whole.name}-{outcome.runs}"
         count = min(IN_A_RUN, kills - outcome.kills)
-        whole_run(recipe, out, [drawn(rng, duration) for _ in range(count)], outcome)
+        due = [drawn(rng, int(processes), duration) for _ in range(count)]
+        whole_run(recipe, out, int(processes), due, outcome)
         outcome.equal += result(out) == expected
     return outcome
 
@@ -165,4 +168,4 @@ def prepare(place: Path, cases: Sequence[str]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         worker(sys.argv[2], sys.argv[3], sys.argv[4:])
-    sys.exit(measure(__doc__.splitlines()[0], ALL, prepare, case_of))
+    sys.exit(measure(__doc__.splitlines()[0], ALL, prepare, case_of, ["--others"]))
