@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -13,9 +16,12 @@ import torch
 import yaml
 from PIL import Image
 
+import processes
 from forks import Forks
 from segda.methods import METHODS
 from segda.recipes.recipe import Recipe, parse_recipe
+
+os.environ[processes.TESTS] = uuid4().hex
 
 # Two test processes on two cores: more threads would only wait for each other.
 torch.set_num_threads(1)
@@ -153,11 +159,26 @@ def said() -> Iterator[list[str]]:
         yield lines
 
 
+KNOWN: list[int] = []
+"""Processes that last longer than a file of tests."""
+
+
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
     """Starts of python that import nothing."""
     with Forks() as forks:
+        KNOWN.append(forks.pid)
         yield forks
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Of what the tests of a file have started; some may just be ending."""
+    yield
+    end = time.monotonic() + 60
+    while (there := processes.left(KNOWN)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert there == []
 
 
 @pytest.fixture

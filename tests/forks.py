@@ -25,6 +25,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from processes import HANGS
+
 TESTS = Path(__file__).parent
 NUMBER = 4
 """Bytes of a process's number, or of how it ended."""
@@ -94,18 +96,23 @@ class Forks:
         env = os.environ | {"OMP_NUM_THREADS": "1"} | (env or {})
         return ask(self._to, [*map(str, words)], out, err, str(cwd), dict(env), net or own_net())
 
-    def run(self, *words: object, cwd: Path | None = None, timeout: float | None = 600) -> subprocess.CompletedProcess:
-        """As subprocess.run, with what was said."""
+    def run(self, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+        """As subprocess.run, with what was said; leaves nothing of it."""
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             fork = self.start(*words, cwd=cwd or Path.cwd(), out=out.fileno(), err=err.fileno())
             try:
-                code = fork.wait(timeout)
-            except BaseException:
-                os.killpg(fork.pid, signal.SIGKILL)
-                raise
+                code = fork.wait(HANGS)
+            finally:
+                self.end(fork)
             out.seek(0)
             err.seek(0)
             return subprocess.CompletedProcess(words, code, out.read(), err.read())
+
+    def end(self, fork: Fork) -> None:
+        """Kills what is left of a fork, and of those that it asked for."""
+        for number in (*self.of(fork.pid), *([fork.pid] if fork.poll() is None else [])):
+            with suppress(ProcessLookupError):
+                os.killpg(number, signal.SIGKILL)
 
     def of(self, parent: int) -> list[int]:
         """The forks that another asked for and that have not ended."""

@@ -22,12 +22,11 @@ import time
 from pathlib import Path
 
 from forks import Forks
+from processes import HANGS
 
 HOSTS = ("first", "second")
 ADDRESSES = ("10.9.0.1", "10.9.0.2")
 PORT = 29400
-HANGS = 240.0
-"""Seconds after which the test gives up, whatever the machine's load."""
 
 
 def ip(*words: str) -> None:

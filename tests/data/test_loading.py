@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+import processes
 from segda.data.sets import files as file_sets
 from segda.data.stream.loading import TRIES, Skip, loader
 from segda.data.stream.stream import SOURCE, TARGET, Stream
@@ -117,7 +118,7 @@ def test_a_process_that_dies_between_two_images_changes_no_batch(pairs, said):
     batches = stream(pairs, stop=20, workers=2)
     ours = [next(batches)]
     for number in (signal.SIGKILL, signal.SIGTERM):  # whoever ends a job may send the second to all of it
-        time.sleep(0.3)  # by now they have made what they were asked for
+        until_idle()
         for child in multiprocessing.active_children():
             os.kill(child.pid, number)
             child.join()
@@ -158,13 +159,13 @@ def test_a_training_that_is_killed_takes_its_processes_with_it(pairs):
         batches = loader(pairs, 2, 0, 1000, 2, SEED)
         next(batches)
         os.write(told, " ".join(str(one.pid) for one in multiprocessing.active_children()).encode())
-        time.sleep(60)
+        signal.pause()
         os._exit(1)
     pids = [int(pid) for pid in os.read(heard, 100).split()]
     assert len(pids) == 2 and all(map(alive, pids))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + processes.HANGS
     while any(map(alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(alive, pids))
@@ -172,11 +173,24 @@ def test_a_training_that_is_killed_takes_its_processes_with_it(pairs):
     os.close(told)
 
 
-def alive(pid: int) -> bool:
+def until_idle() -> None:
+    """Until all readers have made what they were asked for, and sleep each time that one looks."""
+    quiet = 0
+    while quiet < 20:
+        quiet = quiet + 1 if {state(child.pid) for child in multiprocessing.active_children()} == {"S"} else 0
+        time.sleep(0.01)
+
+
+def state(pid: int) -> str:
+    """A letter, as of ps: R runs or would, S sleeps, Z has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return "Z"
+
+
+def alive(pid: int) -> bool:
+    return state(pid) != "Z"
 
 
 # Images that cannot be read

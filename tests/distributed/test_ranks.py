@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import processes
 import ranks
 from conftest import small_recipe, write_camvid
 from resuming import log_of
@@ -37,10 +37,7 @@ def folder(tmp_path_factory) -> Path:
     (folder / "two").mkdir()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [*torchrun, str(TESTS / "ranks.py"), str(data), str(labels), str(folder / "two")],
-        capture_output=True, text=True, env=environment, timeout=900,
-    )  # fmt: skip
+    done = processes.run([*torchrun, TESTS / "ranks.py", data, labels, folder / "two"], env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

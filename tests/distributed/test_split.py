@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import processes
 from conftest import small_recipe, write_camvid
 from forks import Forks
 from segda.data.sets.datasets import open_data
@@ -48,9 +49,7 @@ def start(count: int, tree: Path, forks: Forks) -> subprocess.CompletedProcess:
     words = [*several, str(TESTS / "sharing.py"), str(tree), *WORK[count]]
     if count == 2:
         return forks.run(*words)
-    return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, timeout=600, env=ENVIRONMENT,
-    )  # fmt: skip
+    return processes.run([sys.executable, *words], env=ENVIRONMENT)
 
 
 def alone(tree: Path) -> subprocess.CompletedProcess:

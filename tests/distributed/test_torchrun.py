@@ -7,12 +7,13 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+import processes
 from conftest import small_recipe, write_camvid
 from resuming import log_of, same
 from segda import run as runs
@@ -68,10 +69,8 @@ def place(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def ends(place) -> dict[str, list]:
     """Exit code and standard error of each process, for each mistake; the whole run is there after it, too."""
-    done = subprocess.run(
-        [sys.executable, *torchrun(TESTS / "under_torchrun.py", "mistakes")], cwd=place, env=ENVIRONMENT,
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+    words = [sys.executable, *torchrun(TESTS / "under_torchrun.py", "mistakes")]
+    done = processes.run(words, cwd=place, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "terminate called" not in done.stderr
     both = [json.loads((place / f"ends-{rank}.json").read_text()) for rank in (0, 1)]
@@ -164,28 +163,37 @@ def test_killed_processes_are_started_again_and_end_as_if_nothing_had_happened(p
     assert left_behind(place) == []
 
 
+@contextmanager
+def begun(forks, words: list[str], place: Path, out: int, err):
+    """A torchrun, as a fork where there are some; nothing of it is left."""
+    if forks is None:
+        given = {"cwd": place, "env": ENVIRONMENT, "stdout": out, "stderr": err}
+        with processes.started([sys.executable, *words], **given) as process:
+            yield process
+        return
+    process = forks.start(*words, cwd=place, out=out, err=err.fileno())
+    try:
+        yield process
+    finally:
+        forks.end(process)
+
+
 def test_all_processes_stop_after_the_same_step_and_go_on(place, ends, forks):
     """Started in earnest the first time, as forks when they go on."""
     arguments = ["-m", "segda", "train", "mine.yaml", "--out", "stopped"]
     for number, name, everyone in ((signal.SIGTERM, "SIGTERM", False), (signal.SIGINT, "Ctrl-C", True)):
         heard, out = os.pipe()
         with open(heard) as lines, (place / "err.txt").open("w+") as file:
-            if everyone:
-                process = forks.start(*torchrun(*arguments), cwd=place, out=out, err=file.fileno())
-            else:
-                process = subprocess.Popen(
-                    [sys.executable, *torchrun(*arguments)], cwd=place, env=ENVIRONMENT, stdout=out, stderr=file,
-                    start_new_session=True,
-                )  # fmt: skip
-            os.close(out)
-            for line in lines:
-                if line.startswith("step ") and "camvid" not in line:
-                    if everyone:  # also to those to whom torchrun hands it on
-                        for worker in forks.of(process.pid):
-                            os.kill(worker, number)
-                    os.kill(process.pid, number)
-                    break
-            process.wait(timeout=300)
+            with begun(forks if everyone else None, torchrun(*arguments), place, out, file) as process:
+                os.close(out)
+                for line in lines:
+                    if line.startswith("step ") and "camvid" not in line:
+                        if everyone:  # also to those to whom torchrun hands it on
+                            for worker in forks.of(process.pid):
+                                os.kill(worker, number)
+                        os.kill(process.pid, number)
+                        break
+                process.wait(timeout=processes.HANGS)
             file.seek(0)
             err = file.read()
         assert process.returncode != 0, err  # of torchrun, whatever the processes' is

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import processes
 from conftest import small_recipe, write_camvid
 from resuming import same
 
@@ -26,7 +27,7 @@ def apart(*arguments: object) -> subprocess.CompletedProcess:
     """two_hosts.py in namespaces of its own."""
     alone = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--mount-proc"]
     command = [*alone, "--kill-child", sys.executable, TESTS / "two_hosts.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=900)
+    return processes.run(command, env=ENVIRONMENT)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def place(tmp_path):
         pytest.skip(f"needs the right to make network namespaces: {tried.stderr.splitlines()[-1:]}")
     write_camvid(tmp_path / "data")
     recipe = small_recipe(tmp_path / "data").override(
-        "data.batch=1", f"steps={STEPS}", "save_every=2", "evaluate.report_images=0", "patience=25"
+        "data.batch=1", f"steps={STEPS}", "save_every=2", "evaluate.report_images=0", "patience=60"
     )
     (tmp_path / "mine.yaml").write_text(recipe.to_yaml())
     return tmp_path

@@ -37,7 +37,7 @@ def plain(camvid: Path) -> Recipe:
 
 def test_a_run_that_is_killed_at_any_moment_ends_as_if_nothing_had_happened(forks):
     kills = 5  # of each method in each precision
-    done = forks.run(ROOT / "benchmarks" / "kills.py", kills, "--json", timeout=None)
+    done = forks.run(ROOT / "benchmarks" / "kills.py", kills, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     outcomes = json.loads(done.stdout.splitlines()[-1])
     assert {one["case"].split(":")[0] for one in outcomes} == {"source_only", "advent", "esl", "ebda"}

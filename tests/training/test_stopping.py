@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import processes
 from conftest import small_recipe, write_camvid
 from resuming import at, same
 from segda import run as runs
@@ -141,9 +142,8 @@ def test_ctrl_c_reaches_the_whole_group_and_the_printed_command_goes_on(written)
     command = [sys.executable, "-m", "segda", "train", "long.yaml", "--out", "run"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *sys.path])}
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-        ) as process:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with processes.started(command, env=environment, **pipes) as process:
             for line in process.stdout:
                 if line.startswith("step "):
                     os.killpg(process.pid, number)
