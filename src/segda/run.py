@@ -15,6 +15,8 @@ report.html            curves, tables and pictures
 from __future__ import annotations
 
 import json
+import logging
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,19 +29,24 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from segda.data.sets.datasets import default_root
-from segda.errors import RunError, RunFailure, WeightsError
-from segda.ground.atomic import PARTIAL, atomic_write, cannot_write, remove_partial, sync, write_text
+from segda.errors import RunError, RunFailure, WeightsError, visible
+from segda.ground.alone import LOCK
+from segda.ground.atomic import atomic_write, cannot_write, is_partial, remove_partial, sync, write_text
 from segda.ground.paths import expanded, regular
 from segda.ground.safe_yaml import json_values, read_json
 from segda.ground.trust import read_from, trusting
+from segda.methods import METHODS
 from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.networks.weights.load import refuse_odd
+from segda.own_files import is_marked, marked, others, refuse_unreadable, remove_own
 from segda.recipes.build import build, from_scratch
 from segda.recipes.diff import admit, refuse_another
 from segda.recipes.facts import method_class
 from segda.recipes.recipe import Recipe, load_recipe
-from segda.run_data import DATA, record, space_in
+from segda.run_data import record, space_in
+
+log = logging.getLogger(__name__)
 
 Which = Literal["student", "teacher"]
 Standing = Literal["new", "unsaved", "begun", "finished"]
@@ -66,6 +73,13 @@ PACE = ("seconds", "waiting")
 CHECKPOINT_FORMAT = 4
 
 
+def is_strange(out: Path) -> bool:
+    """Whether something is there that is neither a run nor left of one that was killed as it began."""
+    if (out / "recipe.yaml").exists() or not out.exists():
+        return False
+    return not out.is_dir() or any(not _left_over(path) for path in out.iterdir())
+
+
 def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
     """RunError when `out` cannot take a run of `recipe`: it holds another run, no run to resume, or something else.
 
@@ -82,13 +96,20 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) ->
         admit(out, load_recipe_of(out), recipe)
     elif holds_run and not overwrite:
         raise RunError(f"{out} already holds a run; use --resume to go on, --overwrite to begin anew, or another --out")
-    elif not holds_run and out.exists() and (not out.is_dir() or any(not _left_over(path) for path in out.iterdir())):
+    elif holds_run and not is_marked(out):
+        raise RunError(
+            f"{out}: its recipe.yaml is not as segda left it, so --overwrite removes nothing there; choose another "
+            "--out, or remove the folder yourself"
+        )
+    elif holds_run:
+        refuse_unreadable(out)
+    elif is_strange(out):
         raise RunError(f"{out} exists and is not a run of segda; choose another --out")
 
 
 def _left_over(path: Path) -> bool:
     """Whether a process that was killed left this: a run can be killed before its folder holds anything else."""
-    return path.name.startswith(".") and path.name.endswith(PARTIAL)
+    return path.name == LOCK or is_partial(path)
 
 
 def standing(out: Path, recipe: Recipe) -> Standing:
@@ -108,27 +129,28 @@ def standing(out: Path, recipe: Recipe) -> Standing:
     return "finished" if trained and scored else "begun"
 
 
-OTHERS = ("last.pt", "report.html", "log.jsonl", DATA)
-"""Files of a run folder besides its products."""
-
-
 def begin(out: Path, recipe: Recipe) -> None:
-    """An empty run folder with the resolved recipe and its classes in it; an earlier run's files are removed.
+    """An empty run folder with the resolved recipe and its classes in it; what segda wrote of an earlier run is
+    removed, and what is others' stays and is named.
 
     In this order: whenever it is killed, what is left is a run that goes on, one that begins, or no run.
     """
+    made = {product for method in (*METHODS.values(), method_class(recipe.method)) for product in method.products}
+    remove_own(out, {_stem(product) for product in made})
     try:
-        for path in (*out.glob("*.safetensors"), *(out / name for name in OTHERS)):
-            path.unlink(missing_ok=True)
-        for name in ("reports", "snapshots", "checkpoints"):
-            if (out / name).exists():
-                shutil.rmtree(out / name)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(out, error) from error
     remove_partial(out)
+    if kept := list(others(out)):
+        log.info(f"{out}: kept what segda did not write: {', '.join(map(visible, kept))}")
+    write_recipe(out, recipe)
     record(out, recipe, {})
-    write_text(out / "recipe.yaml", recipe.to_yaml())
+
+
+def write_recipe(out: Path, recipe: Recipe) -> None:
+    """recipe.yaml, which says that the folder is a run's."""
+    write_text(out / "recipe.yaml", marked(recipe.to_yaml()))
 
 
 def load_recipe_of(run: Path) -> Recipe:
@@ -206,11 +228,10 @@ def forget_after(run: Path, step: int, scored: set[str] | None) -> None:
     lines = [line for line in read_log(run) if line["step"] <= step]
     lines = [line for line in lines if there or line["step"] < step or "evaluation" not in line]
     write_text(run / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    kept = (*(run / "snapshots").glob("*-*.safetensors"), *checkpoints(run).values())
+    kept = [*(snapshots(run, product) for product in products_in(run)), checkpoints(run)]
     try:
-        for path in kept:
-            if _step_of(path) > step:
-                path.unlink(missing_ok=True)
+        for path in (path for files in kept for at, path in files.items() if at > step):
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(run, error) from error
 
@@ -333,12 +354,9 @@ def snapshots(run: Path, product: str = "student") -> dict[int, Path]:
 
 
 def _by_step(folder: Path, before: str, after: str) -> dict[int, Path]:
-    return {_step_of(path): path for path in sorted(folder.glob(f"{before}*{after}"))}
-
-
-def _step_of(file: Path) -> int:
-    """The step in the name of a file."""
-    return int(file.stem.rpartition("-")[2])
+    named = re.compile(rf"{re.escape(before)}(\d{{7,}}){re.escape(after)}")
+    found = {path: named.fullmatch(path.name) for path in sorted(folder.glob(f"{before}*{after}"))}
+    return {int(match[1]): path for path, match in found.items() if match}
 
 
 def network_path(run: Path, product: str = "student", step: int | None = None) -> Path:

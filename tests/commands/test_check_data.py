@@ -198,6 +198,14 @@ def test_the_sheet_shows_images_beside_their_labels(tmp_path):
         ignored = {sheet.getpixel((left + TILE + 280 + k, middle)) for k in range(16)}
         assert ignored == {(45, 45, 45), (185, 185, 185)}
         assert sheet.width == 2 * TILE + 2 * GAP
+    assert check_data("camvid:val:day", tmp_path / "data", out=tmp_path / "sheets").sheet  # its own is replaced
+    mine = tmp_path / "mine" / "camvid-val-day.png"
+    mine.parent.mkdir()
+    Image.new("RGB", (3, 3)).save(mine)
+    before = mine.read_bytes()
+    report = check_data("camvid:val:day", tmp_path / "data", out=mine.parent)
+    assert report.sheet is None and "segda check-data did not write it; choose another --out" in report.no_sheet
+    assert mine.read_bytes() == before
 
 
 def test_a_very_tall_image_does_not_make_a_very_tall_sheet(tmp_path):

@@ -193,6 +193,22 @@ def test_every_number_has_its_protocol_below(runs):
     assert "different ways" not in "".join(markdown)
 
 
+def test_numbers_of_a_step_before_the_last_are_said_to_be(runs):
+    second = runs[1]  # its networks are of step 4
+    for step, outdated in ((3, True), (4, False), (None, False)):
+        write_reports(second, [report_of(70, 80, step=step), report_of(75, 80, weights="teacher", step=step)])
+        line = (
+            f"{second}: on {DUSK} its student was measured after step 3, and has been trained to step 4 since: segda "
+            f"evaluate {second} --data {DUSK}"
+        )
+        assert (line in compare(runs).notes()) == outdated
+        assert any("trained to step" in one for one in compare(runs).notes()) == outdated
+    write_reports(second, [report_of(70, 80, step=3)])
+    assert line.replace("_", r"\_") in compare(runs).markdown() or line in compare(runs).markdown()
+    (second / "network.safetensors").unlink()
+    assert not any("trained to step" in one for one in compare(runs).notes())
+
+
 def test_runs_measured_in_different_ways_are_said_to_be(runs):
     write_reports(runs[1], [report_of(70, 80, flip=True)])
     text = shown(compare(runs))

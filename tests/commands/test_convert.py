@@ -347,6 +347,25 @@ def test_nothing_is_overwritten_unasked(recipe, tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
+def test_a_killed_call_is_no_network_and_can_be_repeated(recipe, tmp_path, monkeypatch):
+    file, run = saved(tmp_path / "theirs.pth", authors(deeplab())), tmp_path / "run"
+    replace = Path.replace
+
+    def killed(path, other):
+        if other == run / "network.safetensors":
+            raise KeyboardInterrupt
+        return replace(path, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            convert(file, run, source="advent", recipe=recipe)
+    assert sorted(path.name for path in run.iterdir()) == ["data.json", "environment.json", "recipe.yaml"]
+    (tmp_path / ".run.converted").write_text("half")
+    convert(file, run, source="advent", recipe=recipe)
+    assert equal(load_network(run).state_dict(), deeplab().state_dict()) and not list(tmp_path.glob(".*"))
+
+
 def _folder(path: Path) -> Path:
     path.mkdir()
     return path

@@ -150,6 +150,32 @@ def test_an_encoder_goes_both_ways(tmp_path):
     assert equal(back.state_dict(), theirs.segformer.state_dict())
 
 
+def test_a_killed_call_is_no_model_and_can_be_repeated(tmp_path, monkeypatch):
+    recipe = small_recipe(tmp_path / "data").override(f"network={json.dumps(NETWORK | {'decoder': 'segformer_256'})}")
+    converted(recipe, tmp_path)
+    back, replace = tmp_path / "back", Path.replace
+
+    def killed(path, other):
+        if other == back / "config.json":
+            raise KeyboardInterrupt
+        return replace(path, other)
+
+    convert(tmp_path / "run", tmp_path / "whole", target="huggingface")
+    for overwrite in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", killed)
+            with pytest.raises(KeyboardInterrupt):
+                convert(tmp_path / "run", back, target="huggingface", overwrite=overwrite)
+        assert sorted(path.name for path in back.iterdir()) == ["model.safetensors", "preprocessor_config.json"]
+        (tmp_path / ".back.converted").mkdir()
+        (tmp_path / ".back.converted" / "model.safetensors").write_text("half")
+        convert(tmp_path / "run", back, target="huggingface")
+        assert {path.name: path.read_bytes() for path in back.iterdir()} == {
+            path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()
+        }
+        assert not list(tmp_path.glob(".*"))
+
+
 def test_what_has_no_folder_of_theirs_is_refused(tmp_path):
     recipe = small_recipe(tmp_path / "data").override(f"network={json.dumps(NETWORK | {'decoder': 'segformer_256'})}")
     converted(recipe, tmp_path)

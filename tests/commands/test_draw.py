@@ -12,6 +12,7 @@ from segda.data.sets.datasets import open_data
 from segda.data.streets import streets
 from segda.data.streets.conditions import SPLITS
 from segda.errors import RecipeError, RunError, SegdaError
+from segda.ground.atomic import PARTIAL
 
 SIZE = (64, 128)
 
@@ -74,6 +75,41 @@ def test_what_cannot_be_drawn_is_explained_and_leaves_nothing(tmp_path, spec, co
     with pytest.raises(error, match=message):
         draw(spec, tmp_path / "out", count, size)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_call_goes_on_when_it_is_repeated_and_no_other_does(tmp_path, monkeypatch):
+    def content(folder):
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    asked = ("streets:val:fog", tmp_path / "out", 3, SIZE)
+    draw("streets:val:fog", tmp_path / "whole", 3, SIZE)
+    real, drawn = streets.draw, []
+
+    def killed_at(left):
+        def one(*given):
+            if len(drawn) == left:
+                raise KeyboardInterrupt
+            drawn.append(given)
+            return real(*given)
+
+        return one
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streets, "draw", killed_at(2))
+        with pytest.raises(KeyboardInterrupt):
+            draw(*asked)
+    # Killed while the second scene was written.
+    last = sorted((tmp_path / "out" / "camera").rglob("*.json"))[-1]
+    last.rename(last.with_name(f".{last.name}.1{PARTIAL}"))
+    for other in (("streets:val:rain", *asked[1:]), ("streets:val:fog", tmp_path / "out", 4, SIZE)):
+        with pytest.raises(RunError, match="holds an interrupted call for something else .*'count': 3.*; repeat it"):
+            draw(*other)
+    monkeypatch.setattr(streets, "draw", killed_at(4))
+    files = draw(*asked)
+    assert len(drawn) == 4, "the first scene is not drawn again"
+    assert content(tmp_path / "out") == content(tmp_path / "whole") and all(path.is_file() for path in files)
+    with pytest.raises(RunError, match="not an empty folder"):
+        draw(*asked)
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path):

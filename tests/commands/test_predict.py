@@ -213,6 +213,24 @@ def test_predictions_do_not_overwrite_a_data_set(run, camvid):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_files_of_others_are_replaced_when_that_is_asked_for_alone(run, tmp_path):
+    images, out = [write_image(tmp_path / "in" / f"{name}.png") for name in "ab"], tmp_path / "out"
+    write_image(out / "a_overlay.png")
+    write_image(out / "other.png")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(RunError, match=r"a_overlay.png is there, and segda predict did not write it; use --overwrite"):
+        predict(run, images, out, overlay=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    predict(run, images, out, colour=True)
+    predict(run, images, out, colour=True)  # its own files
+    predict(run, images, out, overlay=True, overwrite=True)
+    predict(run, images, out, overlay=True)
+    written = predict(run, images, tmp_path / "whole", colour=True, overlay=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        **{path.name: path.read_bytes() for path in written}, "other.png": before["other.png"],
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -109,6 +109,19 @@ def test_finished_labels_are_kept_unless_asked_and_then_wholly_replaced(place, t
     assert sorted(path.stem for path in (tmp_path / "out").glob("*.png")) == NAMES
 
 
+def test_files_that_segda_did_not_write_stay(place, tmp_path, said):
+    label(place, tmp_path / "out")
+    label(place, tmp_path / "whole", data=DUSK)
+    mine = {"mine.png": b"mine", "notes.txt": b"mine", ".scratch/mine": b"mine"}
+    (tmp_path / "out" / ".scratch").mkdir()
+    for name, text in mine.items():
+        (tmp_path / "out" / name).write_bytes(text)
+    label(place, tmp_path / "out", data=DUSK, overwrite=True)
+    del mine[".scratch/mine"]
+    assert content(tmp_path / "out") == content(tmp_path / "whole") | mine
+    assert f"{tmp_path / 'out'}: kept what segda did not write: mine.png, notes.txt" in said
+
+
 def test_a_folder_of_something_else_is_not_touched(place, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"mine")

@@ -235,6 +235,16 @@ def test_another_run_measured_on_other_data_is_refused(run, before, root):
         report(run, before, root=root)
 
 
+def test_numbers_of_a_step_before_the_last_are_said_to_be(run, root):
+    assert "Older numbers" not in Page(report(run, root=root)).text
+    (path,) = (run / "reports").iterdir()
+    path.write_text(path.read_text().replace('"step": 4', '"step": 3'))
+    assert (
+        "its student was measured after step 3, and has been trained to step 4 since"
+        in Page(report(run, root=root)).text
+    )
+
+
 def test_missing_images_leave_the_old_page_alone(run, root, tmp_path):
     page = report(run, root=root)
     old = page.read_bytes()

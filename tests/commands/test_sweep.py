@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -227,6 +228,14 @@ def test_two_sweeps_do_not_train_the_same_runs(monkeypatch):
         fcntl.flock(lock, fcntl.LOCK_EX)
         error = nothing_starts(monkeypatch)
     assert isinstance(error, RunError) and "all: another sweep is at work there" in str(error)
+
+
+def test_a_sweep_that_is_killed_ends_as_one_left_alone(forks):
+    script = Path(__file__).parents[2] / "benchmarks" / "sweep_kills.py"
+    done = forks.run(script, 3, "source_only", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (outcome,) = json.loads(done.stdout.splitlines()[-1])
+    assert outcome["kills"] == 3 and outcome["equal"] == outcome["runs"] >= 2
 
 
 # Processes

@@ -166,6 +166,15 @@ def test_its_report_cannot_pass_for_a_runs(out, root, runs, tmp_path):
     assert not (tmp_path / out).exists()
 
 
+def test_a_file_of_something_else_is_not_replaced_by_its_report(root, runs, tmp_path):
+    (tmp_path / "mine.json").write_text('{"thesis": 1}')
+    with pytest.raises(RunError, match="mine.json is there and holds no reports of segda; name another file"):
+        evaluate_ensemble(runs, [DUSK], "logits", None, root, out=tmp_path / "mine.json")
+    assert (tmp_path / "mine.json").read_text() == '{"thesis": 1}'
+    for _ in range(2):
+        evaluate_ensemble(runs, [DUSK], "logits", None, root, out=tmp_path / "both.json")
+
+
 def test_several_runs_are_measured_one_by_one(root, runs, capsys):
     assert command(*runs, root=root) == 0
     text = capsys.readouterr().out

@@ -22,6 +22,7 @@ from segda.data.labels.spaces import space_named
 from segda.errors import DataError, RecipeError, RunError
 from segda.evaluation import submission as module
 from segda.evaluation.submission import SERVERS
+from segda.ground.alone import alone_in
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from small_run import write_run
@@ -253,6 +254,16 @@ def test_an_archive_is_whole_or_not_there(run, tmp_path, small, monkeypatch, err
     with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else RunError):
         predict(run, images, tmp_path / "out" / "a.zip", submission="cityscapes")
     assert len(calls) == 2 and list((tmp_path / "out").iterdir()) == []
+
+
+def test_two_at_once_do_not_write_one_archive(run, tmp_path, small):
+    image = write_image(tmp_path / "berlin_000000_000019.png", (64, 48))
+    with alone_in(tmp_path / ".a.zip.parts", "another process writes it"):
+        with pytest.raises(RunError, match="another process writes it"):
+            predict(run, [image], tmp_path / "a.zip", submission="cityscapes")
+        assert not (tmp_path / "a.zip").exists()
+    predict(run, [image], tmp_path / "a.zip", submission="cityscapes")
+    assert not list(tmp_path.glob(".a*"))
 
 
 def test_on_the_command_line_and_at_full_size(run, tmp_path, capsys):

@@ -14,6 +14,7 @@ from segda import run as runs
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
 from segda.errors import DataError, RecipeError, RunError
+from segda.ground.alone import alone_in
 from segda.recipes.recipe import Recipe, parse_recipe, stages_of
 from segda.training import running
 from segda.training import stages as engine
@@ -118,6 +119,14 @@ def test_a_stage_that_stopped_before_its_first_checkpoint_begins_anew(staged, tm
     assert not (tmp_path / "esl-teacher" / "last.pt").exists()
     (teacher, *_) = plan(staged, tmp_path / "esl")
     assert teacher.standing() == "unsaved"
+
+
+@pytest.mark.parametrize("held", ["esl", "esl-teacher"])
+def test_all_runs_of_the_stages_are_one_writers_from_the_first_stage_on(staged, tmp_path, held):
+    with alone_in(tmp_path / held, running.TRAINS):
+        with pytest.raises(RunError, match=f"another process trains in .*{held} "):
+            train(staged, tmp_path / "esl")
+        assert [path.name for path in tmp_path.glob("esl*")] == [held]
 
 
 def test_a_check_takes_steps_of_each_stage_that_can_and_writes_nothing(staged, tmp_path, said):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 SHEET_IMAGES = 12
 
+WRITER = "segda check-data"
+"""Signs the contact sheet."""
+
 
 def check_data(
     spec: Annotated[str, typer.Argument(metavar="NAME:SPLIT[:CONDITION]", help="The data to look at.")],
@@ -27,6 +30,7 @@ def check_data(
     """
     import numpy as np
 
+    from segda.data.files.signed import is_signed, signature
     from segda.data.sets.datasets import open_data
     from segda.data.sets.inspection import inspect
     from segda.data.sets.specs import file_name
@@ -42,8 +46,10 @@ def check_data(
         chosen = [sound[k] for k in np.linspace(0, len(sound) - 1, min(SHEET_IMAGES, len(sound))).astype(int)]
         picture = data_sheet(data, chosen, report)
         try:
+            if path.exists() and not is_signed(path, WRITER):
+                raise RunError(f"{path} is there, and segda check-data did not write it; choose another --out")
             with atomic_write(path) as partial:
-                picture.save(partial, format="PNG")
+                picture.save(partial, format="PNG", pnginfo=signature(WRITER))
             report.sheet = path
         except RunError as error:  # what was read of all files is not lost for a picture
             report.no_sheet = str(error)

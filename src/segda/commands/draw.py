@@ -7,20 +7,23 @@ from typing import Annotated
 
 import typer
 
-from segda.errors import RecipeError, RunError
+from segda.errors import RecipeError
 
 
 def draw(
     spec: Annotated[
         str, typer.Argument(metavar="streets:SPLIT:CONDITION", help="What to draw, e.g. streets:train:fog.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write; must be empty or new.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; empty, new, or of the same call.")],
     count: Annotated[int, typer.Option(help="How many scenes.")] = 20,
     size: Annotated[
         str | tuple[int, int], typer.Option(metavar="HEIGHTxWIDTH", help="Pixels of a scene.")
     ] = "512x1024",
 ) -> list[Path]:
-    """Write drawn street scenes as files in the Cityscapes layout: images, label ids, train ids and depth."""
+    """Write drawn street scenes as files in the Cityscapes layout: images, label ids, train ids and depth.
+
+    Interrupted, it goes on where it was when it is called again.
+    """
     from segda.data.sets.specs import parse
     from segda.data.streets.conditions import SPLITS
     from segda.data.streets.files import SMALLEST, write_scenes
@@ -34,8 +37,6 @@ def draw(
     _, most = SPLITS[split]
     if not 1 <= count <= most:
         raise RecipeError(f"--count {count}: streets:{split} has 1 to {most} scenes")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} exists and is not an empty folder; choose another --out")
     return write_scenes(split, condition or "day", count, out, pixels)
 
 

@@ -40,6 +40,9 @@ def predict(
             help="Make OUT the zip for a test server: cityscapes, acdc or dark-zurich; see docs/COMMANDS.md.",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Also replace files in OUT that segda predict did not write.")
+    ] = False,
     step: Step = None,
     trust: Trust = (),
 ) -> list[Path]:
@@ -51,7 +54,8 @@ def predict(
     values are train ids or, with --ids label, those of Cityscapes' label files (7 road, ...). On demand also
     STEM_colour.png, STEM_overlay.png (the colours over the image) and STEM_entropy.png: how unsure the network is of
     each pixel, H / ln C from 0 (certain: dark violet) over 0.5 (blue-green) to 1 (all classes equal: yellow), where H
-    is the entropy in nats and C the number of classes. All images are read once before anything is written.
+    is the entropy in nats and C the number of classes. An earlier call's files of these names are replaced; others' are
+    with --overwrite alone. All images are read once before anything is written.
     """
     from segda.ground.trust import trusting
     from segda.reporting.predictions import predict_images
@@ -61,5 +65,5 @@ def predict(
     with trusting(trust):
         return predict_images(
             Path(run), images, Path(out), weights, pictures, device, precision, data, root, ids, opacity, submission,
-            step,
+            overwrite, step,
         )  # fmt: skip

@@ -25,7 +25,8 @@ from segda.conversion.asked import (
     save,
 )
 from segda.errors import RecipeError, RunError, WeightsError
-from segda.ground.atomic import write_text
+from segda.ground.alone import LOCK, alone_in
+from segda.ground.atomic import cannot_write, write_text
 from segda.ground.hardware import environment
 from segda.networks import NETWORKS
 from segda.networks.encoders.encoder import Encoder
@@ -36,6 +37,7 @@ from segda.networks.weights.layouts import LAYOUTS, Layout, from_theirs, styles_
 from segda.networks.weights.load import COUNTER, HUB_NAME, ON_HUB, check, family_of, few, from_hub, read
 from segda.networks.weights.names import FAMILIES
 from segda.networks.weights.wrappers import Held, stripped
+from segda.own_files import is_marked
 from segda.recipes.build import build, from_scratch
 from segda.recipes.recipe import Recipe
 from segda.run_data import space_of
@@ -112,8 +114,9 @@ def in_words(spec: Mapping[str, object]) -> str:
     return f"{spec['name']} with decoder {spec['decoder']}" if "decoder" in spec else str(spec["name"])
 
 
-def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
+def _network(held: Held, asked: Asked, recipe: Recipe | None) -> Converted:
     """A whole network, into a run folder or a file."""
+    assert recipe is not None
     as_file = asked.out.suffix == ".safetensors"
     if as_file and asked.allow_missing:
         raise RecipeError(
@@ -137,11 +140,6 @@ def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
     if as_file:
         runs.save_network(asked.out, network, recipe.network, step=None)
     else:
-        # The large file first: if there is no room for it, what OUT holds stays.
-        fresh = asked.out.with_name(f".{asked.out.name}.converted")
-        runs.save_network(fresh, network, recipe.network, step=None)
-        runs.begin(asked.out, recipe)
-        fresh.rename(runs.product_path(asked.out, "student"))
         facts = environment(torch.device("cpu"), torch.float32) | {
             "start": f"{asked.style} checkpoint {held.file}",
             "left_out": left_out,
@@ -149,7 +147,18 @@ def _network(held: Held, asked: Asked, recipe: Recipe) -> Converted:
             **({"remark": done.remark} if done.remark else {}),
             **({"notes": notes} if notes else {}),
         }
-        write_text(asked.out / "environment.json", json.dumps(facts, indent=2) + "\n")
+        # The large file first: if there is no room for it, what OUT holds stays. It comes in last, and says that all
+        # is there.
+        fresh = asked.out.with_name(f".{asked.out.name}.converted")
+        try:
+            runs.save_network(fresh, network, recipe.network, step=None)
+            runs.begin(asked.out, recipe)
+            write_text(asked.out / "environment.json", json.dumps(facts, indent=2) + "\n")
+            fresh.replace(runs.product_path(asked.out, "student"))
+        except OSError as error:
+            raise cannot_write(asked.out, error) from error
+        finally:
+            fresh.unlink(missing_ok=True)
     return done
 
 
@@ -291,10 +300,20 @@ def fill(
     return added, missing
 
 
+def _cut_short(out: Path) -> bool:
+    """Whether a folder holds no more than a conversion that was killed leaves."""
+    return is_marked(out) and {path.name for path in out.iterdir()} <= {
+        "recipe.yaml",
+        "environment.json",
+        "data.json",
+        LOCK,
+    }
+
+
 def _refuse_taken_run(out: Path, recipe: Recipe, overwrite: bool) -> None:
     if out.suffix in PLAIN:
         raise RecipeError(f"--out {out}: our networks are kept in a run folder or a .safetensors file; name one")
-    if (out / "recipe.yaml").exists() and not overwrite:
+    if (out / "recipe.yaml").exists() and not overwrite and not _cut_short(out):
         raise RunError(f"{out} already holds a run; use --overwrite to replace it, or another --out")
     runs.check_folder(out, recipe, resume=False, overwrite=True)
 
@@ -313,7 +332,9 @@ def ours(
     asked = Asked(out, source or style_of(held, recipe), *agreement)
     if asked.layout.encoder:
         done = _encoder(held, asked, asked.layout.encoder)
-    else:
-        assert recipe is not None
+    elif out.suffix == ".safetensors" or runs.is_strange(out):  # the latter is refused
         done = _network(held, asked, recipe)
+    else:
+        with alone_in(out, "another process converts to {folder}"):
+            done = _network(held, asked, recipe)
     return replace(done, detected=source is None)

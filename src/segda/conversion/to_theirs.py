@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from segda import run as runs
 from segda.conversion.asked import CONSTANTS, PLAIN, Asked, Converted, agreed, refuse_idle, refuse_taken, save
 from segda.errors import RecipeError, RunError, RunFailure, WeightsError
+from segda.ground.alone import LOCK, alone_in
 from segda.ground.atomic import atomic_write, cannot_write
 from segda.ground.paths import regular
 from segda.ground.safe_yaml import json_values
@@ -112,24 +114,35 @@ def _folder(
         "do_reduce_labels": False,
     }
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-            partial = Path(folder)
+        partial = out.with_name(f".{out.name}.converted")  # with the same name the next time, when it goes
+        with alone_in(out, "another process converts to {folder}"), emptied(partial):
             config.save_pretrained(partial)
             (partial / PREPROCESSOR).write_text(json.dumps(images, indent=2) + "\n", encoding="utf-8")
             save(partial / WEIGHTS, dict(tensors))
-            out.mkdir(exist_ok=True)
+            (out / CONFIG).unlink(missing_ok=True)  # an older one says nothing of the new weights
             for name in (PREPROCESSOR, WEIGHTS, CONFIG):
                 (partial / name).replace(out / name)
     except OSError as error:
         raise cannot_write(out, error) from error
 
 
+@contextmanager
+def emptied(folder: Path) -> Iterator[None]:
+    """An empty folder for the time of the block, whatever a killed call has left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def refuse_taken_folder(out: Path, overwrite: bool) -> None:
     """RunError unless a folder of Hugging Face's kind can be written at `out`."""
     if out.suffix in (*PLAIN, ".safetensors"):
         raise RecipeError(f"--out {out}: Hugging Face keeps a model in a folder; name one")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    # Without its configuration, which comes last, it is what a killed call has left.
+    if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= {PREPROCESSOR, WEIGHTS, LOCK}):
         return
     if not (out / CONFIG).is_file() or not (out / WEIGHTS).is_file():
         raise RunError(f"{out} exists and is no folder of Hugging Face's kind; choose another --out")

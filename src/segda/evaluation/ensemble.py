@@ -18,7 +18,7 @@ from segda.distributed import group
 from segda.errors import RecipeError, RunError, nearest
 from segda.evaluation.look import Eye
 from segda.evaluation.measure import STUDENT_AND_TEACHER, count, existing, facts, has_network, protocol_of, report_of
-from segda.evaluation.metrics import Report, write_list
+from segda.evaluation.metrics import Report, read_list, write_list
 from segda.evaluation.protocol import EnsembleProtocol, Member
 from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
@@ -141,3 +141,8 @@ def _check_out(out: Path | None) -> None:
         raise RunError(f"{out}: the reports are written as one file; give a name that ends in .json")
     if out.resolve().parent.name == "reports" and (out.resolve().parent.parent / "recipe.yaml").exists():
         raise RunError(f"{out} would be taken for a report of that run; write the ensemble's elsewhere")
+    if out.exists():
+        try:
+            read_list(out)
+        except RunError as error:
+            raise RunError(f"{out} is there and holds no reports of segda; name another file") from error

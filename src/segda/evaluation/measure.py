@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,24 @@ def reports_of(run: Path) -> list[Report]:
     if not found:
         data = " ".join(load_recipe_of(run).evaluate.data[:1]) or "NAME:SPLIT"
         raise RunError(f"{run} has no reports; measure it first: segda evaluate {run} --data {data}")
+    return found
+
+
+def outdated(run: Path, reports: Sequence[Report]) -> list[str]:
+    """What was measured before the run was trained on, in lines with the way to measure it anew."""
+    found = []
+    for report in reports:
+        measured, now = report.protocol, None
+        if not isinstance(measured, Protocol) or measured.step is None:
+            continue
+        with suppress(WeightsError):  # whoever has the reports alone has numbers of their steps
+            now = step_of(run, measured.weights)
+        if now is not None and measured.step < now:
+            more = "" if measured.statistics is None else f" --statistics {measured.statistics.data}"
+            found.append(
+                f"{run}: on {measured.data} its {measured.whose} was measured after step {measured.step}, and has been "
+                f"trained to step {now} since: segda evaluate {run} --data {measured.data}{more}"
+            )
     return found
 
 

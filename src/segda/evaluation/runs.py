@@ -14,7 +14,7 @@ from typing import Any
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.labelled import open_once
 from segda.distributed import group
-from segda.errors import RecipeError
+from segda.errors import RecipeError, RunError, RunFailure
 from segda.evaluation.checkpoints import check_snapshots, evaluate_snapshots
 from segda.evaluation.ensemble import evaluate_ensemble
 from segda.evaluation.look import Eye
@@ -26,6 +26,8 @@ from segda.evaluation.statistics import adopt_statistics, learning_norms
 from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.networks.network import Network
+from segda.recipes.diff import admit
+from segda.recipes.recipe import Recipe
 from segda.run import data_root, load_network, load_recipe_of, snapshots
 from segda.run_data import measured_on
 
@@ -82,9 +84,20 @@ def measure_run(
             known = facts(run, each, dtype, step, others[each])
             reports.append(evaluate_network(network, dataset, recipe.evaluate, where, autocast(where, dtype), known))
         if step is None:
-            group.on_rank_zero(write_reports, run, reports)
+            group.on_rank_zero(_write, run, recipe, reports)
         done += reports
     return done
+
+
+def _write(run: Path, recipe: Recipe, reports: Sequence[Report]) -> None:
+    """The reports of one data set. RunFailure where a run of another recipe has taken the place of the measured one:
+    nobody keeps a training out while its folder is measured.
+    """
+    try:
+        admit(run, recipe, load_recipe_of(run))
+    except RunError as error:
+        raise RunFailure(f"{run}: another run was begun there while this one was measured; measure it again") from error
+    write_reports(run, reports)
 
 
 def _images(run: Path, statistics: str, root: Path | None, networks: Mapping[Weights, Network]) -> DataSet:

@@ -38,6 +38,7 @@ from segda.distributed import group
 from segda.errors import DataError, RecipeError, RunError, nearest
 from segda.evaluation.certainty import labels, labels_and_confidence
 from segda.evaluation.look import Eye, Sight, agreed, look
+from segda.ground.alone import first_alone_in
 from segda.ground.atomic import atomic_write, cannot_write
 from segda.ground.choices import Ids
 
@@ -138,12 +139,12 @@ def check_size(server: Server, where: str, size: tuple[int, int]) -> None:
         )
 
 
-def check_archive(path: Path) -> None:
-    """RunError unless an archive can be written there anew."""
+def check_archive(path: Path, overwrite: bool) -> None:
+    """RunError unless an archive can be written there anew, or in place of what is there if that is agreed to."""
     if path.suffix.lower() != ".zip":
         raise RunError(f"{path}: a submission is one archive; give a name that ends in .zip with --out")
-    if path.exists():
-        raise RunError(f"{path} is there already; remove it, or give another --out")
+    if path.exists() and not overwrite:
+        raise RunError(f"{path} is there already; use --overwrite to replace it, or give another --out")
 
 
 def submitted(
@@ -174,6 +175,7 @@ def write_archive(path: Path, server: Server, images: Iterable[tuple[str, Mappin
 
 class Parts:
     """What several processes made of an archive's images, as files in a folder beside it, until one of them writes it.
+    Who holds the folder writes the archive.
 
     The folder has the same name the next time: what a killed call left goes then.
     """
@@ -185,12 +187,18 @@ class Parts:
     def _path(self, i: int, kind: Content) -> Path:
         return self.folder / f"{i:06d}-{kind}.png"
 
-    def begin(self) -> None:
-        """An empty folder."""
+    def make_place(self) -> None:
+        """The folder of the archive."""
         try:
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
-            self.folder.mkdir(parents=True)
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder.parent, error) from error
+
+    def begin(self) -> None:
+        """Removes another call's."""
+        try:
+            for path in self.folder.glob("*.png"):
+                path.unlink()
         except OSError as error:
             raise cannot_write(self.folder, error) from error
 
@@ -226,17 +234,18 @@ def submit(out: Path, server: Server, space: Space, images: Sequence[Given], eye
             return sight.index, submitted(server, space, label, confidence)
         return sight.index, submitted(server, space, labels(sight.views, sight.size).cpu().numpy())
 
-    shown = GivenImages(images)
-    if group.world() == 1:
-        found = look([eye], shown, made, title="predict")
-        write_archive(out, server, ((images[i].stem, content) for i, content in found))
-        return
-    parts = Parts(out, server)
-    group.on_rank_zero(parts.begin)
-    try:
-        agreed(look([eye], shown, lambda sight: parts.write(*made(sight)), title="predict"))
-        every = ((image.stem, parts.read(i)) for i, image in enumerate(images))
-        group.on_rank_zero(write_archive, out, server, every)
-    finally:
-        if group.rank() == 0:
-            parts.remove()
+    shown, parts = GivenImages(images), Parts(out, server)
+    group.on_rank_zero(parts.make_place)
+    with first_alone_in([parts.folder], f"another process writes {out}"):
+        group.on_rank_zero(parts.begin)
+        if group.world() == 1:
+            found = look([eye], shown, made, title="predict")
+            write_archive(out, server, ((images[i].stem, content) for i, content in found))
+            return
+        try:
+            agreed(look([eye], shown, lambda sight: parts.write(*made(sight)), title="predict"))
+            every = ((image.stem, parts.read(i)) for i, image in enumerate(images))
+            group.on_rank_zero(write_archive, out, server, every)
+        finally:
+            if group.rank() == 0:
+                parts.remove()

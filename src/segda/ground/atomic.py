@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,9 +43,14 @@ PARTIAL = ".partial"
 """How the temporary files of `atomic_write` end. One that is found was left by a process that was killed."""
 
 
+def is_partial(path: Path) -> bool:
+    """Whether a file has such a name: .NAME.PROCESS.partial."""
+    return re.fullmatch(rf"\..+\.\d+{re.escape(PARTIAL)}", path.name, re.DOTALL) is not None
+
+
 def remove_partial(folder: Path) -> None:
     """Removes what killed processes left of files in `folder` and the folders in it. RunError when that cannot be."""
-    for path in folder.rglob(f".*{PARTIAL}"):
+    for path in filter(is_partial, folder.rglob(f".*{PARTIAL}")):
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

@@ -16,14 +16,16 @@ import numpy as np
 
 from segda.data.files.images import read_ids
 from segda.data.files.scratch import Scratch
-from segda.data.labels.pseudo_labels import SHEET, SUMMARY, write_summary
+from segda.data.files.signed import is_signed
+from segda.data.labels.pseudo_labels import SHEET, SUMMARY, WRITER, write_summary
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.labelled import open_once
 from segda.data.stream.augment import scaled_size
 from segda.distributed import group
-from segda.errors import RecipeError, RunError
+from segda.errors import RecipeError, RunError, visible
 from segda.evaluation.look import Eye
-from segda.ground.atomic import atomic_write, cannot_write, write_text
+from segda.ground.alone import LOCK, first_alone_in
+from segda.ground.atomic import atomic_write, cannot_write, remove_partial, write_text
 from segda.ground.choices import DeviceName, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.ground.safe_yaml import read_json
@@ -100,16 +102,22 @@ def part_name(dataset: DataSet, i: int) -> str:
     return f"{i:06d}-{zlib.crc32(mark.encode()):08x}" if mark else f"{i:06d}"
 
 
+def refuse_strange(job: Job) -> None:
+    """RunError where OUT holds something else than labels, or is a file."""
+    out = job.out
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; give a folder for the labels with --out")
+    ours = (out / SUMMARY).exists() or job.scratch.folder.exists() or not out.exists()
+    if not ours and any(path.name != LOCK for path in out.iterdir()):
+        raise RunError(f"{out} exists and is not a folder of pseudo-labels; choose another --out")
+
+
 def prepare(job: Job, overwrite: bool) -> None:
     """Makes OUT ready for labels, or refuses it; says how much disk the scratch files need, and whether it is there."""
     out, folder, marks = job.out, job.scratch.folder, job.marks()
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out} is a file; give a folder for the labels with --out")
     finished, begun = (out / SUMMARY).exists(), (folder / MARKS).exists()
     if finished and not overwrite:
         raise RunError(f"{out} already holds pseudo-labels; use --overwrite to make them anew, or another --out")
-    if not finished and not folder.exists() and out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} exists and is not a folder of pseudo-labels; choose another --out")
     if begun and not overwrite:
         try:
             before = dict(read_json(folder / MARKS))
@@ -132,17 +140,22 @@ def prepare(job: Job, overwrite: bool) -> None:
     )
     if needed + sum(height * width for height, width in job.scratch.sizes) > free:
         raise RunError(f"{out}: the disk has no room for that and the labels; free space, or choose another --out")
+    remove_partial(out)
     if not fresh:
         log.info(f"going on: {count - len(missing)} of {count} images are there")
         return
     try:
         (out / SUMMARY).unlink(missing_ok=True)
-        for path in (*out.glob("*.png"), out / SHEET):
+        own = {f"{name}.png" for name in job.dataset.names}
+        for path in (*(path for path in out.glob("*.png") if is_signed(path, WRITER) or path.name in own), out / SHEET):
             path.unlink(missing_ok=True)
-        if folder.exists():
-            shutil.rmtree(folder)
+        for path in (*folder.glob("*.part"), folder / MARKS):
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(out, error) from error
+    kept = [path.name for path in out.glob("*") if path.name not in (LOCK, folder.name)]
+    if kept:
+        log.info(f"{out}: kept what segda did not write: {', '.join(map(visible, sorted(kept)))}")
     write_text(folder / MARKS, json.dumps(marks, indent=1))
 
 
@@ -181,10 +194,12 @@ def label_images(job: Callable[[], Job], *, overwrite: bool, score: bool) -> dic
         # The first one's names: of a copy of the data elsewhere, files have other times.
         names = group.all_gather_object(made.scratch.names)[0]
         made = replace(made, scratch=Scratch(made.scratch.folder, names, made.scratch.sizes))
-        group.on_rank_zero(prepare, made, overwrite)
-        predict(made)
-        summary = write_labels(made)
-        if score:
-            summary["score"] = compare_with_truth(made)
-        group.on_rank_zero(finish, made, summary)
+        group.on_rank_zero(refuse_strange, made)
+        with first_alone_in([made.out], "another process writes labels to {folder}"):
+            group.on_rank_zero(prepare, made, overwrite)
+            predict(made)
+            summary = write_labels(made)
+            if score:
+                summary["score"] = compare_with_truth(made)
+            group.on_rank_zero(finish, made, summary)
     return summary

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from segda.errors import RunError
 from segda.evaluation.domains import Domain, domains_of, with_domain
-from segda.evaluation.measure import reports_of
+from segda.evaluation.measure import outdated, reports_of
 from segda.evaluation.metrics import Report, read_list
 from segda.evaluation.snapshots import ORACLE, Snapshots, read_snapshots
 from segda.ground.choices import Weights
@@ -111,6 +111,8 @@ class Comparison:
     domains: Mapping[str, Domain]
     reports: dict[Key, dict[str, Report]]
     snapshots: dict[Key, dict[str, Snapshots]] = field(default_factory=dict)
+    outdated: tuple[str, ...] = ()
+    """What was measured before the run was trained on."""
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -251,7 +253,12 @@ class Comparison:
             for way, titles in ways.items():
                 apart.append(f"{data}, {'; '.join(_of(title, seeds) for title, seeds in titles.items())}: {way}")
             apart.append(f"{data}: images are seen in different ways; compare with care")
-        lines = [*self.marks(everything), *(f"{', '.join(data)}: {way}" for way, data in together.items()), *apart]
+        lines = [
+            *self.outdated,
+            *self.marks(everything),
+            *(f"{', '.join(data)}: {way}" for way, data in together.items()),
+            *apart,
+        ]
         lines += self.remarks(everything)
         lines += [f"{_of(title, seeds)}: {network}" for (title, network), seeds in networks.items()]
         kept = [key for key in self.snapshots if key[0] in self.domains] if everything else []
@@ -397,6 +404,7 @@ def side_by_side(
     places = {Path(run).resolve(): Path(run) for run in runs}  # a run named twice is one column
     measured: dict[str, list[Report]] = {}
     snapshots: dict[str, list[Snapshots]] = {}
+    old: list[str] = []
     recipes: dict[str, Recipe] = {}
     for name, place in zip(names_of(list(places.values())), places.values(), strict=True):
         if place.is_file():
@@ -407,8 +415,9 @@ def side_by_side(
             recipes[name] = load_recipe_of(place)  # is it a run at all?
             kept = read_snapshots(place)
             reports = reports_of(place) if step is None else _reports_at(place, step, kept)
+            old += outdated(place, reports) if step is None else []
             snapshots[name] = [each for each in kept if step is None and weights in (None, each.weights)]
         measured[name] = [one for one in reports if weights in (None, one.protocol.weights)]
     if not any(measured.values()):
         raise RunError(f"none of these runs has a report of a {weights}; leave --weights {weights} out")
-    return beside(measured, recipes, snapshots, seeds)
+    return replace(beside(measured, recipes, snapshots, seeds), outdated=tuple(old))

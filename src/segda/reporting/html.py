@@ -16,7 +16,7 @@ from segda.data.labels.spaces import Space
 from segda.errors import RunError, visible
 from segda.evaluation.certainty import labels, labels_and_entropy
 from segda.evaluation.look import Eye, Sight, look
-from segda.evaluation.measure import reports_of
+from segda.evaluation.measure import outdated, reports_of
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots, read_snapshots
 from segda.ground.atomic import write_text
 from segda.ground.choices import DeviceName, Weights
@@ -228,6 +228,7 @@ def write_report(
         name=visible(run.resolve().name),
         before=None if len(measured) == 1 else comparison.columns[0].title,
         gained=gain_lines(comparison),
+        outdated=[line for place, of in measured.items() for line in outdated(place, of)],
         marks=["; ".join(comparison.marks(everything)) for everything in (False, True)],
         more=comparison.more(),
         results=[_result(comparison, data) for data in comparison.domains],

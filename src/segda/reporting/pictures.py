@@ -17,7 +17,11 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from segda.data.files.signed import signature
 from segda.data.labels.spaces import Space
+
+WRITER = "segda predict"
+"""Signs the files of predictions."""
 
 OVERLAY = 0.5
 """How much of the class colour an overlay has unless another share is given; the image is the rest."""
@@ -46,15 +50,15 @@ def entropy_picture(entropy: np.ndarray, classes: int) -> np.ndarray:
 
 
 def palette_png(ids: np.ndarray, palette: np.ndarray) -> bytes:
-    """(H, W) uint8 ids, (256, 3) RGB of each -> an 8-bit palette PNG whose indices are the ids."""
+    """(H, W) uint8 ids, (256, 3) RGB of each -> an 8-bit palette PNG whose indices are the ids; signed."""
     picture = Image.fromarray(ids)
     picture.putpalette(palette.tobytes())
-    return _bytes(picture, "PNG")
+    return _bytes(picture, "PNG", pnginfo=signature(WRITER))
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB -> PNG."""
-    return _bytes(Image.fromarray(pixels), "PNG")
+    """(H, W, 3) uint8 RGB -> PNG; signed."""
+    return _bytes(Image.fromarray(pixels), "PNG", pnginfo=signature(WRITER))
 
 
 def data_uri(pixels: np.ndarray, kind: Literal["PNG", "JPEG"]) -> str:
@@ -72,8 +76,8 @@ def shrunk(pixels: np.ndarray, width: int, *, flat: bool) -> np.ndarray:
     return np.array(Image.fromarray(pixels).resize((width, height), kernel))
 
 
-def _bytes(picture: Image.Image, kind: str) -> bytes:
+def _bytes(picture: Image.Image, kind: str, **more: Any) -> bytes:
     content = io.BytesIO()
     options: dict[str, dict[str, Any]] = {"PNG": {"optimize": True}, "JPEG": {"quality": 85}}
-    picture.save(content, kind, **options[kind])
+    picture.save(content, kind, **options[kind], **more)
     return content.getvalue()

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from segda.data.files.signed import is_signed
 from segda.data.labels.label_ids import label_ids, label_palette
 from segda.data.labels.spaces import Space
 from segda.data.sets.given import Given, GivenImages, images_in, images_of
@@ -21,10 +22,11 @@ from segda.errors import DataError, RecipeError, RunError, nearest
 from segda.evaluation.certainty import labels, labels_and_entropy
 from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.evaluation.submission import check_archive, check_names, check_size, server_named, submit
+from segda.ground.alone import first_alone_in
 from segda.ground.atomic import atomic_write
 from segda.ground.choices import DeviceName, Ids, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
-from segda.reporting.pictures import OVERLAY, coloured, entropy_picture, overlaid, palette_png, png
+from segda.reporting.pictures import OVERLAY, WRITER, coloured, entropy_picture, overlaid, palette_png, png
 from segda.run import data_root, load_network, load_recipe_of
 from segda.run_data import space_in
 
@@ -92,6 +94,17 @@ def plan(images: Sequence[Given], out: Path, pictures: Sequence[str]) -> list[Pl
     return planned
 
 
+def refuse_others(planned: Sequence[Planned], overwrite: bool) -> None:
+    """RunError where a file would be replaced that `segda predict` has not written, unless that is agreed to."""
+    there = [path for each in planned for path in each.files.values() if path.exists() and not is_signed(path, WRITER)]
+    if there and not overwrite:
+        more = f" ({len(there) - 1} more are there)" if len(there) > 1 else ""
+        raise RunError(
+            f"{there[0]} is there, and segda predict did not write it{more}; use --overwrite to replace it, or another "
+            "--out"
+        )
+
+
 @group.joined()
 def predict_images(
     run: Path,
@@ -106,6 +119,7 @@ def predict_images(
     ids: Ids | None,
     opacity: float | None,
     submission: str | None,
+    overwrite: bool,
     step: int | None,
 ) -> list[Path]:
     """`segda predict`, see commands/predict.py; pictures: "colour", "overlay", "entropy", those that are asked for."""
@@ -122,8 +136,9 @@ def predict_images(
         planned: list[Planned] = []
         if server is None:
             planned = plan(every, out, pictures)
+            refuse_others(planned, overwrite)
         else:
-            check_archive(out)
+            check_archive(out, overwrite)
             check_names(server, {image.where: image.stem for image in every})
         network = load_network(run, weights, where, step)
         return space, server, codes, every, planned, Eye(network, recipe.evaluate, where, context)
@@ -150,7 +165,8 @@ def predict_images(
             with atomic_write(path) as unfinished:
                 unfinished.write_bytes(written[name])
 
-    agreed(look([eye], GivenImages(every), write, title="predict"))
+    with first_alone_in([out], "another process writes predictions to {folder}"):
+        agreed(look([eye], GivenImages(every), write, title="predict"))
     return [path for each in planned for path in each.files.values()]
 
 

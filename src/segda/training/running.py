@@ -15,6 +15,7 @@ from segda import run as runs
 from segda.distributed import group
 from segda.errors import Interrupted, RunError, RunFailure
 from segda.evaluation.metrics import Report, write_reports
+from segda.ground.alone import first_alone_in
 from segda.ground.atomic import write_text
 from segda.ground.hardware import environment, peak_memory, pick_device
 from segda.ground.trust import read_from
@@ -126,7 +127,7 @@ def _begin(
     else:
         done = training.t == training.recipe.steps  # the end is scored again, since its report may not be there
         runs.forget_after(out, training.t, None if done else {dataset.spec for dataset in training.scored})
-        write_text(out / "recipe.yaml", training.recipe.to_yaml())
+        runs.write_recipe(out, training.recipe)
         loop.save_products(training, out, state["method"])
         log.info(f"resumed after step {training.t}")
         now = checkpoint.maker(training.device, training.precision)
@@ -205,6 +206,27 @@ def stoppable(recipe: Recipe, out: Path) -> Iterator[Attempt]:
             raise Interrupted(f"stopped by {stopping.name}; {what}", stopping.exit_code, goes_on) from None
 
 
+TRAINS = "another process trains in {folder}"
+
+PATIENCE = 60.0
+"""Seconds in which processes that torchrun ends leave their folder to those that it starts in their place."""
+
+
+@contextmanager
+def one_writer(*folders: Path) -> Iterator[None]:
+    """Keeps all others from writing into the folders of a training while the block lasts. RunError, in all processes,
+    where one is at work there.
+
+    What is no run's folder is left alone: it is refused by whoever looks at it next.
+    """
+    key = f"{folders[-1].absolute()} is held"
+    before = group.remembered(key)
+    own = [folder for folder in folders if not runs.is_strange(folder)]
+    with first_alone_in(own, TRAINS, patience=PATIENCE if before else 0):
+        group.remember(key, "held")
+        yield
+
+
 def train_run(
     recipe: Recipe,
     out: Path,
@@ -213,9 +235,22 @@ def train_run(
     overwrite: bool,
     allow_changed: Sequence[str],
 ) -> None:
-    """One run, from its first step or its last checkpoint to its end."""
+    """One run, from its first step or its last checkpoint to its end, in a folder that no other process writes to."""
+    with stoppable(recipe, out) as attempt, one_writer(out):
+        train_held(attempt, recipe, out, root, resume, overwrite, allow_changed)
+
+
+def train_held(
+    attempt: Attempt,
+    recipe: Recipe,
+    out: Path,
+    root: Path,
+    resume: bool,
+    overwrite: bool,
+    allow_changed: Sequence[str],
+) -> None:
+    """The same for whoever is asked to stop, and keeps the others out of the folder."""
     # Whoever reads the run folder later finds the data without being told again.
     at_root = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})
-    with stoppable(recipe, out) as attempt:
-        attempt.training, facts = _ready(at_root, out, root, resume, overwrite, allow_changed)
-        _to_the_end(attempt.training, out, facts, attempt.stopping)
+    attempt.training, facts = _ready(at_root, out, root, resume, overwrite, allow_changed)
+    _to_the_end(attempt.training, out, facts, attempt.stopping)

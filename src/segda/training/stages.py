@@ -23,7 +23,7 @@ from segda.recipes.recipe import Labelling, Recipe, setting, stages_of
 from segda.run import Standing, product_path, standing
 from segda.run_data import space_of
 from segda.training import assembly, loop
-from segda.training.running import stoppable, train_run
+from segda.training.running import one_writer, stoppable, train_held
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ def beside(out: Path, stage: str) -> Path:
 def run_stages(planned: Sequence[Planned], root: Path, overwrite: bool) -> None:
     """Each stage that is not finished; overwrite: all, from their beginning."""
     last = planned[-1]
-    with stoppable(last.recipe, last.out) as attempt:
+    trained = [stage.out for stage in planned if stage.labelling is None]
+    with stoppable(last.recipe, last.out) as attempt, one_writer(*trained):
         if not overwrite:
             group.on_rank_zero(lambda: [stage.standing() for stage in planned])
         for number, stage in enumerate(planned, 1):
@@ -122,7 +123,8 @@ def run_stages(planned: Sequence[Planned], root: Path, overwrite: bool) -> None:
                 log.info(f"{stage.out} is there; skipped")
                 continue
             if stage.labelling is None:
-                train_run(stage.recipe, stage.out, root, so_far == "begun", so_far == "unsaved", ())
+                with stoppable(stage.recipe, stage.out) as own:
+                    train_held(own, stage.recipe, stage.out, root, so_far == "begun", so_far == "unsaved", ())
             else:
                 _label(stage, stage.labelling, root, overwrite)
             attempt.kept = f"{stage.out} and what is before it are there"

@@ -6,7 +6,6 @@ all folders are looked at before the first begins; what is finished is skipped, 
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import shlex
 import signal
@@ -20,7 +19,7 @@ from pathlib import Path
 from segda import run as runs
 from segda.errors import RecipeError, RunError
 from segda.evaluation.metrics import read_reports
-from segda.ground.atomic import cannot_write
+from segda.ground.alone import alone_in
 from segda.ground.trust import python, same_imports, trusted
 from segda.recipes.diff import fingerprint
 from segda.recipes.recipe import Recipe, load_recipe
@@ -169,18 +168,8 @@ def _check_all_differ(planned: Sequence[Planned], file: str) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One sweep at a time in a folder: two would train the same runs over each other. Ends with the process."""
-    lock = folder / ".segda" / "sweep.lock"
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a")  # never cut: it may be a link to what is not ours
-    except OSError as error:
-        raise cannot_write(lock, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{folder}: another sweep is at work there; wait for it, or use another --out") from None
+    """One sweep at a time in a folder: two would train the same runs, each after the other's."""
+    with alone_in(folder, "{folder}: another sweep is at work there", lock=".segda/sweep.lock"):
         yield
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from segda.data.files.images import read_ids
+from segda.data.files.signed import signature
 from segda.data.labels.spaces import Space
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.specs import data_sets
@@ -34,6 +35,9 @@ from segda.scene import IGNORE
 
 SUMMARY = "pseudo_labels.json"
 SHEET = "contact_sheet.jpg"
+WRITER = "segda pseudo-label"
+"""Signs the labels' files."""
+
 FORMAT = "segda pseudo-labels 1"
 
 
@@ -130,11 +134,11 @@ def read_summary(folder: Path, spec: str = "NAME:SPLIT") -> dict[str, Any]:
 
 
 def write_label(folder: Path, name: str, label: np.ndarray, space: Space) -> None:
-    """(h, w) uint8 train ids as NAME.png, whole or not at all."""
+    """(h, w) uint8 train ids as NAME.png, whole or not at all; signed."""
     picture = Image.fromarray(label)
     picture.putpalette(space.palette().tobytes())
     content = io.BytesIO()
-    picture.save(content, "PNG")
+    picture.save(content, "PNG", pnginfo=signature(WRITER))
     with atomic_write(folder / f"{name}.png") as partial:
         partial.write_bytes(content.getvalue())
 

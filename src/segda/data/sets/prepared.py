@@ -23,7 +23,8 @@ from segda.data.sets.files import FileSet
 from segda.data.sets.specs import file_name, own_space, parse, row_of
 from segda.data.sets.trees import pattern
 from segda.errors import DataError, RecipeError, RunError
-from segda.ground.atomic import atomic_write, cannot_write, write_text
+from segda.ground.alone import alone_in
+from segda.ground.atomic import atomic_write, cannot_write, remove_partial, write_text
 from segda.ground.pool import Pool
 from segda.ground.progress import track
 
@@ -218,6 +219,21 @@ def write_prepared(
                 f"{spec}: {outside} is not below the folder in which the paths of the YAML file begin, and so has no "
                 "place in --out; give a root: that holds all labels"
             )
+    with alone_in(prepared.out, "another process prepares data in {folder}"):
+        remove_partial(prepared.out)
+        _write_all(name, wanted, found, prepared, statistics_only, workers)
+    return prepared
+
+
+def _write_all(
+    name: str,
+    wanted: Sequence[str],
+    found: Sequence[FileSet],
+    prepared: Prepared,
+    statistics_only: bool,
+    workers: int | None,
+) -> None:
+    """Statistics and lists, then the labels."""
     counted = next((data for data in found if data.split == COUNTED), None) if len(wanted) > 1 else found[0]
     if counted is not None:
         pixels = class_statistics(counted, prepared.out / ".segda", workers)
@@ -235,4 +251,3 @@ def write_prepared(
         for written in track(Pool(_Write(tuple(labels.items())), len(labels), workers), f"labels of {name}"):
             prepared.labels += written
             prepared.there += not written
-    return prepared

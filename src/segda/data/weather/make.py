@@ -25,7 +25,8 @@ from segda.data.weather import rain
 from segda.data.weather.fog import GuidedFilter, light_of_air, transmittance, veiled
 from segda.data.weather.stereo import Camera, depth_of, distance_of, filled, read_camera, read_disparity
 from segda.errors import DataError
-from segda.ground.atomic import atomic_write
+from segda.ground.alone import alone_in
+from segda.ground.atomic import atomic_write, remove_partial
 from segda.ground.pool import Pool
 from segda.ground.progress import track
 
@@ -142,7 +143,9 @@ def make(folder: Path, weathers: Sequence[Weather], out: Path, title: str, what:
     """Write each clear image of `folder` in each weather below `out`."""
     places = clear_images(folder)
     jobs = Pool(_Make(places, weathers, out), len(places), workers)
-    written = sum(track(jobs, title))
+    with alone_in(out, "another process makes images in {folder}"):
+        remove_partial(out)
+        written = sum(track(jobs, title))
     return Made(out, len(places), written, len(places) * len(weathers) - written, what)
 
 
