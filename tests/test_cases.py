@@ -24,9 +24,9 @@ FOLDERS = Path(__file__).parent / "cases"
 class Call:
     """A call of segda in a copy of the folder.
 
-    line: what comes after `segda`, or "python FILE" of the folder; {here} is the copy. code: the exit code. says: words
-    of what is printed, spaces and lines' ends as one space. never: words that are not. inside: where it is called, from
-    the copy on; env: as in cmd.
+    line: what comes after `segda`, or "python FILE" of the folder; {here} is the copy, and braces of others are doubled.
+    code: the exit code. says: words of what is printed, spaces and lines' ends as one space. never: words that are not.
+    inside: where it is called, from the copy on; env: as in cmd.
     """
 
     line: str
@@ -44,13 +44,84 @@ THEIRS = (
 )
 """A checkpoint as other code keeps it."""
 
+CHECK = "check-data folder:d.yaml:train"
+
 CASES: dict[str, tuple[Call, ...]] = {
+    "binary-255-not-named": (
+        Call(
+            CHECK,
+            0,
+            [
+                "? bg is the only class that occurs",
+                "? fg: no pixel is labelled so",
+                "69 % of the pixels are ignored",
+                "is 255 a class? then name it, as fg: {{id: 255}}",
+            ],
+        ),
+    ),
     "check-data-read-only": (
         Call(
             "check-data folder:{here}/d.yaml:train",
             0,
             ["2 images, 2 labels", "road", "no contact sheet: cannot write check-data/", "usable"],
             inside="/proc",
+        ),
+    ),
+    "colours-read-as-ids": (
+        Call(CHECK, 1, ["labels_are: colours", "[128, 64, 128]"], ["id files", "data set's"]),
+        Call("check-data folder:colour.yaml:train", 2, ["have a colour and no id", "write labels_are: colours"]),
+    ),
+    "double-star": (Call(CHECK, 0, ["3 images, 0 labels"]),),
+    "exif-180": (
+        Call(
+            CHECK,
+            0,
+            ["2 images are turned as their EXIF orientation tag says: images/a0.jpg (tag 3)", "a1.jpg (tag 3)"],
+        ),
+    ),
+    "frames-in-sequences": (
+        Call(CHECK, 0, ["4 images, 4 labels", "usable"], ["fault"]),
+        Call("check-data folder:images_only.yaml:train", 0, ["4 images, 0 labels"], ["remove"]),
+    ),
+    "labelme-json": (Call(CHECK, 0, ["2 images, 2 labels", "car 16.67 % 512 2", "background 83.33 % 2560 2"]),),
+    "labels-named-otherwise": (
+        Call(
+            CHECK,
+            1,
+            [
+                "images/a0.jpg (looked for masks/a0.png)",
+                "masks/a0.jpg.png lies there",
+                'labels: "masks/{{key}}.jpg.png" in the YAML file finds 2',
+            ],
+            ["get the data", "remove"],
+        ),
+    ),
+    "masks-beside-images": (
+        Call(CHECK, 0, ["2 images, 2 labels", "2 files are labels, not images, such as train/a0_jpg.rf.01_mask.png"]),
+    ),
+    "one-bit-masks": (
+        Call(CHECK, 0, ["2 labels are black and white, read as 0 and 1", "background 31.25 %", "road 68.75 %"]),
+    ),
+    "one-class": (
+        Call("train r.yaml --out run", 2, ["only one class (road)", "background: {{id: 0}}"], ["division"]),
+        Call(CHECK, 0, ["? road is the only class that occurs"]),
+    ),
+    "plus-in-path": (
+        Call("check-data folder:c++/day+night.yaml:train", 0, ["2 images, 2 labels", "usable"]),
+        Call("check-data folder:'c++/day+night.yaml':train", 0, ["2 images, 2 labels", "usable"]),
+        Call("""check-data "folder:'c++/day+night.yaml':train\"""", 0, ["2 images, 2 labels", "usable"]),
+        Call("check-data folder:c++/night+day.yaml:train", 2, ["'folder:c'", "in quotes: folder:'a+b.yaml':split"]),
+    ),
+    "sixteen-bit-ids": (Call(CHECK, 0, ["2 images, 2 labels", "road 56.25 %", "usable"]),),
+    "space-names-case": (
+        Call(
+            CHECK,
+            0,
+            [
+                "Sky, Road are no classes of the space cityscapes-19, and so ignored; did you mean sky, road?",
+                "write becomes: {{Sky: sky, Road: road}}",
+                "88 % of the pixels are ignored",
+            ],
         ),
     ),
     "tilde-root": (
@@ -123,6 +194,12 @@ CASES: dict[str, tuple[Call, ...]] = {
     "hf-lightning-prefix": (
         Call("python make.py", 0),
         Call("convert w.ckpt --recipe r.yaml --out got", 0, ["208 tensors", "style huggingface"]),
+    ),
+    "upper-case-JPG": (Call(CHECK, 0, ["2 images, 2 labels", "usable"]),),
+    "yaml-keys-guessed": (
+        Call("check-data folder:masks.yaml:train", 2, ["splits.train: unknown key 'masks'; did you mean 'labels'?"]),
+        Call("check-data folder:names.yaml:train", 2, ["write background: {{id: 0}}"], ["input", "Input"]),
+        Call("check-data folder:list.yaml:train", 2, ["classes: {{background: {{id: 0}}, road: {{id: 1}}"], ["nput"]),
     ),
 }
 """Name of a folder -> the calls, one after the other."""

@@ -28,7 +28,7 @@ from segda.data.sets.dataset import DataSet
 from segda.data.sets.folders import FOLDER
 from segda.data.sets.labelled import open_labelled
 from segda.data.sets.specs import data_sets, own_space
-from segda.errors import RunError
+from segda.errors import RecipeError, RunError
 from segda.ground.atomic import write_text
 from segda.ground.paths import expanded
 from segda.ground.safe_yaml import json_values, one_line, read_json, read_yaml
@@ -46,7 +46,14 @@ def space_of(recipe: Recipe) -> Space:
     """The label space that a recipe's network will learn."""
     if recipe.data.space is not None:
         return space_named(recipe.data.space)
-    return own_space((recipe.data.source or recipe.data.target).set)
+    spec = (recipe.data.source or recipe.data.target).set
+    space = own_space(spec)
+    if len(space.classes) < 2:
+        raise RecipeError(
+            f"{spec}: has only one class ({space.classes[0]}), so that there is nothing to tell apart; name the rest "
+            "as a class too, such as background: {id: 0}, in place of ignored"
+        )
+    return space
 
 
 def specs_of(recipe: Recipe) -> dict[str, str]:

@@ -65,7 +65,7 @@ def test_every_row_is_checked_in_its_own_layout(name, template, labelling, tmp_p
     for split in row.splits:
         report = check_data(f"{name}:{split}", tmp_path, out=tmp_path / "sheets")
         count = len({stem for (of, _), scenes in written.items() if of == split for stem in scenes})
-        assert report.verdict == "usable" and (report.images, report.labels) == (count, count)
+        assert report.usable and (report.images, report.labels) == (count, count)
         assert report.sizes == Counter({SIZE[::-1]: count}) and report.class_counts.sum() == count * SIZE[0] * SIZE[1]
         assert report.sheet.is_file() and "usable" in shown(report)
 

@@ -60,7 +60,10 @@ def data_table(report: DataReport) -> Group:
     """The report for a terminal."""
     sizes = ", ".join(f"{count} of {w}x{h}" for (w, h), count in report.sizes.most_common(4))
     more = f" and {len(report.sizes) - 4} more sizes" if len(report.sizes) > 4 else ""
-    head = Text(f"{report.spec}  {report.where}\n{report.images} images, {report.labels} labels\n")
+    head = Text()
+    for doubt in report.doubts:
+        head.append(f"? {doubt}\n", style="bold yellow")
+    head.append(f"{report.spec}  {report.where}\n{report.images} images, {report.labels} labels\n")
     head.append(f"sizes: {sizes or 'none readable'}{more}")
     for note in report.notes:
         head.append(f"\n{note}")

@@ -106,8 +106,8 @@ def _jpeg_header(content: bytes) -> Header | None:
     return None if frame is None else Header(*frame, whole=False)
 
 
-def _open(path: Path) -> tuple[bytes, Header]:
-    """The file's bytes and header; ImageError if it is missing, empty, cut off, not a picture or too large."""
+def content_of(path: Path) -> bytes:
+    """The file's bytes; ImageError if it is missing or empty, or cannot be read."""
     try:
         content = read_bytes(path)
     except FileNotFoundError:
@@ -116,19 +116,30 @@ def _open(path: Path) -> tuple[bytes, Header]:
         raise ImageError(f"{path}: cannot be read ({error.strerror}); check its permissions", path) from None
     if not content:
         raise ImageError(f"{path}: the file is empty (0 bytes); copy or download it again", path)
+    return content
+
+
+def picture_of(path: Path) -> tuple[bytes, Header]:
+    """The bytes and header of a PNG or JPEG; ImageError if it is missing, empty, cut off, none of them or too large."""
+    content = content_of(path)
     head = header(content)
     if head is None:
         raise ImageError(f"{path}: neither a PNG nor a JPEG, or damaged at its start; copy or download it again", path)
     if not head.whole:
         raise ImageError(f"{path}: cut off after {len(content)} bytes; copy or download it again", path)
-    if head.height * head.width > MEGAPIXELS * 1_000_000:
-        size = f"{head.width}x{head.height}"
-        raise ImageError(f"{path}: {size} is more than {MEGAPIXELS} megapixels; cut the picture into tiles", path)
-    if not head.height or not head.width:
-        raise ImageError(f"{path}: has no pixels ({head.width}x{head.height}); replace it", path)
+    check_size(path, head.width, head.height)
     if head.fault:
         raise ImageError(f"{path}: has {head.fault}; save the picture again, as one picture", path)
     return content, head
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """ImageError for a picture that is too large, or has no pixels."""
+    if height * width > MEGAPIXELS * 1_000_000:
+        size = f"{width}x{height}"
+        raise ImageError(f"{path}: {size} is more than {MEGAPIXELS} megapixels; cut the picture into tiles", path)
+    if not height or not width:
+        raise ImageError(f"{path}: has no pixels ({width}x{height}); replace it", path)
 
 
 def read_image(path: Path) -> Tensor:
@@ -136,7 +147,7 @@ def read_image(path: Path) -> Tensor:
 
     An alpha channel that says nothing (opaque everywhere) is left out.
     """
-    content, head = _open(path)
+    content, head = picture_of(path)
     if head.bits != 8 or head.kind not in ("RGB", "RGBA"):
         raise _no_rgb(path, head)
     how = cv2.IMREAD_UNCHANGED if head.kind == "RGBA" else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -162,7 +173,7 @@ def read_ids(path: Path, decoder: str | Decoder = "ids") -> np.ndarray:
 
 def _plain_ids(path: Path) -> np.ndarray:
     """Grey values of a greyscale PNG, indices of a palette PNG."""
-    content, head = _open(path)
+    content, head = picture_of(path)
     # Greyscale of 1, 2 or 4 bits is refused with the rest: Pillow would stretch its ids to 0..255. So is JPEG: it keeps
     # no id exactly.
     if head.kind != "palette" and (head.bits, head.kind) != (8, "greyscale"):
@@ -186,7 +197,7 @@ def _first_channel(path: Path) -> np.ndarray:
 
 def _red_channel(path: Path) -> np.ndarray:
     """Red of an 8-bit RGB or RGBA PNG, as the simulator CARLA writes it, or a plain PNG of ids."""
-    _, head = _open(path)
+    _, head = picture_of(path)
     if head.kind in ("greyscale", "palette"):
         return _plain_ids(path)
     return _as_stored(path, (8, "RGB"), "ids are the red of 8-bit RGB", (8, "RGBA"))[..., 2].copy()
@@ -203,7 +214,7 @@ def _instances(path: Path) -> np.ndarray:
 
 def _as_stored(path: Path, wanted: tuple[int, str], where: str, other: tuple[int, str] | None = None) -> np.ndarray:
     """Pixels of a PNG of a kind (bits, name), (H, W) or (H, W, BGR or BGRA)."""
-    content, head = _open(path)
+    content, head = picture_of(path)
     if (head.bits, head.kind) not in (wanted, other):
         what = f"{path}: {head.kind} with {head.bits} bits a channel, where {where}"
         raise DataError(f"{what}; use the data set's own label files")

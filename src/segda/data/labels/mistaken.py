@@ -20,6 +20,9 @@ LABEL_IDS = frozenset({"cityscapes", "gta5"})
 VOID = slice(0, 7)  # of label ids: unlabelled to ground; of train ids: road to traffic light
 BOTH = slice(7, 19)  # classes in both
 HIGH = slice(19, 34)  # of label ids alone: traffic light, sign, vegetation, sky, person, cars
+MANY = 16
+"""Unknown ids in a label of one's own are more likely no ids at all."""
+
 VOID_SHARE = 1 / 3
 """Hardly a picture of a street is without plants, sky, cars, signs and people, and a third of it void."""
 
@@ -42,7 +45,7 @@ def refuse_train_ids(spec: str, path: Path, labelling: str, ids: np.ndarray) -> 
 
 
 def unknown_ids(spec: str, path: Path | str, labelling: str, counts: np.ndarray, table: np.ndarray) -> DataError:
-    """The error of a label with ids that its labelling does not name. counts, table: (256,) of its ids."""
+    """The error of a label with ids that its labelling does not name. counts, table: of its ids."""
     unknown = np.flatnonzero((table == UNKNOWN) & (counts > 0))
     ids = ", ".join(f"{id} ({counts[id]} pixels)" for id in unknown[:4]) + (", ..." if len(unknown) > 4 else "")
     if labelling == "cityscapes-train" and set(np.flatnonzero(counts)) <= {*LABELLINGS["cityscapes"], IGNORE}:
@@ -51,8 +54,15 @@ def unknown_ids(spec: str, path: Path | str, labelling: str, counts: np.ndarray,
             "files of train ids, or call label ids labelIds in the file's name"
         )
     if labelling == OWN:
+        if len(unknown) > MANY:
+            return DataError(
+                f"{spec}: {path} has id {ids}: {len(unknown)} that no class has, as pictures have that number single "
+                "things or are no labels; export one id a class"
+            )
+        listed = ", ".join(map(str, unknown))
         return DataError(
-            f"{spec}: {path} has id {ids}, which no class has; give it to one in the YAML file, or ignore it"
+            f"{spec}: {path} has id {ids}, which no class has; give it to one in the YAML file, or write ignored: "
+            f"[{listed}]"
         )
     return DataError(
         f"{spec}: {path} has id {ids}, which labelling {labelling!r} does not name; use the data set's official id "

@@ -66,14 +66,16 @@ class Space:
         return {known for name in names.values() if (known := self.class_of(name, labelling))}
 
     def lookup(self, labelling: str, names: Mapping[int, str] | None = None) -> np.ndarray:
-        """(256,) uint8: raw id of a labelling -> train id, IGNORE where the class is not of this space.
+        """(256,) uint8, or (65536,) where an id is above 255: raw id of a labelling -> train id, IGNORE where the class
+        is not of this space.
 
         An id without a name is UNKNOWN, so that a reader can refuse it; 255 is IGNORE unless it has a name, as in the
         binary masks of people's own data.
         """
-        table = np.full(256, UNKNOWN, np.uint8)
+        names = LABELLINGS[labelling] if names is None else names
+        table = np.full(256 if max(names, default=0) < 256 else 1 << 16, UNKNOWN, np.uint8)
         table[IGNORE] = IGNORE
-        for raw, name in (LABELLINGS[labelling] if names is None else names).items():
+        for raw, name in names.items():
             known = self.class_of(name, labelling)
             table[raw] = IGNORE if known is None else self.classes.index(known)
         return table

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from segda.data.labels.spaces import Space
@@ -83,7 +84,8 @@ class DataSet(Protocol):
         ...
 
     def label_ids(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W) uint8 ids as they stand in the label of image i, and (256,) uint8 what ids mean in it.
+        """(H, W) uint8 ids as they stand in the label of image i, and (256,) uint8 what ids mean in it; of ids above
+        255 uint16 and (65536,).
 
         That is train ids, IGNORE, or UNKNOWN for an id that the labelling does not name.
         """
@@ -148,16 +150,40 @@ class Part(DataSet, Protocol):
         """Of how many images the public data set is, and where to get the labels where only so many are here."""
         ...
 
+    @property
+    def promised(self) -> bool:
+        """Whether somebody said that each image has a label: then one that is missing is a fault."""
+        ...
+
+    def differ(self, i: int, label: tuple[int, ...], image: tuple[int, ...]) -> str:
+        """How the label of image i and the image differ in size, (height, width) each."""
+        ...
+
+    def remarks(self, i: int) -> list[tuple[str, str]]:
+        """What is done with the files of image i that somebody may not expect: (what, where), the same what for all
+        that it is done with.
+        """
+        ...
+
+    def doubts(self) -> list[str]:
+        """What speaks against learning from it, as far as that is seen without opening a file."""
+        ...
+
     def other_names(self) -> list[str]:
         """Where its own list of names contradicts ours: one line for each id."""
         ...
 
 
+def meant(ids: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """(H, W) ids, what ids mean -> (H, W) uint8 of what these do."""
+    return cv2.LUT(ids, table) if len(table) == 256 else table[ids]
+
+
 def by_class(counts: np.ndarray, table: np.ndarray, space: Space) -> np.ndarray:
-    """(256,) pixels of each id, what ids mean -> (C + 1,) int64 pixels of each class, the ignored ones last."""
-    meant = np.zeros(256, np.int64)
-    np.add.at(meant, table, counts)
-    return np.append(meant[: len(space.classes)], meant[IGNORE])
+    """Pixels of each id, what ids mean -> (C + 1,) int64 pixels of each class, the ignored ones last."""
+    pixels = np.zeros(256, np.int64)
+    np.add.at(pixels, table, counts)
+    return np.append(pixels[: len(space.classes)], pixels[IGNORE])
 
 
 def image_weights(data: DataSet) -> np.ndarray:

@@ -17,6 +17,7 @@ from segda.data.rows import Row
 from segda.data.sets.dataset import DataSet, Part
 from segda.data.sets.files import FileSet
 from segda.data.sets.folders import FOLDER, IGNORED
+from segda.data.sets.own import OwnFiles
 from segda.data.sets.specs import own_space, parse, parts_of, row_of
 from segda.data.sets.streets import Streets
 from segda.data.sets.unions import Union
@@ -55,6 +56,8 @@ def _open(spec: str, root: Path, space: Space) -> Part:
     row = row_of(name, split)
     if row.labels and not row.classes_in(space):
         raise RecipeError(_no_class(spec, name, row, space))
+    if name.startswith(FOLDER):
+        return OwnFiles.told_by(spec, space, row, name, split)
     if name in MADE:
         return MADE[name](spec, space, split, condition)
     return FileSet.open(spec, space, row, name, split, condition, root)

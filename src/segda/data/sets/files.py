@@ -14,7 +14,6 @@ from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -24,8 +23,7 @@ from segda.data.files.images import Decoder, read_ids, read_image
 from segda.data.labels.mistaken import refuse_train_ids, unknown_ids
 from segda.data.labels.spaces import UNKNOWN, Space
 from segda.data.rows import Row
-from segda.data.sets.dataset import by_class
-from segda.data.sets.folders import FOLDER, folder_root
+from segda.data.sets.dataset import by_class, meant
 from segda.data.sets.lists import listed
 from segda.data.sets.trees import Tree, fields, pattern
 from segda.errors import DataError
@@ -55,16 +53,10 @@ class FileSet:
     def open(
         cls, spec: str, space: Space, row: Row, name: str, split: str, condition: str | None, root: Path
     ) -> FileSet:
-        """The files of a row under `root`, or where a YAML file says; lists them and opens none. DataError for a
-        missing folder or an empty split.
+        """The files of a row under `root`; lists them and opens none. DataError for a missing folder, or an empty
+        split.
         """
-        if name.startswith(FOLDER):
-            tree = Tree(folder_root(name.removeprefix(FOLDER)))
-            if not (found := tree.matches(row.images)):
-                looked_for = " or ".join(str(tree.folder / pattern(image)) for image in row.images)
-                raise DataError(f"{spec}: no images match {looked_for}; correct splits.{split} in the YAML file")
-        else:
-            tree, row, found = _find(spec, row, split, root)
+        tree, row, found = _find(spec, row, split, root)
         for wanted in (*((split,) if split in row.lists else ()), *(condition.split(",") if condition else ())):
             found = _held(spec, wanted, found, tree, row, split)
         for path in found:
@@ -135,26 +127,29 @@ class FileSet:
             _, height, width = self.read(i).image.shape  # says what is wrong with the file
             return height, width
 
+    def image(self, i: int) -> torch.Tensor:
+        """(3, H, W) uint8 RGB of image i."""
+        return read_image(self.image_path(i))
+
     def read(self, i: int, label: bool = False) -> Scene:
-        image = read_image(self.image_path(i))
+        image = self.image(i)
         if not label:
             return Scene(image, names=(self.names[i],))
         ids, table = self.label_ids(i)
         if ids.shape != tuple(image.shape[1:]):
-            size, other = (f"{shape[1]}x{shape[0]}" for shape in (ids.shape, image.shape[1:]))
-            what = f"{self.spec}: {self.label_path(i)} is {size} but its image is {other}"
-            raise DataError(f"{what}; use the labels that belong to these images, or remove both")
-        known = cv2.LUT(ids, table)
+            raise DataError(
+                f"{self.spec}: {self.differ(i, ids.shape, tuple(image.shape[1:]))}; use the labels that belong to "
+                "these images, or leave both out"
+            )
+        known = meant(ids, table)
         if (known == UNKNOWN).any():
-            raise self._unknown(i, np.bincount(ids.ravel(), minlength=256), table)
+            raise self._unknown(i, np.bincount(ids.ravel(), minlength=len(table)), table)
         return Scene(image, torch.from_numpy(known), names=(self.names[i],))
 
     # Labels
 
     def _label_file(self, i: int) -> tuple[str, str, str | Decoder]:
         """Label file of image i in the tree, labelling of its ids, decoder; the first by rule if none exists."""
-        if not self.row.labels:
-            raise DataError(f"{self.spec}: no labels are told for this split; name them in the YAML file")
         known = self.fields_of(i)
         choices = [
             (template.format(**known), labelling, decoder) for template, labelling, decoder in self._templates[1]
@@ -166,6 +161,10 @@ class FileSet:
         """Those of its images, and of its labels with what they are."""
         return self.row.image_files(self.split), self.row.label_files(self.split)
 
+    def labelling_of(self, i: int) -> str:
+        """What the ids in the label of image i are called by."""
+        return self._label_file(i)[1]
+
     def label_name(self, i: int) -> str:
         """Where the label of image i is, or would be, in the tree."""
         return self._label_file(i)[0]
@@ -176,6 +175,14 @@ class FileSet:
 
     def label_place(self, i: int) -> str:
         return str(self.label_path(i))
+
+    @property
+    def promised(self) -> bool:
+        return False
+
+    def differ(self, i: int, label: tuple[int, ...], image: tuple[int, ...]) -> str:
+        """How the label of image i and the image differ in size, (height, width) each."""
+        return f"{self.label_path(i)} is {label[1]}x{label[0]}, its image {image[1]}x{image[0]}"
 
     def labelled(self, i: int) -> bool:
         return bool(self.row.labels) and is_file(self.label_path(i))
@@ -197,7 +204,7 @@ class FileSet:
             first, label = self.image_path(missing[0]), self.label_path(missing[0])
             raise DataError(
                 f"{self.spec}: {len(missing)} of {len(self)} images have no label, first {first} "
-                f"(looked for {label}); {self._way_to_labels(len(missing))}"
+                f"(looked for {label}); {self.way_to_labels(len(missing))}"
             )
         if spare := self.labels_without_image():
             raise DataError(
@@ -209,7 +216,7 @@ class FileSet:
         """The way to get labels: the archives that hold them, and their page."""
         return _way_out(self.row, *(template for template, _, _ in self.row.label_files(self.split)))
 
-    def _way_to_labels(self, missing: int) -> str:
+    def way_to_labels(self, missing: int) -> str:
         """The way out where all labels are missing, or some."""
         if missing == len(self) and self.row.archives:
             return self.labels_from()
@@ -229,7 +236,7 @@ class FileSet:
 
     def class_counts(self, i: int) -> np.ndarray:
         ids, table = self.label_ids(i)
-        counts = np.bincount(ids.ravel(), minlength=256)
+        counts = np.bincount(ids.ravel(), minlength=len(table))
         if counts[table == UNKNOWN].any():
             raise self._unknown(i, counts, table)
         return by_class(counts, table, self.space)
@@ -244,8 +251,7 @@ class FileSet:
 
     def _unknown(self, i: int, counts: np.ndarray, table: np.ndarray) -> DataError:
         """The error of a label with ids that its labelling does not name."""
-        name, labelling, _ = self._label_file(i)
-        return unknown_ids(self.spec, self.tree.path(name), labelling, counts, table)
+        return unknown_ids(self.spec, self.label_path(i), self.labelling_of(i), counts, table)
 
     # What is known of it
 
@@ -258,6 +264,12 @@ class FileSet:
         if labels < len(self) and self.row.labels:
             notes.append(f"{self.spec}: labels of {labels} of {len(self)} images; for more, {self.labels_from()}")
         return notes
+
+    def doubts(self) -> list[str]:
+        return []
+
+    def remarks(self, i: int) -> list[tuple[str, str]]:
+        return []
 
     def other_names(self) -> list[str]:
         """Names are compared without case, as the authors of ESL do, who build their table from this file."""

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from segda.data.labels.spaces import SPACES, UNKNOWN, Space, space_named
 from segda.data.rows import DATASETS
 from segda.data.sets.class_statistics import class_statistics
+from segda.data.sets.dataset import meant
 from segda.data.sets.datasets import open_data
 from segda.data.sets.files import FileSet
-from segda.data.sets.specs import file_name, own_space, parse, row_of
+from segda.data.sets.specs import file_name, own_space, parse, parts_of, row_of
 from segda.data.sets.trees import pattern
 from segda.errors import DataError, RecipeError, RunError
 from segda.ground.alone import alone_in
@@ -58,7 +58,7 @@ class Prepared:
 
 def _wanted(spec: str) -> tuple[str, list[str]]:
     """The data set's name, and the specs of what to prepare of it."""
-    if "+" in spec:
+    if spec not in DATASETS and len(parts_of(spec)) > 1:
         raise RecipeError(f"{spec}: prepare takes one data set at a time")
     name, splits = (spec, DATASETS[spec].splits) if spec in DATASETS else (parse(spec)[0], ())
     if row_of(name).shared_labels:
@@ -186,7 +186,7 @@ def train_ids(data: FileSet, i: int) -> np.ndarray:
     DataError for an id that the labelling does not name.
     """
     ids, table = data.label_ids(i)
-    label = cv2.LUT(ids, table)
+    label = meant(ids, table)
     if (label == UNKNOWN).any():
         data.class_counts(i)  # names the ids in its error
         raise AssertionError("class_counts refuses unknown ids")

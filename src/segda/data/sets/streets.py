@@ -146,6 +146,19 @@ class Streets:
 
     # What is known of it
 
+    @property
+    def promised(self) -> bool:
+        return True
+
+    def differ(self, i: int, label: tuple[int, ...], image: tuple[int, ...]) -> str:
+        raise AssertionError("a scene is drawn with its label")
+
+    def remarks(self, i: int) -> list[tuple[str, str]]:
+        return []
+
+    def doubts(self) -> list[str]:
+        return []
+
     def notes(self, labels: int) -> list[str]:
         return []
 

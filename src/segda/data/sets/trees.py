@@ -43,7 +43,7 @@ class Tree:
         return unpacked if name not in self.packed or unpacked.is_file() else self.packed[name]
 
     def matches(self, templates: tuple[str, ...]) -> list[str]:
-        """Sorted paths in the folder that match any of the templates; hidden files are none."""
+        """Sorted paths in the folder that match any of the templates; hidden files are none. `**` is any depth."""
         found: set[str] = set()
         for template in templates:
             parts = pattern(template).split("/")
@@ -86,6 +86,12 @@ def _walk(folder: str, parts: list[str], before: str) -> Iterator[str]:
     Several times quicker than Path.glob, which makes an object of every file.
     """
     component, *rest = parts
+    if component == "**":
+        yield from _walk(folder, rest, before)
+        for entry in _entries(folder):
+            if entry.is_dir() and not _leads_up(entry):
+                yield from _walk(entry.path, parts, f"{before}{entry.name}/")
+        return
     if "*" not in component:
         below = f"{folder}/{component}"
         if rest:
@@ -94,6 +100,17 @@ def _walk(folder: str, parts: list[str], before: str) -> Iterator[str]:
             yield before + component
         return
     known = _part(component)
+    for entry in _entries(folder):
+        if not known.fullmatch(entry.name):
+            continue
+        if not rest:
+            yield before + entry.name
+        elif entry.is_dir():
+            yield from _walk(entry.path, rest, f"{before}{entry.name}/")
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder and is not hidden; nothing in one that is not there."""
     try:
         entries = os.scandir(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -101,13 +118,14 @@ def _walk(folder: str, parts: list[str], before: str) -> Iterator[str]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
     with entries:
-        for entry in entries:
-            if entry.name.startswith(".") or not known.fullmatch(entry.name):
-                continue
-            if not rest:
-                yield before + entry.name
-            elif entry.is_dir():
-                yield from _walk(entry.path, rest, f"{before}{entry.name}/")
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _leads_up(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to a folder that it lies in: a walk through it would not end."""
+    if not entry.is_symlink():
+        return False
+    return Path(os.path.realpath(os.path.dirname(entry.path))).is_relative_to(os.path.realpath(entry.path))
 
 
 def _placed(archive: Path, holds: str) -> dict[str, Path]:
