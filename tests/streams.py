@@ -5,11 +5,15 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from segda.data.sets import files as file_sets
+from segda.data.sets import own as own_sets
 from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import Augment
 from segda.data.stream.stream import SOURCE, Stream
@@ -41,15 +45,16 @@ def make_deadly(
     """From now on each reading of an image by another process than this one is its last, so many times; the folder
     `marks`, which is returned, has a file for each.
     """
-    here, plain = os.getpid(), file_sets.read_image
+    here = os.getpid()
     marks.mkdir()
 
-    def read(asked: Path):
+    def read(plain: Callable[..., Tensor], asked: Path, *how: bool):
         if asked == path and os.getpid() != here and len(list(marks.iterdir())) < times:
             (marks / f"{os.getpid()}").touch()
             faulthandler.disable()  # pytest's would tell of it
             os.kill(os.getpid(), number)
-        return plain(asked)
+        return plain(asked, *how)
 
-    monkeypatch.setattr(file_sets, "read_image", read)
+    for module, name in ((file_sets, "read_image"), (own_sets, "read_photo")):
+        monkeypatch.setattr(module, name, partial(read, getattr(module, name)))
     return marks

@@ -24,7 +24,7 @@ FOLDERS = Path(__file__).parent / "cases"
 class Call:
     """A call of segda in a copy of the folder.
 
-    line: what comes after `segda`, or "python FILE" of the folder; {here} is the copy, and braces of others are doubled.
+    line: what comes after `segda`, or "python FILE" of the folder; {here} is the copy, other braces are doubled.
     code: the exit code. says: words of what is printed, spaces and lines' ends as one space. never: words that are not.
     inside: where it is called, from the copy on; env: as in cmd.
     """
@@ -111,6 +111,25 @@ CASES: dict[str, tuple[Call, ...]] = {
         Call("check-data folder:'c++/day+night.yaml':train", 0, ["2 images, 2 labels", "usable"]),
         Call("""check-data "folder:'c++/day+night.yaml':train\"""", 0, ["2 images, 2 labels", "usable"]),
         Call("check-data folder:c++/night+day.yaml:train", 2, ["'folder:c'", "in quotes: folder:'a+b.yaml':split"]),
+    ),
+    "predict-one-bad": (
+        Call("train r.yaml --out run", 0),
+        Call("predict run photos --out out", 2, ["photos/c.jpg: the file is empty", "--on-bad-image skip"], ["b.png"]),
+        Call(
+            "predict run photos --out out --on-bad-image skip",
+            0,
+            [
+                "photos/c.jpg: the file is empty",
+                "1 of 4 images are left out",
+                "1 images are greyscale",
+                "3 files in out",
+            ],
+        ),
+    ),
+    "predict-panorama": (
+        Call("train r.yaml --out run", 0),
+        Call("predict run photos --out out", 2, ["photos/wide.png: is 1200x8", "32 on each side"], ["files in out"]),
+        Call("predict run photos --out out --on-bad-image skip", 0, ["wide.png", "1 files in out"]),
     ),
     "sixteen-bit-ids": (Call(CHECK, 0, ["2 images, 2 labels", "road 56.25 %", "usable"]),),
     "space-names-case": (

@@ -20,10 +20,10 @@ from layouts import encoded, png
 from segda import run as runs
 from segda.data.files.archives import members, read_bytes
 from segda.data.files.images import MEGAPIXELS, SCANS, read_ids, read_image
+from segda.data.files.photos import read_photo
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
 from segda.data.sets.folders import folder_row
-from segda.data.sets.given import read_any
 from segda.errors import DataError, RecipeError
 from segda.ground.safe_yaml import VALUES, yaml_values
 from segda.pseudo_labelling.rules import rule_spec
@@ -239,12 +239,12 @@ def test_a_picture_of_30000_by_30000_is_refused_before_it_is_decoded(tmp_path, r
 def test_bombs_of_the_kinds_that_predict_reads_are_refused(tmp_path):
     rows = struct.pack("<IiiHHIIiiII", 40, 12_000, 12_000, 1, 24, 0, 0, 0, 0, 0, 0)
     (tmp_path / "x.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54 + 1000, 0, 0, 54) + rows + bytes(1000))
-    assert "12000x12000 is more than" in refused(read_any, tmp_path / "x.bmp", kind=DataError)
+    assert "12000x12000 is more than" in refused(read_photo, tmp_path / "x.bmp", kind=DataError)
     huge = (
         b"BM" + struct.pack("<IHHI", 1054, 0, 0, 54) + rows.replace(struct.pack("<i", 12_000), struct.pack("<i", 2**30))
     )
     (tmp_path / "x.bmp").write_bytes(huge + bytes(1000))
-    assert "cannot be read" in refused(read_any, tmp_path / "x.bmp", kind=DataError)
+    assert "cannot be decoded" in refused(read_photo, tmp_path / "x.bmp", kind=DataError)
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_labels_can_be_read_in_another_space(camvid):
 
 def test_a_label_of_another_size_than_its_image_is_refused(data, label):
     save(label, np.zeros((24, 64), np.uint8))
-    assert "is 64x24 but its image is 64x48" in refused(data, label)
+    assert "is 64x24, its image 64x48" in refused(data, label)
 
 
 def test_an_id_that_the_labelling_does_not_name_is_refused_with_its_pixels(data, label):

@@ -104,7 +104,7 @@ def test_a_label_of_gta5_of_another_size_is_named_with_both_sizes(tmp_path):
     data = open_data("gta5:train", tmp_path)
     save(data.label_path(1), np.zeros((5, 9), np.uint8), palette=True)
     message = refused(data, data.label_path(1), 1)
-    assert message.endswith("is 9x5 but its image is 9x6; use the labels that belong to these images, or remove both")
+    assert message.endswith("is 9x5, its image 9x6; use the labels that belong to these images, or leave both out")
 
 
 def test_mapillarys_folders_have_names_of_their_own(tmp_path):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from segda.commands.arguments import Device, Precision, Root, Run, Step, Trust, Whose
-from segda.ground.choices import Ids
+from segda.ground.choices import Ids, OnBadImage
 
 
 def predict(
@@ -43,6 +43,9 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Also replace files in OUT that segda predict did not write.")
     ] = False,
+    on_bad_image: Annotated[
+        OnBadImage, typer.Option(help="At images that cannot be used: stop before any is written, or skip them.")
+    ] = "stop",
     step: Step = None,
     trust: Trust = (),
 ) -> list[Path]:
@@ -50,12 +53,13 @@ def predict(
 
     How an image is shown to the network (size, windows, scales, mirrored or not) is as in RUN's recipe: evaluate.*.
 
-    IMAGES are 8-bit RGB (PNG, JPEG, BMP, WebP). Each gets a label map STEM.png, a palette PNG of the image's size whose
-    values are train ids or, with --ids label, those of Cityscapes' label files (7 road, ...). On demand also
-    STEM_colour.png, STEM_overlay.png (the colours over the image) and STEM_entropy.png: how unsure the network is of
-    each pixel, H / ln C from 0 (certain: dark violet) over 0.5 (blue-green) to 1 (all classes equal: yellow), where H
-    is the entropy in nats and C the number of classes. An earlier call's files of these names are replaced; others' are
-    with --overwrite alone. All images are read once before anything is written.
+    IMAGES are PNG, JPEG, WebP, TIFF or BMP, RGB or greyscale, turned as their camera's tag says. A folder's subfolders
+    come along and are there again in OUT. Each image gets a label map STEM.png, a palette PNG of its size whose values
+    are train ids or, with --ids label, those of Cityscapes' label files (7 road, ...). On demand also STEM_colour.png,
+    STEM_overlay.png (the colours over the image) and STEM_entropy.png: how unsure the network is of each pixel,
+    H / ln C from 0 (certain: dark violet) over 0.5 (blue-green) to 1 (all classes equal: yellow), where H is the
+    entropy in nats and C the number of classes. An earlier call's files of these names are replaced; others' are with
+    --overwrite alone. All images are read once before anything is written, and those that cannot be used are named.
     """
     from segda.ground.trust import trusting
     from segda.reporting.predictions import predict_images
@@ -65,5 +69,5 @@ def predict(
     with trusting(trust):
         return predict_images(
             Path(run), images, Path(out), weights, pictures, device, precision, data, root, ids, opacity, submission,
-            overwrite, step,
+            overwrite, step, on_bad_image,
         )  # fmt: skip

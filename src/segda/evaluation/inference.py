@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from segda.data.stream.augment import Kernel, Shape, padded_size, resize, size_of
+from segda.data.stream.augment import Kernel, Shape, padded_size, resize, scaled_size, size_of
 from segda.networks.network import Network
 from segda.scene import Scene, stack
 
@@ -151,6 +151,21 @@ def boxes(size: Size, settings: Settings) -> list[tuple[int, int] | None]:
         settings.resize if factor == 1 else (max(1, int(width * factor)), max(1, int(height * factor)))
         for factor in settings.scales
     ]
+
+
+def sizes_shown(size: Size, settings: Settings) -> list[Size]:
+    """(height, width) at which an image of that size is shown to the network, at each scale: of the whole, or of the
+    smallest of its windows.
+    """
+    found = []
+    for box in boxes(size, settings):
+        height, width = scaled_size(size, box, settings.shape)
+        if settings.shape == "pad" and box is not None:
+            width, height = box
+        if settings.how == "slide" and settings.window is not None:
+            height, width = min(height, settings.window[0]), min(width, settings.window[1])
+        found.append((height, width))
+    return found
 
 
 def in_boxes(image: Tensor, settings: Settings) -> list[Tensor]:

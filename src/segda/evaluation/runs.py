@@ -22,6 +22,7 @@ from segda.evaluation.measure import evaluate_network, existing, facts
 from segda.evaluation.metrics import Report, write_reports
 from segda.evaluation.protocol import Statistics
 from segda.evaluation.snapshots import Snapshots
+from segda.evaluation.soundness import refuse_bad
 from segda.evaluation.statistics import adopt_statistics, learning_norms
 from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
@@ -76,6 +77,7 @@ def measure_run(
         return adopt_statistics(eye, images, title=f"{images.spec} statistics for {each}")
 
     recipe, where, dtype, networks, opened, images = group.all_succeed(ready)
+    refuse_bad(opened)
     others = {each: group.all_succeed(partial(adopted, each)) for each in networks}
     done = []
     for dataset in opened:

@@ -19,5 +19,8 @@ Mean = Literal["logits", "probabilities"]
 Ids = Literal["train", "label"]
 """Train ids: the classes in the network's order. Label ids: Cityscapes' own, 7 road to 33 bicycle."""
 
+OnBadImage = Literal["stop", "skip"]
+"""At an image that cannot be used: stop, or go on without it."""
+
 What = Literal["methods", "networks", "benchmarks", "datasets", "recipes", "sweeps"]
 """What `segda list` lists."""

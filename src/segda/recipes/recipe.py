@@ -18,10 +18,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from segda.data.stream.augment import Augment
-from segda.data.stream.loading import OnBadImage
 from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
-from segda.ground.choices import DeviceName, PrecisionName
+from segda.ground.choices import DeviceName, OnBadImage, PrecisionName
 from segda.ground.safe_yaml import Keys, yaml_line, yaml_values
 from segda.pseudo_labelling.rules import RULES
 from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged

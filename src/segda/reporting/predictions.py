@@ -16,19 +16,23 @@ import numpy as np
 from segda.data.files.signed import is_signed
 from segda.data.labels.label_ids import label_ids, label_palette
 from segda.data.labels.spaces import Space
-from segda.data.sets.given import Given, GivenImages, images_in, images_of
+from segda.data.sets.given import Given, GivenImages, grey_images, images_in, images_of
+from segda.data.stream.augment import size_of
 from segda.distributed import group
 from segda.errors import DataError, RecipeError, RunError, nearest
 from segda.evaluation.certainty import labels, labels_and_entropy
+from segda.evaluation.inference import sizes_shown
 from segda.evaluation.look import Eye, Sight, agreed, look
+from segda.evaluation.soundness import faults, refuse, tell
 from segda.evaluation.submission import check_archive, check_names, check_size, server_named, submit
 from segda.ground.alone import first_alone_in
 from segda.ground.atomic import atomic_write
-from segda.ground.choices import DeviceName, Ids, PrecisionName, Weights
+from segda.ground.choices import DeviceName, Ids, OnBadImage, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.reporting.pictures import OVERLAY, WRITER, coloured, entropy_picture, overlaid, palette_png, png
 from segda.run import data_root, load_network, load_recipe_of
 from segda.run_data import space_in
+from segda.scene import Scene
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +76,8 @@ def plan(images: Sequence[Given], out: Path, pictures: Sequence[str]) -> list[Pl
     planned = [
         Planned(
             image,
-            {"label": out / f"{image.stem}.png"} | {name: out / f"{image.stem}_{name}.png" for name in pictures},
+            {"label": out / image.below / f"{image.stem}.png"}
+            | {name: out / image.below / f"{image.stem}_{name}.png" for name in pictures},
         )
         for image in images
     ]
@@ -80,7 +85,7 @@ def plan(images: Sequence[Given], out: Path, pictures: Sequence[str]) -> list[Pl
     owner: dict[str, Given] = {}
     for each in planned:
         for path in each.files.values():
-            other = owner.setdefault(path.name.casefold(), each.image)
+            other = owner.setdefault(str(path).casefold(), each.image)
             if other != each.image:
                 raise DataError(
                     f"{other.where} and {each.image.where} would both be written to {path}; predict them into two "
@@ -121,6 +126,7 @@ def predict_images(
     submission: str | None,
     overwrite: bool,
     step: int | None,
+    on_bad_image: OnBadImage,
 ) -> list[Path]:
     """`segda predict`, see commands/predict.py; pictures: "colour", "overlay", "entropy", those that are asked for."""
 
@@ -128,11 +134,13 @@ def predict_images(
         recipe = load_recipe_of(run)
         space = space_in(run)
         check_options(images, data, pictures, ids, opacity, submission)
+        if on_bad_image == "skip" and submission is not None:
+            raise RecipeError("--on-bad-image skip has no place in a submission: its server wants all images")
         server = None if submission is None else server_named(submission, space)
         codes = (label_palette(), label_ids(space)) if ids == "label" else (space.palette(), TRAIN_IDS)
         where = group.own_device(pick_device(device))
         context = autocast(where, pick_precision(precision, where))
-        every = images_of(images) if data is None else images_in(data, data_root(recipe, root))
+        every = images_of(images, out) if data is None else images_in(data, data_root(recipe, root))
         planned: list[Planned] = []
         if server is None:
             planned = plan(every, out, pictures)
@@ -145,11 +153,28 @@ def predict_images(
 
     space, server, (palette, table), every, planned, eye = group.all_succeed(ready)
 
-    def check(sight: Sight) -> None:
+    def check(i: int, scene: Scene) -> None:
+        size = size_of(scene)
         if server is not None:
-            check_size(server, every[sight.index].where, sight.size)
+            check_size(server, every[i].where, size)
+        needed = getattr(eye.network, "smallest", 1)
+        for height, width in sizes_shown(size, eye.settings):
+            if min(height, width) < needed:
+                raise DataError(
+                    f"{every[i].where}: is {size[1]}x{size[0]} and would be shown to the network at {width}x{height} "
+                    f"(the recipe's evaluate.resize and shape), which needs {needed} on each side; cut it into pieces"
+                )
 
-    agreed(look([], GivenImages(every), check, title="read"))
+    bad = faults(GivenImages(every), check, "read")
+    if on_bad_image == "stop" or len(bad) == len(every):
+        refuse(bad, [image.where for image in every], "leave them out with --on-bad-image skip")
+    elif bad:
+        tell(bad)
+        log.warning(f"{len(bad)} of {len(every)} images are left out")
+        every = [image for i, image in enumerate(every) if i not in bad]
+        planned = [each for i, each in enumerate(planned) if i not in bad]
+    for kind, count in grey_images(every).items() if data is None else ():
+        log.info(f"{count} images are {kind}, repeated to three channels")
     if server is not None and len(every) != server.images:
         log.info(f"{len(every)} images; the test set of {submission} has {server.images}")
 

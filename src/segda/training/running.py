@@ -15,6 +15,7 @@ from segda import run as runs
 from segda.distributed import group
 from segda.errors import Interrupted, RunError, RunFailure
 from segda.evaluation.metrics import Report, write_reports
+from segda.evaluation.soundness import refuse_bad
 from segda.ground.alone import first_alone_in
 from segda.ground.atomic import write_text
 from segda.ground.hardware import environment, peak_memory, pick_device
@@ -60,7 +61,9 @@ def _ready(
     # A constant is the student as it began, so that needs its start again.
     fresh = state is None or bool(state["constants"])
     training = assembly.assemble(recipe, root, out.parent / ".segda", fresh)
-    if state is not None:
+    if state is None:
+        refuse_bad(training.scored)
+    else:
         group.all_succeed(lambda: checkpoint.restore(training, state, out / "last.pt"))
     facts = environment(training.device, training.precision)
     # Target scenes are read without their labels, always; see data/stream/stream.py.

@@ -18,6 +18,7 @@ from segda.data.labels.pseudo_labels import SUMMARY, read_summary
 from segda.data.sets.labelled import open_once
 from segda.distributed import group
 from segda.errors import RunError
+from segda.evaluation.soundness import refuse_bad
 from segda.pseudo_labelling.job import label_images, make_job
 from segda.recipes.recipe import Labelling, Recipe, setting, stages_of
 from segda.run import Standing, product_path, standing
@@ -154,4 +155,6 @@ def check_stages(planned: Sequence[Planned], root: Path) -> None:
             log.info(f"not checked: it takes {', '.join(map(str, missing))}, which is not there yet")
         else:
             with stoppable(stage.recipe, stage.out):
-                loop.trial(assembly.assemble(stage.recipe, root, None))
+                training = assembly.assemble(stage.recipe, root, None)
+                refuse_bad(training.scored)
+                loop.trial(training)

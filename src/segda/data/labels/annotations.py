@@ -214,14 +214,16 @@ def _label_studio(tasks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Dra
                 {"value": one, "type": _kind(one), **one} for value in task.values() if isinstance(value, list)
                 for one in value if isinstance(one, Mapping)
             ]  # fmt: skip
-        size, shapes, bare = None, [], 0
+        shapes: list[Shape] = []
+        size: Size | None = None
+        bare = 0
         for one in results:
             if one.get("type") not in LABEL_STUDIO:
                 bare += one.get("type") in ("keypointlabels", "vectorlabels")
                 continue
             if one.get("image_rotation"):
                 raise ValueError("an image that was turned in the tool")
-            size = int(one["original_height"]), int(one["original_width"])
+            size = (int(one["original_height"]), int(one["original_width"]))
             value = one["value"]
             names = value.get(one["type"]) or []
             if len(names) != 1:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
-from segda.data.files.images import MEGAPIXELS, read_image
+from segda.data.files.photos import SUFFIXES, facts_of, read_photo
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.files import check_shown
 from segda.data.sets.labelled import open_once
@@ -21,20 +19,19 @@ from segda.errors import DataError
 from segda.ground.paths import regular
 from segda.scene import Scene
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-
 
 @dataclass(frozen=True)
 class Given:
     """An image to predict: its name without suffix, what to call it in a message, and how to read it.
 
-    path: its file; None for a drawn one.
+    path: its file; None for a drawn one. below: its folder from the one that was given on.
     """
 
     stem: str
     where: str
     path: Path | None
     read: Callable[[], Tensor]
+    below: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,12 +48,21 @@ class GivenImages:
         return Scene(self.images[i].read())
 
 
-def images_of(inputs: Sequence[Path]) -> list[Given]:
-    """Files, and the images of folders, each once."""
-    paths = dict.fromkeys(image for given in inputs for image in _images(Path(given)))
-    for path in paths:
-        check_shown(path.stem, str(path))
-    return [Given(path.stem, str(path), path, partial(read_any, path)) for path in paths]
+def images_of(inputs: Sequence[Path], out: Path | None = None) -> list[Given]:
+    """Files, and the images of folders and their subfolders, each once. out: a folder that is left out."""
+    found: dict[Path, str] = {}
+    for given in inputs:
+        for path, below in _images(Path(given), out):
+            found.setdefault(path, below)
+    for path, below in found.items():
+        check_shown(f"{below}{path.stem}", str(path))
+    return [Given(path.stem, str(path), path, partial(read_photo, path), below) for path, below in found.items()]
+
+
+def grey_images(images: Sequence[Given]) -> dict[str, int]:
+    """Kind of greyscale -> how many of the files are of it."""
+    files = (image.path for image in images if image.path is not None)
+    return dict(Counter(kind for path in files if (kind := facts_of(path).grey)))
 
 
 def images_in(data: str, root: Path) -> list[Given]:
@@ -75,38 +81,26 @@ def _image(dataset: DataSet, i: int) -> Tensor:
     return dataset.read(i).image
 
 
-def _images(given: Path) -> list[Path]:
-    """The file itself, or a folder's images by name (its subfolders and hidden files are left out)."""
+def _images(given: Path, out: Path | None) -> list[tuple[Path, str]]:
+    """The file itself, or the images of a folder and of those in it by their paths (hidden ones are left out), each
+    with its folder from there on.
+    """
     kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
     if given.is_dir():
-        found = sorted(
-            path
-            for path in given.iterdir()
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-        )
+        found = sorted(_walked(given, None if out is None else out.resolve()))
         if not found:
             raise DataError(f"{given}: no images in this folder ({kinds}); give files or another folder")
-        return found
+        return [(path, path.relative_to(given).parent.as_posix()) for path in found]
     if not given.exists():
         raise DataError(f"{given}: no such file or folder; give images ({kinds}) or folders of them")
     if given.suffix.lower() not in SUFFIXES:
         raise DataError(f"{given}: not a kind of image that can be read; use one of {kinds}")
-    return [given]
+    return [(given, "")]
 
 
-def read_any(path: Path) -> Tensor:
-    """(3, H, W) uint8 RGB of a PNG, JPEG, BMP or WebP; DataError for all but whole 8-bit RGB."""
-    if path.suffix.lower() not in (".bmp", ".webp"):
-        return read_image(path)
-    try:
-        # Pillow's own limit is a warning first; ours is said below.
-        ours = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
-        with ours, Image.open(regular(path), formats=["BMP", "WEBP"]) as picture:
-            if picture.height * picture.width > MEGAPIXELS * 1_000_000:
-                size = f"{picture.width}x{picture.height}"
-                raise DataError(f"{path}: {size} is more than {MEGAPIXELS} megapixels; cut the picture into tiles")
-            if picture.mode != "RGB":
-                raise DataError(f"{path}: pixels of kind {picture.mode}, where 8-bit RGB is needed; save it as RGB")
-            return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}); copy or save it again") from error
+def _walked(folder: Path, out: Path | None) -> list[Path]:
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and Path(place, name).resolve() != out]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]

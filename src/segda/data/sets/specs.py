@@ -136,7 +136,7 @@ def quoted(path: str) -> str:
 
 def _unknown(spec: str, name: str) -> str:
     """What a spec of no data set is taken for: a folder, a YAML file, a name that is misspelt."""
-    for given in (spec, name):
+    for given in filter(None, (spec, name)):
         path = expanded(given)
         if _is_file(given) and path.suffix.lower() in (".yaml", ".yml"):
             return f"{spec!r}: a data set that a YAML file tells of is written folder:{quoted(given)}:SPLIT"

@@ -7,15 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
 
 from segda.data.stream.reader_processes import ImageNumber, Note, Reading, read_ahead
 from segda.data.stream.stream import REFERENCE, SOURCE, TARGET, Stream
 from segda.distributed.shares import Share
 from segda.errors import DataError, ImageError, SegdaError
+from segda.ground.choices import OnBadImage
 from segda.scene import DOMAINS, Batch, Scene, present, stack
-
-OnBadImage = Literal["stop", "skip"]
 
 TRIES = 8
 """Other draws that are tried in the place of one whose image cannot be read."""
