@@ -84,7 +84,7 @@ def _read(path: Path, size: int, changed: int) -> Drawings:
 
 
 def _all(path: Path) -> Iterator[tuple[str, Drawing]]:
-    content = path.read_bytes()
+    content = read_bytes(path)
     if path.suffix.lower() == ".xml":
         if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
             raise ValueError("it declares entities, which no tool does")

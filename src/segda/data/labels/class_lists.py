@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segda.errors import RecipeError
+from segda.ground.paths import regular
 
 NAMES = ("_classes.csv", "labelmap.txt", "classes.txt", "obj.names", "labels.txt")
 """What such lists are called."""
@@ -24,7 +25,7 @@ LABELME_IGNORED = "__ignore__"
 def classes_in(path: Path) -> dict[str, dict[str, Any]]:
     """Name -> {id: ...} or {colour: ...}. RecipeError for a list that is missing, empty or none."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in regular(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"{path}: no list of classes that can be read ({error}); write classes: {{NAME: {{id: 0}}}}"

@@ -16,7 +16,6 @@ from segda.data.sets.dataset import DataSet
 from segda.data.sets.files import check_shown
 from segda.data.sets.labelled import open_once
 from segda.errors import DataError
-from segda.ground.paths import regular
 from segda.scene import Scene
 
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from segda.data.sets.trees import Tree
 from segda.errors import DataError
-from segda.ground.paths import expanded
+from segda.ground.paths import expanded, regular
 
 ENDINGS = (".txt", ".lst", ".csv")
 """What names of lists of images end with."""
@@ -72,7 +72,7 @@ def agree(one: PurePosixPath, other: PurePosixPath) -> bool:
 def _lines(file: Path) -> list[tuple[int, str]]:
     """The lines that are not empty, each with its number."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = regular(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: no list of images that can be read ({error}); correct the YAML file") from None
     found = [
