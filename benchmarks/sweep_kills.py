@@ -18,7 +18,6 @@ import select
 import signal
 import sys
 import time
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +41,7 @@ BOTH = ("sweep", "run", "both")
 class OfSweeps(Outcome):
     """Of one method; a run is that of a sweep."""
 
-    whom: Counter[str] = field(default_factory=Counter)
+    whom: dict[str, int] = field(default_factory=dict)
     """Who was killed -> how often."""
     called: int = 0
     """Sweeps, until all runs were there."""
@@ -114,7 +113,8 @@ def case_of(method: str, kills: int, place: Path, rng: random.Random) -> OfSweep
             code, killed = call(file, folder / f"{name}.txt", kill)
             outcome.called += 1
             outcome.kills += bool(killed)
-            outcome.whom[killed] += bool(killed)
+            if killed:
+                outcome.whom[killed] = outcome.whom.get(killed, 0) + 1
             time.sleep(0.2 * (code > 0))  # a run that goes on without its sweep keeps the next one out
         found = {run.name: result(run) for run in (folder / name).glob("*seed*")}
         outcome.runs += len(expected)

@@ -21,7 +21,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +39,7 @@ PATIENCE = 600.0
 class Shared(Outcome):
     """Of one method in so many passes a step."""
 
-    by_rank: Counter[str] = field(default_factory=Counter)
+    by_rank: dict[int, int] = field(default_factory=dict)
     """Rank -> kills of it; the first writes."""
 
 
@@ -87,7 +86,7 @@ def whole_run(recipe: Path, out: Path, processes: int, kills: list[Kill], outcom
                 if killed is None:
                     break
                 outcome.kills += 1
-                outcome.by_rank[str(kill.rank)] += 1
+                outcome.by_rank[kill.rank] = outcome.by_rank.get(kill.rank, 0) + 1
                 outcome.in_files += kill.event is not None
                 outcome.before_a_checkpoint += not (out / "last.pt").exists()
             while not select.select([watch], [], [], 1)[0]:

@@ -43,7 +43,7 @@ class Outcome:
     """Of one method."""
 
     case: str
-    points: Counter[str] = field(default_factory=Counter)
+    points: dict[str, int] = field(default_factory=dict)
     """What a whole run does to its files, and how often."""
     tried: int = 0
     ended: int = 0
@@ -132,7 +132,7 @@ def case_of(method: str, points: int, place: Path, rng: random.Random) -> Outcom
     (folder / "alone").mkdir()
     code, said, found = attempt(file, folder / "alone" / "run")
     assert code == 0, said
-    outcome.points, expected = Counter(found["done"]), result(folder / "alone" / "run")
+    outcome.points, expected = dict(Counter(found["done"])), result(folder / "alone" / "run")
     chosen = []
     for kind, count in outcome.points.items():
         there = [number for number, what in enumerate(found["done"], 1) if what == kind]
