@@ -31,7 +31,7 @@ ALL = ("source_only:1", "advent:1", "ebda:1", "ebda:2")
 IN_A_RUN = 4
 """Kills. A start more costs less than a run more."""
 RESTARTS = IN_A_RUN + 1
-PATIENCE = 600.0
+PATIENCE = 3600.0
 """Seconds for a whole run; it hangs if it takes longer."""
 
 
@@ -144,7 +144,7 @@ def case_of(name: str, kills: int, place: Path, rng: random.Random) -> Shared:
     method, passes, processes = (name.split(":") + ["1", "2"][name.count(":") :])[:3]
     recipe, outcome = place / f"{name.replace(':', '-')}.yaml", Shared(name)
     made = small(method, "32", place / "data").override("data.batch=1", f"accumulate={passes}", "compare_every=3")
-    recipe.write_text(made.override("patience=120", "evaluate.data=['camvid:test']").to_yaml())
+    recipe.write_text(made.override("patience=1800", "evaluate.data=['camvid:test']").to_yaml())
     whole = recipe.with_suffix("")
     duration = whole_run(recipe, whole, int(processes), [], outcome)
     expected = result(whole)

@@ -55,16 +55,13 @@ def started(words: Sequence[object], env: dict[str, str] | None = None, **given:
             end_all(word)
 
 
-def run(
-    words: Sequence[object], *, check: bool = False, input: str | None = None, **given: Any
-) -> subprocess.CompletedProcess:
+def run(words: Sequence[object], *, check: bool = False, **given: Any) -> subprocess.CompletedProcess:
     """As subprocess.run, with what was said as text; leaves nothing of it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    pipes |= {} if input is None else {"stdin": subprocess.PIPE}
-    with started(words, **pipes, **given) as process:
-        out, err = process.communicate(input, timeout=HANGS)
+    with started(words, **(pipes | given)) as process:
+        out, err = process.communicate(timeout=HANGS)
     if check:
-        assert process.returncode == 0, out + err
+        assert process.returncode == 0, f"{out}{err}"
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 

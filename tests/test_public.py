@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 
+import processes
 import segda
 
 PUBLIC = [
@@ -80,11 +80,11 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_importing_segda_imports_neither_torch_nor_numpy():
     code = "import sys, segda; print(sorted({'torch', 'numpy', 'transformers', 'cv2'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = processes.run([sys.executable, "-c", code], check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_every_module_and_the_network_work_without_torchvision():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCHVISION], capture_output=True, text=True)
+    done = processes.run([sys.executable, "-c", WITHOUT_TORCHVISION])
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 30

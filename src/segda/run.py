@@ -75,9 +75,12 @@ CHECKPOINT_FORMAT = 4
 
 def is_strange(out: Path) -> bool:
     """Whether something is there that is neither a run nor left of one that was killed as it began."""
-    if (out / "recipe.yaml").exists() or not out.exists():
-        return False
-    return not out.is_dir() or any(not _left_over(path) for path in out.iterdir())
+    try:
+        if (out / "recipe.yaml").exists() or not out.exists():
+            return False
+        return not out.is_dir() or any(not _left_over(path) for path in out.iterdir())
+    except OSError as error:  # nobody may look into it
+        raise cannot_write(out, error) from error
 
 
 def check_folder(out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:

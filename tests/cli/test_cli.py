@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import processes
 from conftest import RECIPE, write_camvid
 from segda.cli import main as main_module
 from segda.cli.main import main
@@ -69,7 +69,7 @@ def test_the_version_is_that_of_the_package(capsys):
 def test_a_shell_completes_the_commands(place):
     environment = os.environ | {"_SEGDA_COMPLETE": "complete_bash", "COMP_WORDS": "segda pre", "COMP_CWORD": "1"}
     program = "import sys; sys.argv[0] = 'segda'; from segda.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    done = processes.run([sys.executable, "-c", program], env=environment)
     assert done.stdout.split() == ["predict", "prepare"], done.stderr
 
 
@@ -78,7 +78,7 @@ def test_help_is_there_for_every_command_and_needs_no_torch():
         "import sys; from segda.cli.main import main; assert main(['--help']) == 0; "
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules, 'slow help'"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = processes.run([sys.executable, "-c", code], check=True)
     for command in COMMANDS:
         assert command in done.stdout
 

@@ -60,7 +60,7 @@ def place(tmp_path_factory) -> Path:
         image.write_bytes(image.read_bytes()[:200])
     recipe = small_recipe(place / "data", "ebda", level="auto", level_statistic="mean", level_momentum=0.9).override(
         "data.root=data", "data.batch=1", "accumulate=2", f"steps={STEPS}", "log_every=1", "save_every=2", "keep=9",
-        "keep_every=5", "evaluate.every=6", "evaluate.report_images=0", "compare_every=5", "patience=120",
+        "keep_every=5", "evaluate.every=6", "evaluate.report_images=0", "compare_every=5", "patience=1800",
     )  # fmt: skip
     (place / "mine.yaml").write_text(recipe.to_yaml())
     return place

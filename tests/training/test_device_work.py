@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import patch
@@ -12,6 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import processes
 from conftest import METHOD_SETTINGS
 from reporting.test_tables import batch_of, method_named
 from segda.distributed.shares import ALONE
@@ -225,7 +225,5 @@ def test_large_tensors_lie_in_huge_pages_unless_the_environment_says_no(given, h
         environment["THP_MEM_ALLOC_ENABLE"] = given
     if "[always]" in HUGE.read_text() and not huge:
         pytest.skip("this kernel hands out huge pages to all")
-    child = subprocess.run(
-        [sys.executable, "-c", ALLOCATE], env=environment, capture_output=True, text=True, check=True
-    )
+    child = processes.run([sys.executable, "-c", ALLOCATE], env=environment, check=True)
     assert (int(child.stdout) >= 200_000) == huge

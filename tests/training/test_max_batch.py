@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import processes
 from conftest import small_recipe
 from segda.cli.main import main
 from segda.commands.train import train
@@ -348,11 +348,9 @@ def test_without_either_it_is_all_that_the_machine_has(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux counts it so")
 def test_peak_memory_is_this_process_alone():
     ballast = bytearray(b"\1") * (300 * 2**20)  # as one who starts others may have
-    done = subprocess.run(
-        [sys.executable, "-c", "from segda.ground.hardware import *; print(peak_memory(torch.device('cpu')))"],
-        capture_output=True, text=True, check=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    code = "from segda.ground.hardware import *; print(peak_memory(torch.device('cpu')))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = processes.run([sys.executable, "-c", code], check=True, env=environment)
     own = peak_memory(torch.device("cpu"))
     assert len(ballast) + 50 * 2**20 < own
     assert int(done.stdout) < own - len(ballast) / 2

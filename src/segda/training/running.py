@@ -224,7 +224,7 @@ def one_writer(*folders: Path) -> Iterator[None]:
     """
     key = f"{folders[-1].absolute()} is held"
     before = group.remembered(key)
-    own = [folder for folder in folders if not runs.is_strange(folder)]
+    own = group.all_succeed(lambda: [folder for folder in folders if not runs.is_strange(folder)])
     with first_alone_in(own, TRAINS, patience=PATIENCE if before else 0):
         group.remember(key, "held")
         yield
