@@ -205,7 +205,7 @@ MISTAKES = [
     (["train", "ebda_streets", "--set", "method.name=ebad"], "unknown 'ebad'; did you mean 'ebda'?"),
     (["train", "ebda_streets", "--set", "optim.lr=fast"], "optim.lr"),
     (["train", "ebda_streets", "--precision", "16", "--device", "cpu"], "--precision 16 needs cuda"),
-    (["train", "ebda_streets", "--device", "tpu"], "'tpu' is not one of"),
+    (["train", "ebda_streets", "--device", "tpu"], "--device tpu: unknown device; did you mean 'cpu'?"),
     (["evaluate", "/no/run", "--data", "camvid:test"], "/no/run is not a run folder"),
     (["compare", "/no/run"], "/no/run"),
     (["compare", "/no/run", "--class"], "No such option: --class"),

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from segda.cli.main import main
-from segda.recipes.blocks import shipped_blocks
+from segda.recipes.blocks import shipped, shipped_blocks
 from segda.recipes.recipe import load_recipe
 from segda.reporting.listing import listing
 
@@ -43,6 +43,18 @@ def test_it_is_written_to_a_file_which_is_not_replaced_unasked(capsys, tmp_path)
 
 def test_a_block_alone_is_printed_as_it_stands(capsys):
     assert printed(capsys, "methods/ebda") == shipped_blocks()["methods/ebda"].read_text()
+
+
+def test_no_name_of_a_recipe_or_its_data_is_cut_off_in_eighty_columns():
+    console = Console(width=80, file=io.StringIO())
+    console.print(listing("recipes"))
+    text = console.file.getvalue()
+    assert "…" not in text and all(len(line) <= 80 for line in text.splitlines())
+    words = {*text.replace(",", " ").split()}
+    for name in shipped():
+        recipe = load_recipe(name)
+        assert {name, recipe.network["name"], *recipe.data.target.set.split("+")} <= words
+        assert {*recipe.data.source.set.split("+")} <= words
 
 
 @pytest.mark.parametrize("kind", ["methods", "networks", "benchmarks"])

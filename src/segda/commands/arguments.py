@@ -56,12 +56,18 @@ Whose = Annotated[Weights, typer.Option(help="Whose weights.")]
 Step = Annotated[
     int | None, typer.Option(metavar="N", help="The weights after this step, of those kept [default: the last].")
 ]
-Device = Annotated[DeviceName, typer.Option(help="Where to compute; auto takes cuda, mps or cpu, the first there is.")]
+DEVICE = "auto|cpu|cuda|cuda:N|mps"
+Device = Annotated[
+    DeviceName,
+    typer.Option(metavar=DEVICE, help="Where to compute; auto takes cuda, mps or cpu, the first there is."),
+]
 Precision = Annotated[
     PrecisionName,
     typer.Option(help="Type of the networks' arithmetic; auto is bf16 where the hardware has it, else 32."),
 ]
-OwnDevice = Annotated[DeviceName | None, typer.Option(help="Where to compute [default: the recipe's, else auto].")]
+OwnDevice = Annotated[
+    DeviceName | None, typer.Option(metavar=DEVICE, help="Where to compute [default: the recipe's, else auto].")
+]
 OwnPrecision = Annotated[PrecisionName | None, typer.Option(help="Arithmetic [default: the recipe's, else auto].")]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", help="Processes; 0 is this one alone [default: one a processor core].")

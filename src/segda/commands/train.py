@@ -11,6 +11,7 @@ import typer
 
 from segda.commands.arguments import DataFile, OwnDevice, OwnPrecision, RecipeLike, Root, Settings, Trust
 from segda.errors import RecipeError
+from segda.ground.choices import unknown_device
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ def train(
         raise RecipeError(f"--data {data} belongs to blocks; a recipe that is loaded has its data")
     if out is None:
         raise RecipeError("--out: a recipe that is loaded has no name to call its folder by; give one")
+    if device is not None and (wrong := unknown_device(device)):
+        raise RecipeError(f"--device {device}: {wrong}")
     changes = [f"{key}='{value}'" for key, value in (("device", device), ("precision", precision)) if value]
     recipe = recipe.override(*settings, *changes) if settings or changes else recipe
     out = Path(out)

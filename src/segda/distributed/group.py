@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from segda.errors import RunFailure, SegdaError
+from segda.errors import RecipeError, RunFailure, SegdaError
 
 Result = TypeVar("Result")
 Numbers = TypeVar("Numbers", range, np.ndarray)
@@ -158,9 +158,11 @@ def _name_of_meeting(store: dist.Store, patience: timedelta) -> str:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """The accelerator of this process: they take turns."""
+    """The accelerator of this process: they take turns. RecipeError where several are to share one by its number."""
     if device.type != "cuda" or world() == 1:
         return device
+    if device.index is not None:
+        raise RecipeError(f"--device {device}: is one device, and these are {world()} processes; use cuda for all")
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
 
 

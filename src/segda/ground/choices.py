@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Literal, TypeAlias
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+from segda.errors import nearest
+
+DeviceName: TypeAlias = str
+"""One of DEVICES, or one of several: `cuda:1`."""
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def unknown_device(name: str) -> str:
+    """What is wrong with the name of a device; nothing where it is one."""
+    if name in DEVICES or re.fullmatch(r"cuda:\d{1,3}", name):
+        return ""
+    return f"unknown device{nearest(name, DEVICES)}; of several, cuda:1 is the second"
+
+
 PrecisionName = Literal["auto", "32", "bf16", "16"]
 
 Weights = Literal["student", "teacher"]

@@ -16,7 +16,7 @@ import torch
 
 from segda.distributed import group
 from segda.errors import RecipeError
-from segda.ground.choices import DeviceName, PrecisionName
+from segda.ground.choices import DeviceName, PrecisionName, unknown_device
 
 # Torch looks at this when it first allocates. Maps of tens of megabytes come and go in every layer, and a page of 4 KB
 # costs the kernel about as long to hand out as torch takes to fill it: with pages of 2 MB a step of EBDA with MiT-B0
@@ -25,7 +25,11 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def pick_device(name: DeviceName) -> torch.device:
-    """`auto` is the first of cuda, mps, cpu that this machine has; RecipeError for one that it has not."""
+    """`auto` is the first of cuda, mps, cpu that this machine has; `cuda:1` the second of several. RecipeError for one
+    that it has not, or that is none.
+    """
+    if wrong := unknown_device(name):
+        raise RecipeError(f"--device {name}: {wrong}")
     has: dict[DeviceName, bool] = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -33,9 +37,17 @@ def pick_device(name: DeviceName) -> torch.device:
     }
     if name == "auto":
         name = next(device for device in has if has[device])
-    if not has[name]:
+    kind, _, number = name.partition(":")
+    if not has[kind]:
         raise RecipeError(f"--device {name}: this machine or this build of torch has none; use auto or cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    if number:
+        count = torch.cuda.device_count()
+        if int(number) >= count:
+            last = "" if count == 1 else f" to cuda:{count - 1}"
+            raise RecipeError(f"--device {name}: this machine has cuda:0{last}; use one of these")
+        torch.cuda.set_device(device)  # what asks for no device, as pinned memory, must not take another one
+    return device
 
 
 def pick_precision(name: PrecisionName, device: torch.device) -> torch.dtype:

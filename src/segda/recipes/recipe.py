@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from segda.data.stream.augment import Augment
 from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
-from segda.ground.choices import DeviceName, OnBadImage, PrecisionName
+from segda.ground.choices import DeviceName, OnBadImage, PrecisionName, unknown_device
 from segda.ground.safe_yaml import Keys, yaml_line, yaml_values
 from segda.pseudo_labelling.rules import RULES
 from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged
@@ -146,6 +146,15 @@ class Evaluate(Block):
         return self
 
 
+class Loss(Block):
+    """What holds for the supervised loss of all methods."""
+
+    class_weights: Literal["none", "inverse", "median"] | dict[str, Annotated[float, Field(ge=0, le=1e6)]] = "none"
+    """What classes of the source's labels weigh, see parts/class_weights.py: all the same, by how often they occur in
+    the source, or by their names (1 where none is given).
+    """
+
+
 class Labelling(Block):
     """A stage that labels the target with what earlier stages have trained."""
 
@@ -193,6 +202,7 @@ class Recipe(Block):
     """Trained networks that the method takes, by the names of its arguments: runs, or files of ours."""
     optim: Optim | None = None
     """Of the student."""
+    loss: Loss = Loss()
     players: dict[str, Optim] = {}
     """Of the method's other players, by their name."""
     evaluate: Evaluate
@@ -225,6 +235,13 @@ class Recipe(Block):
 
     _source: Composed = PrivateAttr(Composed({}))
     """The comments of the keys, where they were read from a file."""
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_one(cls, name: str) -> str:
+        if wrong := unknown_device(name):
+            raise ValueError(wrong)
+        return name
 
     @model_validator(mode="after")
     def _rates_last_to_the_end(self) -> Recipe:
@@ -328,6 +345,10 @@ def _check_domains(recipe: Recipe, where: str) -> None:
             )
         if need == "never" and there:
             raise RecipeError(f"{where}: data.{domain}: has no effect with method {name}; remove it")
+    if recipe.loss.class_weights != "none" and recipe.data.source is None:
+        raise RecipeError(
+            f"{where}: loss.class_weights: has no effect without data.source, whose classes weigh; remove it"
+        )
     reference = recipe.data.reference
     if reference is not None and reference.of == "source" and recipe.data.source is None:
         raise RecipeError(f"{where}: data.reference.of: there is no data.source; write of: target")

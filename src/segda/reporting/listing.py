@@ -20,13 +20,16 @@ from segda.methods import METHODS
 from segda.networks import CHOICES, NETWORKS
 from segda.recipes.blocks import shipped, shipped_blocks
 from segda.recipes.build import parameters_of
-from segda.recipes.recipe import load_recipe
+from segda.recipes.recipe import Recipe, load_recipe
 from segda.recipes.sweeps import load_sweep, shipped_sweeps
+
+NARROW = 80
 
 
 def listing(what: What) -> Group:
     """A line for each block, data set, shipped recipe or sweep; below blocks, the classes that they can name."""
-    tables: list[Table | Text] = [_table(TITLES[what], ROWS[what](), one_line=what != "datasets")]
+    # Of data sets and recipes the rest is names as well: they go on below, so that none is cut off.
+    tables: list[Table | Text] = [_table(TITLES[what], ROWS[what](), one_line=what not in ("datasets", "recipes"))]
     if what in CLASSES:
         title, rows = CLASSES[what]
         tables += [Text(), _table((title, "settings ([optional])"), rows(), one_line=False)]
@@ -34,10 +37,15 @@ def listing(what: What) -> Group:
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, one_line: bool) -> Table:
-    """Names stay whole; where the terminal is narrow, the rest is cut off (`one_line`) or goes on below."""
-    table = Table(box=None, pad_edge=False)
+    """Names stay whole; where the terminal is narrow, the rest is cut off (`one_line`) or goes on below, in words that
+    stay whole if a terminal of NARROW columns has room for the longest of each column.
+    """
+    table, rows = Table(box=None, pad_edge=False), list(rows)
+    longest = [max((len(word) for row in rows for word in row[n].split()), default=0) for n in range(len(titles))]
+    fits = not one_line and sum(longest) + 2 * (len(titles) - 1) <= NARROW
     for number, title in enumerate(titles):
-        table.add_column(Text(title), overflow="fold", no_wrap=number == 0)
+        least = longest[number] if fits else None
+        table.add_column(Text(title), overflow="fold", no_wrap=number == 0, min_width=least)
     for name, *others in rows:
         # As plain text: rich would take [x] for a style and :train: for a picture.
         rest = [Text(text, no_wrap=True, overflow="ellipsis") if one_line else Text(text) for text in others]
@@ -80,13 +88,15 @@ def _recipes() -> Sequence[tuple[str, ...]]:
         rows.append(
             (
                 name,
-                "" if recipe.data.source is None else recipe.data.source.set,
-                recipe.data.target.set,
-                _in_words(recipe.network),
-                f"{recipe.steps:,}",
+                f"{_source(recipe)} -> {recipe.data.target.set}".replace("+", " + "),
+                f"{_in_words(recipe.network)}, {recipe.steps:,} steps",
             )
         )
     return rows
+
+
+def _source(recipe: Recipe) -> str:
+    return "none" if recipe.data.source is None else recipe.data.source.set
 
 
 def _in_words(spec: Mapping[str, Any]) -> str:
@@ -116,7 +126,7 @@ TITLES: dict[What, tuple[str, ...]] = {
     "networks": ("block", "what it is"),
     "benchmarks": ("block", "what it is"),
     "datasets": ("data set", "what it is", "splits", "conditions", "label space"),
-    "recipes": ("recipe", "source", "target", "network", "steps"),
+    "recipes": ("recipe", "source -> target", "network"),
     "sweeps": ("sweep", "what it is", "runs", "recipes"),
 }
 ROWS: dict[What, Callable[[], Sequence[tuple[str, ...]]]] = {

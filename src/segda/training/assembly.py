@@ -17,7 +17,7 @@ from segda import run as runs
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.labels.spaces import Space
 from segda.data.sets.class_statistics import class_statistics
-from segda.data.sets.dataset import DataSet
+from segda.data.sets.dataset import DataSet, image_weights
 from segda.data.sets.datasets import open_data
 from segda.data.sets.labelled import measured_classes, open_labelled
 from segda.data.sets.pairs import partners
@@ -32,6 +32,8 @@ from segda.methods.method import Method
 from segda.networks import NETWORKS
 from segda.networks.activation_checkpointing import checkpoint_activations
 from segda.networks.network import Network
+from segda.parts import class_weights
+from segda.parts.class_weights import weighted
 from segda.parts.given import given_in
 from segda.recipes.build import build, from_scratch
 from segda.recipes.facts import method_class
@@ -94,6 +96,8 @@ class Training:
     saved: int | None = None
     """The step after which it was last saved."""
     skips: Skips = field(default_factory=Skips)
+    class_weights: Tensor | None = None
+    """(C,) of the source's labels, see parts/class_weights.py; None: all weigh the same."""
 
     @cached_property
     def constants(self) -> dict[str, str]:
@@ -142,11 +146,15 @@ class Training:
             # Dropout draws from torch's generator: giving it an address makes step t the same after any resume.
             torch.manual_seed(step_seed(self.recipe.seed, self.t))
 
-        ready = [batch.to(self.device) for batch in counted(batches)]
+        ready = [self._weighted(batch.to(self.device)) for batch in counted(batches)]
         with group.others_are_asked():
             terms = train_step(self.method, ready, self.t, self.optimisers, self.scaler, self.precision, seed)
         self.t += 1
         return terms
+
+    def _weighted(self, batch: Batch) -> Batch:
+        weights = self.class_weights
+        return batch if weights is None else batch.replace(source=weighted(batch.source, weights))
 
     def batches(self, stop: int, workers: int) -> Generator[tuple[Batch, ...], None, None]:
         """This process's batches of the steps until `stop`; to be closed."""
@@ -199,20 +207,45 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True)
     parts.method.to(device)
     source, statistics = recipe.data.source, None
     augment, rare_class = (None, None) if source is None else (source.augment, source.rare_class)
-    if parts.source is not None and rare_class is not None:
+    by_frequency = recipe.loss.class_weights in ("inverse", "median")
+    if parts.source is not None and (rare_class is not None or by_frequency):
         skip = recipe.data.on_bad_image == "skip"
         statistics = class_statistics(parts.source, cache, leave_out=skip)
+    weights = None if parts.source is None else weights_of(recipe, parts.source, statistics)
 
     def ready() -> Training:
         stream = Stream(
             parts.source, parts.target, recipe.seed, augment, recipe.data.target.augment,
-            rare_class, statistics, parts.method.fill, parts.pseudo_labels, parts.references,
+            rare_class, None if rare_class is None else statistics, parts.method.fill, parts.pseudo_labels,
+            parts.references,
         )  # fmt: skip
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(parts.method, settings_of(recipe))
-        return Training(recipe, parts.method, players, scaler, stream, parts.scored, device, precision)
+        training = Training(recipe, parts.method, players, scaler, stream, parts.scored, device, precision)
+        training.class_weights = None if weights is None else weights.to(device)
+        return training
 
     return group.all_succeed(ready)
+
+
+def weights_of(recipe: Recipe, source: DataSet, statistics: np.ndarray | None) -> Tensor | None:
+    """(C,) float32 what the classes of the source's labels weigh, as `loss.class_weights` says; None: all the same.
+
+    statistics: of the source, see `class_statistics`, where they are counted. In a union, images count as often as they
+    are drawn.
+    """
+    told, classes = recipe.loss.class_weights, source.space.classes
+    if told == "none":
+        return None
+    if isinstance(told, str):
+        assert statistics is not None
+        drawn = 1.0 if source.shares is None else len(source) * image_weights(source)[:, None]
+        weights = class_weights.RULES[told](statistics * drawn)
+    else:
+        weights = class_weights.given_weights(told, classes)
+    said = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(classes, weights, strict=True))
+    log.info(f"class weights: {said}")
+    return torch.tensor(weights, dtype=torch.float32)
 
 
 def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:

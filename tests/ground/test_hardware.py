@@ -1,0 +1,67 @@
+"""Where a run computes: the names of devices, and what is said where there is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from conftest import small_recipe
+from hostile import refused
+from segda.cli.main import main
+from segda.distributed import group
+from segda.errors import RecipeError
+from segda.ground import hardware
+from segda.ground.hardware import pick_device
+from small_run import write_run
+
+
+@pytest.fixture
+def two(monkeypatch) -> list[torch.device]:
+    """A machine with two accelerators, which are never asked for anything; the device that was made the usual one."""
+    made: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", made.append)
+    return made
+
+
+def test_one_of_several_devices_is_picked_by_its_number(two):
+    assert pick_device("cuda:1") == torch.device("cuda", 1) and two == [torch.device("cuda", 1)]
+    assert pick_device("cuda") == torch.device("cuda") == pick_device("auto") and len(two) == 1
+    assert "this machine has cuda:0 to cuda:1" in refused(pick_device, "cuda:2", kind=RecipeError)
+
+
+def test_several_processes_do_not_share_a_device_by_its_number(two, monkeypatch):
+    monkeypatch.setattr(group, "world", lambda: 2)
+    said = refused(group.own_device, torch.device("cuda", 1), kind=RecipeError)
+    assert "--device cuda:1: is one device, and these are 2 processes; use cuda" in said
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:1"])
+def test_a_device_that_is_not_there_is_refused(name, monkeypatch):
+    monkeypatch.setattr(hardware.torch.cuda, "is_available", lambda: False)
+    said = refused(pick_device, name, kind=RecipeError)
+    assert said == f"--device {name}: this machine or this build of torch has none; use auto or cpu"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda1", "cpu:0", "", "cuda:1\n"])
+def test_what_is_no_device_is_refused(name, tmp_path):
+    assert "unknown device" in refused(pick_device, name, kind=RecipeError)
+    assert "unknown device" in refused(small_recipe(tmp_path).override, f"device={name!r}", kind=RecipeError)
+
+
+def test_every_command_takes_a_device_by_its_number(tmp_path, monkeypatch, capsys):
+    """That is, says that this machine has none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert small_recipe(tmp_path).override("device='cuda:1'").device == "cuda:1"
+    run = str(write_run(tmp_path / "run"))
+    data = ["--data", "streets:val"]
+    for line in (
+        ["train", "source_only_camvid", "--out", str(tmp_path / "new")],
+        ["evaluate", run, *data],
+        ["evaluate", run, run, *data, "--ensemble", "logits"],
+        ["predict", run, *data, "--out", str(tmp_path / "out")],
+        ["pseudo-label", run, *data, "--rule", "quantile", "--set", "share=0.5", "--out", str(tmp_path / "labels")],
+    ):
+        assert main([*line, "--device", "cuda:1"]) == 2
+        assert "--device cuda:1: this machine or this build of torch has none" in capsys.readouterr().err, line
