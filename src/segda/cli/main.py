@@ -23,6 +23,7 @@ from segda.commands.compare import compare
 from segda.commands.convert import convert
 from segda.commands.draw import draw
 from segda.commands.evaluate import evaluate_runs
+from segda.commands.init import init
 from segda.commands.list import list_
 from segda.commands.make_fog import make_fog
 from segda.commands.make_rain import make_rain
@@ -42,6 +43,7 @@ from segda.ground.safe_yaml import one_line
 from segda.ground.speaking import complain, echo, mark_lines, spoken
 
 COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
+    "init": (init, present.begun, {}),
     "train": (train, present.trained, {}),
     "evaluate": (evaluate_runs, present.measured, {}),
     "predict": (predict, present.files, {"images": ()}),

@@ -15,6 +15,7 @@ from segda.ground.speaking import echo
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from segda.commands.init import Begun
     from segda.data.sets.inspection import DataReport
     from segda.evaluation.runs import Found
     from segda.reporting.comparison import Comparison
@@ -138,6 +139,24 @@ def swept(outcome: Outcome, *, dry_run: bool) -> int:
     for run, reason in outcome.failed.items():
         print(f"segda: {run} failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def begun(found: Begun) -> int:
+    from segda.reporting.tables import data_table
+
+    for what, seen in found.seen.items():
+        echo(f"{what:<8}{seen}")
+    for report in found.reports:
+        show(data_table(report))
+    for line in found.assumed:
+        echo(f"assumed: {line}")
+    if not found.usable:
+        echo(f"correct {found.files[0]}, then look again: segda check-data {found.reports[0].spec}")
+        return 1
+    echo(f"wrote {', '.join(map(str, found.files))}")
+    for line in ("next:", *found.commands):
+        echo(line if line == "next:" else f"  {line}")
+    return 0
 
 
 def inspected(report: DataReport) -> int:

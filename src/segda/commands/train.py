@@ -11,7 +11,7 @@ import typer
 
 from segda.commands.arguments import DataFile, OwnDevice, OwnPrecision, RecipeLike, Root, Settings, Trust
 from segda.errors import RecipeError
-from segda.ground.choices import unknown_device
+from segda.ground.choices import PresetName, unknown_device
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,9 @@ def train(
     recipe: Annotated[
         RecipeLike,
         typer.Argument(
-            metavar="RECIPE", help="A shipped recipe (segda list recipes), a YAML file, or blocks with + between them."
+            metavar="RECIPE",
+            help="A shipped recipe (segda list recipes), a YAML file, blocks with + between them, or a folder of segda "
+            "init.",
         ),
     ],
     out: Annotated[Path | str | None, typer.Option(help="Run folder to write [default: runs/RECIPE].")] = None,
@@ -47,6 +49,10 @@ def train(
         ),
     ] = False,
     data: DataFile = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(help="Of a recipe that `segda init` wrote: another length and network."),
+    ] = None,
     settings: Settings = (),
     device: OwnDevice = None,
     precision: OwnPrecision = None,
@@ -63,6 +69,7 @@ def train(
     """
     from segda.ground.trust import trusting
     from segda.recipes.blocks import short_name
+    from segda.recipes.presets import preset as with_preset
     from segda.recipes.recipe import Recipe, load_recipe
     from segda.run import data_root
     from segda.training.max_batch import find_max_batch
@@ -70,7 +77,8 @@ def train(
     from segda.training.stages import check_stages, plan, run_stages
 
     if not isinstance(recipe, Recipe):
-        out = Path("runs") / short_name(str(recipe), data) if out is None else out
+        name = short_name(str(recipe), data)
+        out = Path("runs") / (f"{name}-{preset}" if preset else name) if out is None else out
         recipe = load_recipe(recipe, data)
     elif data is not None:
         raise RecipeError(f"--data {data} belongs to blocks; a recipe that is loaded has its data")
@@ -78,6 +86,7 @@ def train(
         raise RecipeError("--out: a recipe that is loaded has no name to call its folder by; give one")
     if device is not None and (wrong := unknown_device(device)):
         raise RecipeError(f"--device {device}: {wrong}")
+    recipe = with_preset(recipe, preset) if preset else recipe
     changes = [f"{key}='{value}'" for key, value in (("device", device), ("precision", precision)) if value]
     recipe = recipe.override(*settings, *changes) if settings or changes else recipe
     out = Path(out)

@@ -37,5 +37,8 @@ Ids = Literal["train", "label"]
 OnBadImage = Literal["stop", "skip"]
 """At an image that cannot be used: stop, or go on without it."""
 
+PresetName = Literal["quick", "standard", "best"]
+"""How long somebody's own images are learnt, and by how large a network."""
+
 What = Literal["methods", "networks", "benchmarks", "datasets", "recipes", "sweeps"]
 """What `segda list` lists."""

@@ -30,6 +30,9 @@ KINDS = ("benchmarks", "methods", "networks")
 COLUMN = 34
 """Where comments begin, if what they stand beside is no longer."""
 
+OWN_RECIPE, OWN_DATA = "recipe.yaml", "data.yaml"
+"""What `segda init` writes for images of one's own."""
+
 FOLDER = Path(str(files("segda.recipes")))
 
 
@@ -132,7 +135,7 @@ def short_name(name: str, data: Path | str | None = None) -> str:
 def compose(name: str | Path, data: Path | str | None = None) -> tuple[Composed, str]:
     """What a recipe or a mix of blocks says, and how messages call it.
 
-    name: a shipped recipe's or the path of one, or blocks with + between them. data: a file of the user's that says
+    name: a shipped recipe's or the path of one, blocks with + between them, or a folder of `segda init`. data: a file of the user's that says
     what neither method nor network can: data, evaluate, steps, seed. RecipeError where one cannot be found or read.
     """
     name = str(name)
@@ -142,6 +145,8 @@ def compose(name: str | Path, data: Path | str | None = None) -> tuple[Composed,
         return _with_stages(_together(parts), where, Path()), where
     known = shipped()
     path = known.get(name, Path(name))
+    if name not in known and path.is_dir():
+        path = _begun(path)
     if name not in known and path.suffix not in (".yaml", ".yml"):
         raise RecipeError(
             f"unknown recipe {name!r}{nearest(name, [*known, *shipped_blocks()])} (or give the path of a .yaml file)"
@@ -160,6 +165,16 @@ def compose(name: str | Path, data: Path | str | None = None) -> tuple[Composed,
             f"--data {data}"
         )
     return _with_stages(_with_blocks(found, where, path.parent), where, path.parent), where
+
+
+def _begun(folder: Path) -> Path:
+    """The recipe in a folder that `segda init` wrote. A run folder has one too, and is none of these."""
+    if not all((folder / file).is_file() for file in (OWN_RECIPE, OWN_DATA)):
+        raise RecipeError(
+            f"{folder}: a folder without {OWN_RECIPE} and {OWN_DATA}; `segda init {folder} ...` writes them from your "
+            "images, or name a recipe"
+        )
+    return folder / OWN_RECIPE
 
 
 def _with_stages(found: Composed, where: str, folder: Path) -> Composed:

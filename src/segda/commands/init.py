@@ -1,0 +1,216 @@
+"""`segda init`: from folders of images to a data set, recipes and the next command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segda.errors import RecipeError
+from segda.ground.choices import PresetName
+from segda.recipes.blocks import OWN_DATA
+from segda.recipes.first import METHODS, Facts, first_recipe
+from segda.scene import IGNORE
+
+if TYPE_CHECKING:
+    from segda.data.own.layout import Layout
+    from segda.data.own.values import Values
+    from segda.data.sets.inspection import DataReport
+
+log = logging.getLogger(__name__)
+
+SHEETS = "sheets"
+WRITTEN = (OWN_DATA, *(f"{file}.yaml" for file in METHODS))
+FOLDER = "folder:"
+
+MEASURED = 200
+"""Images whose sizes are looked at."""
+
+SHARE = "20%"
+
+
+@dataclass
+class Begun:
+    """What was seen, assumed and written.
+
+    seen: what -> what of it. reports: what check-data finds in each split.
+    """
+
+    folder: Path
+    seen: dict[str, str] = field(default_factory=dict)
+    assumed: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    reports: list[DataReport] = field(default_factory=list)
+
+    @property
+    def usable(self) -> bool:
+        return all(report.usable for report in self.reports)
+
+    @property
+    def commands(self) -> list[str]:
+        """What comes next."""
+        name = self.folder.resolve().name
+        runs = [f"runs/{name}", f"runs/{name}-source_only"]
+        return [
+            shlex.join(["segda", "train", str(self.folder), "--out", runs[0]]),
+            shlex.join(["segda", "train", str(self.folder / "source_only.yaml"), "--out", runs[1]]),
+            shlex.join(["segda", "compare", *reversed(runs)]),
+        ]
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write data.yaml and the recipes to.")],
+    source: Annotated[Path, typer.Option(metavar="FOLDER", help="Images that have labels.")],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="Their labels: a folder, the same where they lie beside their images, or a JSON file of COCO's.",
+        ),
+    ],
+    target: Annotated[Path, typer.Option(metavar="FOLDER", help="Images without labels, to adapt to.")],
+    val: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE|FOLDER",
+            help="What is scored: a share of the source, which training leaves out, or a folder of target images.",
+        ),
+    ] = SHARE,
+    val_labels: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The labels of --val FOLDER.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES|FILE",
+            help="road,car in the order of their ids; road=0,car=7; road=#804080; or a tool's list of classes.",
+        ),
+    ] = None,
+    preset: Annotated[PresetName, typer.Option(help="How long to train, and how large a network.")] = "standard",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what an earlier init wrote.")] = False,
+) -> Begun:
+    """Look at folders of images and labels, and write to DIR what a training needs.
+
+    data.yaml says where images and labels are and what the labels mean; recipe.yaml and source_only.yaml say how to
+    train, each choice with its reason beside it; sheets/ has images beside their labels, to look at. It says what it
+    saw and what it assumed. In a terminal it asks for the names of classes that nobody named.
+    """
+    from segda.data.own.layout import lay_out
+    from segda.data.own.naming import name_classes
+    from segda.data.own.telling import data_yaml, seen
+    from segda.data.own.values import survey
+
+    if not overwrite and (there := next((name for name in WRITTEN if (folder / name).exists()), None)):
+        raise RecipeError(f"{folder / there}: exists; choose another folder, or give --overwrite")
+    layout = lay_out(source, labels)
+    values = survey([labels / label for found in layout.pairs.values() for label in found], layout.classes)
+    named = name_classes(values, _said(classes, labels, values))
+    splits = {"train": _split(folder, source, layout, labels), "target": _split(folder, target, lay_out(target))}
+    splits |= _scored(folder, val, val_labels)
+    facts = _facts(
+        folder, source, layout, target, len(named.classes), [name for name in splits if name.startswith("val")]
+    )
+    begun = Begun(folder, seen(layout, values, facts.size), named.assumed)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(begun, OWN_DATA, data_yaml(splits, values, named))
+    for file in METHODS:
+        _write(begun, f"{file}.yaml", first_recipe(file, facts, preset))
+    _inspect(begun, [name for name, split in splits.items() if isinstance(split, Mapping)])
+    return begun
+
+
+def _said(classes: str | None, labels: Path, values: Values) -> Mapping[str, dict[str, Any]] | Sequence[str] | None:
+    """Names of classes: from the command line, from a list beside the labels, or asked for in a terminal."""
+    from segda.data.own.naming import list_beside, parse_classes
+
+    if classes:
+        return parse_classes(classes)
+    if (beside := list_beside(labels)) is not None:
+        log.info(f"classes are as {beside} says")
+        return parse_classes(str(beside))
+    if values.kind != "ids" or values.binary or not sys.stdin.isatty():
+        return None
+    ids = [id for id in sorted(values.pixels) if id != IGNORE]
+    log.info(f"labels have the ids {', '.join(f'{id} ({values.share(id):.1%})' for id in ids)}")
+    answer = typer.prompt(
+        "names of the classes in this order, with commas between them", default="", show_default=False
+    )
+    return parse_classes(answer) if answer.strip() else None
+
+
+def _split(folder: Path, images: Path, layout: Layout, labels: Path | None = None) -> dict[str, str]:
+    """A split of data.yaml."""
+    split = {"images": _path(folder, images, layout.images)}
+    return split if labels is None else split | {"labels": _path(folder, labels, layout.labels or "")}
+
+
+def _path(folder: Path, place: Path, pattern: str) -> str:
+    """From the folder on, where both lie in one project; else from the root."""
+    place, folder = place.resolve(), folder.resolve()
+    near = len(Path(os.path.commonpath([place, folder])).parts) > 1
+    return str(PurePosixPath(os.path.relpath(place, folder) if near else place, pattern))
+
+
+def _scored(folder: Path, val: str, val_labels: Path | None) -> dict[str, Any]:
+    """The split that is scored. RecipeError for a share that is none, and for a folder without labels."""
+    from segda.data.own.layout import lay_out
+
+    if not val.endswith("%"):
+        if val_labels is None:
+            raise RecipeError(
+                f"--val {val}: give --val-labels for a folder, or write a share of the source, as {SHARE}"
+            )
+        place = Path(val)
+        return {"val_target": _split(folder, place, lay_out(place, val_labels), val_labels), "val": SHARE}
+    if val_labels is not None:
+        raise RecipeError(f"--val-labels {val_labels}: belongs to --val FOLDER")
+    share = val.removesuffix("%")
+    if not share.isdigit() or not 0 < int(share) < 100:
+        raise RecipeError(f"--val {val}: write a share between 1% and 99%, or a folder")
+    return {"val": val}
+
+
+def _facts(folder: Path, source: Path, layout: Layout, target: Path, classes: int, scored: list[str]) -> Facts:
+    """What the recipe is chosen by."""
+    import torch
+
+    from segda.data.files.photos import facts_of
+    from segda.ground.hardware import pick_device
+
+    chosen = list(layout.pairs)[:: max(1, len(layout.pairs) // MEASURED)]
+    sizes = sorted(
+        (facts_of(source / image).shown(turned=True) for image in chosen), key=lambda size: size[0] * size[1]
+    )
+    device = pick_device("auto")
+    memory = torch.cuda.get_device_properties(device).total_memory / 2**30 if device.type == "cuda" else 0.0
+    spec = f"{FOLDER}{folder / OWN_DATA}:"
+    sets = {"source": f"{spec}train", "target": f"{spec}target"}
+    return Facts(
+        sizes[len(sizes) // 2],
+        layout.labelled,
+        classes,
+        sets,
+        [f"{spec}{name}" for name in scored],
+        device.type,
+        memory,
+    )
+
+
+def _write(begun: Begun, name: str, text: str) -> None:
+    from segda.ground.atomic import write_text
+
+    write_text(begun.folder / name, text)
+    begun.files.append(begun.folder / name)
+
+
+def _inspect(begun: Begun, splits: Sequence[str]) -> None:
+    """As check-data does, each split of files."""
+    from segda.commands.check_data import check_data
+
+    for name in splits:
+        begun.reports.append(check_data(f"{FOLDER}{begun.folder / OWN_DATA}:{name}", out=begun.folder / SHEETS))

@@ -1,0 +1,177 @@
+"""From two folders to a training: what `segda init` sees, assumes, writes and refuses."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from segda.cli.main import main
+from segda.commands.init import init
+from segda.commands.train import train
+from segda.data.labels.spaces import SPACES
+from segda.data.sets.labelled import open_labelled
+from segda.errors import RecipeError
+from segda.recipes.presets import PRESETS
+from segda.recipes.recipe import load_recipe
+from segda.run import load_network
+
+SHORT = ("steps=2", "network.weights=scratch", "method.begin=1", "evaluate.report_images=1")
+"""Instead of what `init` chose: only the way is tried."""
+
+CLASSES = ("ground", "thing", "other")
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    """Ten photographs by day with labels of ids, six by night; the current folder."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for domain, count, bright in (("day", 10, 1.0), ("night", 6, 0.3)):
+        for number in range(count):
+            ids = np.kron(rng.integers(0, 3, (4, 5)), np.ones((16, 16), int)).astype(np.uint8)
+            image = (bright * (ids[..., None] * 60 + 40) + rng.normal(0, 5, (64, 80, 3))).clip(0, 255)
+            for kind, pixels in (("photos", image.astype(np.uint8)), ("masks", ids)):
+                path = tmp_path / kind / domain / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    shutil.rmtree(tmp_path / "masks" / "night")
+    return tmp_path
+
+
+def begin(*options: str) -> int:
+    asked = ["init", "mine", "--source", "photos/day", "--labels", "masks/day", "--target", "photos/night"]
+    return main([*asked, *options])
+
+
+def told(folder: Path) -> dict:
+    return yaml.safe_load((folder / "mine" / "data.yaml").read_text())
+
+
+def test_two_folders_become_a_training_and_a_report(photos, capsys):
+    assert begin("--classes", ",".join(CLASSES)) == 0
+    said = capsys.readouterr().out
+    assert "10 images, the middle one 80x64" in said
+    assert "ids: 0 " in said
+    assert told(photos)["classes"] == {name: {"id": id} for id, name in enumerate(CLASSES)}
+    assert told(photos)["splits"] == {
+        "train": {"images": "../photos/day", "labels": "../masks/day"},
+        "target": {"images": "../photos/night"},
+        "val": "20%",
+    }
+    assert sorted(path.name for path in (photos / "mine" / "sheets").iterdir())
+    settings = [word for setting in SHORT for word in ("--set", setting)]
+    assert main(["train", "mine", "--preset", "quick", *settings]) == 0
+    run = photos / "runs" / "mine-quick"
+    assert (run / "report.html").is_file()
+    assert load_network(run).class_names == CLASSES
+
+
+def test_the_share_that_is_scored_is_not_trained_on(photos):
+    begin("--classes", ",".join(CLASSES), "--val", "30%")
+    both = [open_labelled(f"folder:mine/data.yaml:{name}", photos) for name in ("train", "val")]
+    names = [{data.name(i) for i in range(len(data))} for data in both]
+    assert [len(one) for one in names] == [7, 3]
+    assert not names[0] & names[1]
+
+
+def test_labelled_images_of_the_target_are_scored_beside_the_share(photos):
+    (photos / "some").mkdir()
+    for kind in ("photos", "masks"):
+        shutil.copytree(photos / kind / "day", photos / "some" / kind)
+    assert begin("--val", "some/photos", "--val-labels", "some/masks") == 0
+    assert load_recipe("mine").evaluate.data == ["folder:mine/data.yaml:val_target", "folder:mine/data.yaml:val"]
+
+
+def test_masks_in_the_colours_of_a_known_palette_need_no_names(photos, capsys):
+    colours = list(SPACES["camvid-11"].colours.values())
+    for path in (photos / "masks" / "day").iterdir():
+        ids = np.array(Image.open(path))
+        Image.fromarray(np.array(colours, np.uint8)[ids]).save(path)
+    assert begin() == 0
+    assert told(photos)["labels_are"] == "colours"
+    assert list(told(photos)["classes"]) == list(SPACES["camvid-11"].classes)
+    assert "the colours are those of camvid-11" in capsys.readouterr().out
+
+
+def test_black_and_white_masks_are_two_classes(photos, capsys):
+    for path in (photos / "masks" / "day").iterdir():
+        Image.fromarray(np.where(np.array(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(path)
+    assert begin() == 0
+    assert told(photos)["classes"] == {"background": {"id": 0}, "foreground": {"id": 255}}
+    assert "assumed: 255 is a class" in capsys.readouterr().out
+    train("mine", "run", settings=[*SHORT, "evaluate.data=[]"])
+    assert load_network("run").class_names == ("background", "foreground")
+
+
+def test_a_terminal_is_asked_for_the_names_of_classes(photos, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: "a, b, c")
+    assert list(init(Path("mine"), "photos/day", "masks/day", "photos/night").report_classes) == ["a", "b", "c"]
+
+
+def test_a_recipe_says_why_each_number_is_as_it_is(photos):
+    begin("--classes", ",".join(CLASSES))
+    for name in ("recipe.yaml", "source_only.yaml"):
+        lines = (photos / "mine" / name).read_text().splitlines()
+        values = [line for line in lines if not line.startswith(("#", "use:", "seed:")) and not line.endswith(":")]
+        assert all("  # " in line for line in values if "set: folder" not in line and "how: whole" not in line), lines
+    assert load_recipe("mine").steps == PRESETS["standard"].steps
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_the_same_at_init_and_at_train(name, photos):
+    from segda.recipes.presets import preset
+
+    begin("--classes", ",".join(CLASSES), "--preset", name)
+    assert (load_recipe("mine").steps, load_recipe("mine").network["encoder"]) == (
+        PRESETS[name].steps, PRESETS[name].encoder,
+    )  # fmt: skip
+    for other in PRESETS:
+        begin("--classes", ",".join(CLASSES), "--preset", other, "--overwrite")
+        for file in ("mine/recipe.yaml", "mine/source_only.yaml"):
+            changed = preset(load_recipe(file), name)
+            assert (changed.steps, changed.network["encoder"]) == (PRESETS[name].steps, PRESETS[name].encoder)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--labels", "nowhere"), "nowhere: no such folder"),
+        (("--labels", "photos/night"), "labels"),
+        (("--classes", "a,b"), "names 2 classes, labels have 3 ids: 0, 1, 2"),
+        (("--val", "120%"), "write a share between 1% and 99%"),
+        (("--val", "photos/night"), "give --val-labels for a folder"),
+        (("--val-labels", "masks/day"), "belongs to --val FOLDER"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_nothing_is_written(options, said, photos, capsys):
+    assert begin(*options) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (photos / "mine").exists()
+
+
+def test_what_an_earlier_init_wrote_is_not_written_over_unasked(photos, capsys):
+    assert begin("--classes", ",".join(CLASSES)) == 0
+    (photos / "mine" / "data.yaml").write_text("# mine now\n")
+    assert begin("--classes", ",".join(CLASSES)) == 2
+    assert "mine/data.yaml: exists" in capsys.readouterr().err
+    assert (photos / "mine" / "data.yaml").read_text() == "# mine now\n"
+
+
+def test_a_folder_that_init_did_not_write_is_no_recipe(photos):
+    (photos / "run").mkdir()
+    (photos / "run" / "recipe.yaml").write_text("steps: 1\n")
+    with pytest.raises(RecipeError, match=r"run: a folder without recipe\.yaml and data\.yaml"):
+        load_recipe("run")
+
+
+def test_a_preset_is_refused_for_a_recipe_of_another_network(photos):
+    with pytest.raises(RecipeError, match=r"--preset quick: is for recipes of the encoders lite0, lite2"):
+        train("ebda_streets", "run", preset="quick")

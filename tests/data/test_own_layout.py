@@ -1,0 +1,104 @@
+"""How images and labels of one's own belong together: from names alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segda.data.own.layout import lay_out
+from segda.errors import RecipeError
+
+
+def files(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return root
+
+
+WAYS = {
+    "alike": (["a.jpg", "b.jpg"], ["a.png", "b.png"], "", ""),
+    "an end of labels": (["a.jpg", "b.jpg"], ["a_mask.png", "b_mask.png"], "{key}", "{key}_mask"),
+    "a beginning of labels": (["a.jpg", "b.jpg"], ["mask_a.png", "mask_b.png"], "{key}", "mask_{key}"),
+    "ends of both": (["a_rgb.png", "b_rgb.png"], ["a_label.png", "b_label.png"], "{key}_rgb", "{key}_label"),
+    "the whole name": (["a.jpg", "b.jpg"], ["a.jpg.png", "b.jpg.png"], "{key}", "{key}.jpg"),
+    "upper case": (["DSC_1.JPG", "DSC_2.JPG"], ["DSC_1.PNG", "DSC_2.PNG"], "", ""),
+    "sequences": (["s1/0.png", "s2/0.png"], ["s1/0.png", "s2/0.png"], "**/{key}", "**/{key}"),
+    "labels of sequences in one folder": (["s1/a.png", "s2/b.png"], ["a.png", "b.png"], "**/{key}", "{key}"),
+    "Cityscapes": (
+        ["x/x_0_leftImg8bit.png", "x/x_1_leftImg8bit.png"],
+        [f"x/x_{k}_gtFine_{what}.png" for k in (0, 1) for what in ("color", "instanceIds", "labelIds")],
+        "**/{key}_leftImg8bit",
+        "**/{key}_gtFine_labelIds",
+    ),
+    "numbers that are in others": (["1.jpg", "10.jpg", "101.jpg"], ["1.png", "10.png", "101.png"], "", ""),
+    "arrays": (["a.jpg"], ["a.npy"], "", ""),
+    "one image": (["photo.jpg"], ["photo_mask.png"], "{key}", "{key}_mask"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_names_have_before_and_behind_their_key_is_found(way, tmp_path):
+    images, labels, images_path, labels_path = WAYS[way]
+    found = lay_out(files(tmp_path / "images", *images), files(tmp_path / "labels", *labels))
+    assert (found.images, found.labels) == (images_path, labels_path)
+    assert (found.labelled, list(found.pairs)) == (len(images), sorted(images))
+
+
+def test_each_image_has_the_label_of_its_name(tmp_path):
+    images = files(tmp_path / "i", "s1/0_rgb.png", "s2/0_rgb.png", "s2/1_rgb.png")
+    labels = files(tmp_path / "l", "s1/0_m.png", "s2/0_m.png", "s2/1_m.png")
+    found = lay_out(images, labels)
+    assert found.pairs == {
+        "s1/0_rgb.png": ("s1/0_m.png",), "s2/0_rgb.png": ("s2/0_m.png",), "s2/1_rgb.png": ("s2/1_m.png",),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("endings", [(".jpg", ".png"), (".png", ".png")])
+def test_masks_beside_their_images_are_no_images(endings, tmp_path):
+    image, label = endings
+    names = [f"{k}{end}" for k in "abc" for end in (image, f"_mask{label}")]
+    folder = files(tmp_path, *names)
+    found = lay_out(folder, folder)
+    assert found.pairs == {f"{k}{image}": (f"{k}_mask{label}",) for k in "abc"}
+    assert (found.images, found.labels) == (f"{{key}}{image}", f"{{key}}_mask{label}")
+
+
+def test_a_folder_of_masks_for_each_class(tmp_path):
+    images = files(tmp_path / "i", "a.jpg", "b.jpg")
+    labels = files(tmp_path / "l", "road/a.png", "road/b.png", "car/b.png")
+    found = lay_out(images, labels)
+    assert (found.labels, found.classes) == ("{class}/{key}", ("car", "road"))
+    assert found.pairs == {"a.jpg": ("road/a.png",), "b.jpg": ("car/b.png", "road/b.png")}
+
+
+def test_images_without_label_and_labels_without_image_are_counted(tmp_path):
+    found = lay_out(files(tmp_path / "i", "a.jpg", "b.jpg", "c.jpg"), files(tmp_path / "l", "a.png", "b.png", "x.png"))
+    assert (found.labelled, len(found.pairs), found.lone) == (2, 3, 1)
+
+
+def test_hidden_files_and_links_that_lead_up_are_passed_over(tmp_path):
+    images = files(tmp_path / "i", "a.jpg", ".cache/b.jpg", "._a.jpg")
+    (images / "again").symlink_to(images)
+    assert list(lay_out(images).pairs) == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (["a.gif"], ["a.png"], "no images there (1 .gif); an image ends with .png, .jpg"),
+        (["a.jpg"], ["a.txt"], "no labels there; a label ends with .png"),
+        (["a.jpg"], ["x.png"], "no label has the name of an image"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_files_that_are_there(images, labels, said, tmp_path):
+    with pytest.raises(RecipeError) as refused:
+        lay_out(files(tmp_path / "i", *images), files(tmp_path / "l", *labels))
+    assert said in str(refused.value)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(RecipeError, match=r"nowhere: no such folder"):
+        lay_out(tmp_path / "nowhere")
