@@ -14,7 +14,7 @@ from segda.cli.main import main
 from segda.commands.init import init
 from segda.commands.train import train
 from segda.data.labels.spaces import SPACES
-from segda.data.sets.labelled import open_labelled
+from segda.data.sets.datasets import open_data
 from segda.errors import RecipeError
 from segda.recipes.presets import PRESETS
 from segda.recipes.recipe import load_recipe
@@ -56,7 +56,7 @@ def test_two_folders_become_a_training_and_a_report(photos, capsys):
     assert begin("--classes", ",".join(CLASSES)) == 0
     said = capsys.readouterr().out
     assert "10 images, the middle one 80x64" in said
-    assert "ids: 0 " in said
+    assert "ids: 1 37.0%, 2 33.5%, 0 29.5% (in 10 files)" in said
     assert told(photos)["classes"] == {name: {"id": id} for id, name in enumerate(CLASSES)}
     assert told(photos)["splits"] == {
         "train": {"images": "../photos/day", "labels": "../masks/day"},
@@ -73,8 +73,8 @@ def test_two_folders_become_a_training_and_a_report(photos, capsys):
 
 def test_the_share_that_is_scored_is_not_trained_on(photos):
     begin("--classes", ",".join(CLASSES), "--val", "30%")
-    both = [open_labelled(f"folder:mine/data.yaml:{name}", photos) for name in ("train", "val")]
-    names = [{data.name(i) for i in range(len(data))} for data in both]
+    both = [open_data(f"folder:mine/data.yaml:{name}", photos) for name in ("train", "val")]
+    names = [{str(data.place(i)) for i in range(len(data))} for data in both]
     assert [len(one) for one in names] == [7, 3]
     assert not names[0] & names[1]
 
@@ -111,7 +111,8 @@ def test_black_and_white_masks_are_two_classes(photos, capsys):
 def test_a_terminal_is_asked_for_the_names_of_classes(photos, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("typer.prompt", lambda *_, **__: "a, b, c")
-    assert list(init(Path("mine"), "photos/day", "masks/day", "photos/night").report_classes) == ["a", "b", "c"]
+    init("mine", "photos/day", "masks/day", "photos/night")
+    assert list(told(photos)["classes"]) == ["a", "b", "c"]
 
 
 def test_a_recipe_says_why_each_number_is_as_it_is(photos):
@@ -175,3 +176,14 @@ def test_a_folder_that_init_did_not_write_is_no_recipe(photos):
 def test_a_preset_is_refused_for_a_recipe_of_another_network(photos):
     with pytest.raises(RecipeError, match=r"--preset quick: is for recipes of the encoders lite0, lite2"):
         train("ebda_streets", "run", preset="quick")
+
+
+def test_the_recipe_is_found_from_anywhere_and_after_a_move(photos, monkeypatch):
+    begin("--classes", ",".join(CLASSES))
+    (photos / "elsewhere").mkdir()
+    for name in ("mine", "photos", "masks"):
+        (photos / name).rename(photos / "elsewhere" / name)
+    monkeypatch.chdir(photos / "elsewhere" / "photos")
+    assert load_recipe("../mine").data.source.set == "folder:../mine/data.yaml:train"
+    train("../mine", photos / "run", settings=SHORT)
+    assert (photos / "run" / "report.html").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,15 @@ def test_what_cannot_be_is_refused_with_the_files_that_are_there(images, labels,
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(RecipeError, match=r"nowhere: no such folder"):
         lay_out(tmp_path / "nowhere")
+
+
+def test_a_file_of_coco_has_the_shapes_of_the_images_that_it_names(tmp_path):
+    images = files(tmp_path / "i", "a.jpg", "s/b.jpg", "c.jpg")
+    file = tmp_path / "annotations.json"
+    file.write_text(json.dumps({"images": [{"file_name": "a.jpg"}, {"file_name": "b.jpg"}]}))
+    found = lay_out(images, file)
+    assert (found.labels, found.pairs) == ("", {"a.jpg": ("",), "c.jpg": (), "s/b.jpg": ("",)})
+    for text, said in (("[]", "is no JSON of COCO's"), ('{"images": []}', "names none of the images")):
+        file.write_text(text)
+        with pytest.raises(RecipeError, match=said):
+            lay_out(images, file)

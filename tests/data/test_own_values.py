@@ -77,7 +77,7 @@ def test_colours_though_the_first_labels_are_black(tmp_path):
 @pytest.mark.parametrize(
     ("pictures", "said"),
     [
-        ([np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)], "more than 256 colours"),
+        ([np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)], "over 256 colours"),
         ([QUARTERS.astype(np.uint8), coloured((1, 2, 3))], "give labels of one kind"),
         ([np.array([[7000, 7001, 7002, 26000, 26001, 26002]], np.uint16)], "numbers of instances"),
     ],

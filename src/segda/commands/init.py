@@ -15,6 +15,7 @@ import typer
 
 from segda.errors import RecipeError
 from segda.ground.choices import PresetName
+from segda.ground.paths import expanded
 from segda.recipes.blocks import OWN_DATA
 from segda.recipes.first import METHODS, Facts, first_recipe
 from segda.scene import IGNORE
@@ -66,16 +67,16 @@ class Begun:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write data.yaml and the recipes to.")],
-    source: Annotated[Path, typer.Option(metavar="FOLDER", help="Images that have labels.")],
+    folder: Annotated[Path | str, typer.Argument(metavar="DIR", help="Folder to write data.yaml and the recipes to.")],
+    source: Annotated[Path | str, typer.Option(metavar="FOLDER", help="Images that have labels.")],
     labels: Annotated[
-        Path,
+        Path | str,
         typer.Option(
             metavar="PATH",
             help="Their labels: a folder, the same where they lie beside their images, or a JSON file of COCO's.",
         ),
     ],
-    target: Annotated[Path, typer.Option(metavar="FOLDER", help="Images without labels, to adapt to.")],
+    target: Annotated[Path | str, typer.Option(metavar="FOLDER", help="Images without labels, to adapt to.")],
     val: Annotated[
         str,
         typer.Option(
@@ -83,7 +84,7 @@ def init(
             help="What is scored: a share of the source, which training leaves out, or a folder of target images.",
         ),
     ] = SHARE,
-    val_labels: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The labels of --val FOLDER.")] = None,
+    val_labels: Annotated[Path | str | None, typer.Option(metavar="FOLDER", help="The labels of --val FOLDER.")] = None,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -105,16 +106,17 @@ def init(
     from segda.data.own.telling import data_yaml, seen
     from segda.data.own.values import survey
 
+    folder, source, labels, target = (expanded(path) for path in (folder, source, labels, target))
     if not overwrite and (there := next((name for name in WRITTEN if (folder / name).exists()), None)):
         raise RecipeError(f"{folder / there}: exists; choose another folder, or give --overwrite")
     layout = lay_out(source, labels)
-    values = survey([labels / label for found in layout.pairs.values() for label in found], layout.classes)
+    paths = dict.fromkeys(labels / label for found in layout.pairs.values() for label in found)
+    values = survey(list(paths), layout.classes)
     named = name_classes(values, _said(classes, labels, values))
     splits = {"train": _split(folder, source, layout, labels), "target": _split(folder, target, lay_out(target))}
-    splits |= _scored(folder, val, val_labels)
-    facts = _facts(
-        folder, source, layout, target, len(named.classes), [name for name in splits if name.startswith("val")]
-    )
+    splits |= _scored(folder, val, None if val_labels is None else expanded(val_labels))
+    scored = [name for name in splits if name.startswith("val")]
+    facts = _facts(source, layout, len(named.classes), scored)
     begun = Begun(folder, seen(layout, values, facts.size), named.assumed)
     folder.mkdir(parents=True, exist_ok=True)
     _write(begun, OWN_DATA, data_yaml(splits, values, named))
@@ -165,7 +167,7 @@ def _scored(folder: Path, val: str, val_labels: Path | None) -> dict[str, Any]:
             raise RecipeError(
                 f"--val {val}: give --val-labels for a folder, or write a share of the source, as {SHARE}"
             )
-        place = Path(val)
+        place = expanded(val)
         return {"val_target": _split(folder, place, lay_out(place, val_labels), val_labels), "val": SHARE}
     if val_labels is not None:
         raise RecipeError(f"--val-labels {val_labels}: belongs to --val FOLDER")
@@ -175,7 +177,7 @@ def _scored(folder: Path, val: str, val_labels: Path | None) -> dict[str, Any]:
     return {"val": val}
 
 
-def _facts(folder: Path, source: Path, layout: Layout, target: Path, classes: int, scored: list[str]) -> Facts:
+def _facts(source: Path, layout: Layout, classes: int, scored: list[str]) -> Facts:
     """What the recipe is chosen by."""
     import torch
 
@@ -188,7 +190,7 @@ def _facts(folder: Path, source: Path, layout: Layout, target: Path, classes: in
     )
     device = pick_device("auto")
     memory = torch.cuda.get_device_properties(device).total_memory / 2**30 if device.type == "cuda" else 0.0
-    spec = f"{FOLDER}{folder / OWN_DATA}:"
+    spec = f"{FOLDER}{OWN_DATA}:"  # beside the recipe
     sets = {"source": f"{spec}train", "target": f"{spec}target"}
     return Facts(
         sizes[len(sizes) // 2],

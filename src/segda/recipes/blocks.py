@@ -8,6 +8,7 @@ One level: a block uses no block; its stages may. Later wins: mappings are merge
 what was there. A mapping whose `name` is another than before replaces the whole too, since the settings of another
 class mean nothing to it (method, network, optim). On the command line and in Python `+` stands between the blocks of a
 mix: methods/ebda+networks/mit_b0_daformer+mine.yaml. A file without `use` is a recipe as it stands.
+A `folder:data.yaml:train` in it is looked for from the current folder on, then beside the file.
 
 A comment belongs to the key beside which, or above which, it stands, and goes where the value goes. `flat` writes a
 recipe of values and comments down again.
@@ -21,6 +22,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from segda.data.sets.specs import placed
 from segda.errors import RecipeError, nearest
 from segda.ground.safe_yaml import Comment, Commented, Keys, read_commented, yaml_line
 
@@ -135,8 +137,9 @@ def short_name(name: str, data: Path | str | None = None) -> str:
 def compose(name: str | Path, data: Path | str | None = None) -> tuple[Composed, str]:
     """What a recipe or a mix of blocks says, and how messages call it.
 
-    name: a shipped recipe's or the path of one, blocks with + between them, or a folder of `segda init`. data: a file of the user's that says
-    what neither method nor network can: data, evaluate, steps, seed. RecipeError where one cannot be found or read.
+    name: a shipped recipe's or the path of one, blocks with + between them, or a folder that `segda init` wrote. data:
+    a file of the user's that says what neither method nor network can: data, evaluate, steps, seed. RecipeError where
+    one cannot be found or read.
     """
     name = str(name)
     if is_mix(name):
@@ -227,7 +230,20 @@ def _block(name: str, where: str, folder: Path) -> Composed:
 def _read(path: Path, absent: str, kind: str) -> Composed:
     """The mapping that a file holds, dotted keys written out. Errors as of `read_mapping`."""
     found = read_mapping(path, absent, kind)
-    return _dotted(Composed(found.values, found.comments, found.head), str(path))
+    written = _dotted(Composed(found.values, found.comments, found.head), str(path))
+    return Composed(_placed(written.values, path.parent), written.comments, written.head)
+
+
+def _placed(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """With images of one's own looked for beside the file too, see `placed`."""
+    data, evaluate = values.get("data"), values.get("evaluate")
+    for domain in data if isinstance(data, Mapping) else ():
+        if has(data, (domain, "set")) and isinstance(data[domain]["set"], str):
+            values = replaced(values, ("data", domain, "set"), placed(data[domain]["set"], folder))
+    if isinstance(evaluate, Mapping) and isinstance(evaluate.get("data"), list):
+        scored = [placed(spec, folder) if isinstance(spec, str) else spec for spec in evaluate["data"]]
+        values = replaced(values, ("evaluate", "data"), scored)
+    return values
 
 
 def read_mapping(path: Path, absent: str, kind: str) -> Commented:

@@ -86,7 +86,9 @@ def first_recipe(file: str, facts: Facts, preset: PresetName) -> str:
     ]
     for domain, spec in facts.sets.items():
         share = 0.75 if domain == "source" and facts.classes >= FEW else None
-        why = "a crop has less than this of one class [code DAFormer]" if share else "null: any crop will do"
+        why = "a crop has less than this of one class [code DAFormer]"
+        if not share:
+            why = "needs labels, which a target does not have" if domain == "target" else "one of two may fill a crop"
         lines += [
             (1, domain, None, ""),
             (2, "set", spec, "" if domain == "source" else "images only; labels would never be opened"),

@@ -46,7 +46,7 @@ def preset(recipe: Recipe, name: PresetName) -> Recipe:
     encoders = {one.encoder for one in PRESETS.values()}
     if recipe.network.get("encoder") not in encoders:
         raise RecipeError(
-            f"--preset {name}: is for recipes of the encoders {', '.join(sorted(encoders))}, as `segda init` writes them "
-            f"(network.encoder is {recipe.network.get('encoder')}); use --set steps=N"
+            f"--preset {name}: is for recipes of the encoders {', '.join(sorted(encoders))}, as `segda init` writes; "
+            f"the encoder here is {recipe.network.get('encoder')}; use --set steps=N"
         )
     return recipe.override(*(f"{key}={value}" for key, value in keys_of(name, str(recipe.method["name"])).items()))

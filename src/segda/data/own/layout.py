@@ -7,6 +7,7 @@ most images a label.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -77,13 +78,15 @@ class Layout:
 
 
 def lay_out(images: Path, labels: Path | None = None) -> Layout:
-    """What lies in a folder of images, and in one of labels; both may be the same. RecipeError where there is no image,
-    and where no image has a label.
+    """What lies in a folder of images, and in one of labels, which may be the same, or a file that has all of them.
+    RecipeError where there is no image, and where no image has a label.
     """
     photos = files_in(images, PHOTOS)
     if labels is None:
         _some(images, photos)
         return Layout(_path(photos, Affixes()), None, dict.fromkeys(photos, ()))
+    if labels.is_file():
+        return _annotated(images, photos, labels)
     same = os.path.realpath(images) == os.path.realpath(labels)
     found = files_in(labels, LABELS)
     _some(images, photos)
@@ -100,6 +103,21 @@ def lay_out(images: Path, labels: Path | None = None) -> Layout:
             "alike (a key that both have), or write the paths into a YAML file (docs/DATA.md, Folders of your own)"
         )
     return max(ways, key=lambda way: (way.labelled, _preference(way.labels or ""), -way.lone))
+
+
+def _annotated(images: Path, photos: list[str], labels: Path) -> Layout:
+    """One file, COCO's JSON, that has the shapes of all images by their names."""
+    try:
+        listed = {one["file_name"] for one in json.loads(labels.read_text(encoding="utf-8"))["images"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(
+            f"{labels}: is no JSON of COCO's ({type(error).__name__}: {error}); give the folder of the labels"
+        ) from None
+    _some(images, photos)
+    pairs = {photo: ("",) if {photo, PurePosixPath(photo).name} & listed else () for photo in photos}
+    if not any(pairs.values()):
+        raise RecipeError(f"{labels}: names none of the images of {images}, which has {photos[0]}; give their folder")
+    return Layout(_path(photos, Affixes()), "", pairs)
 
 
 def files_in(folder: Path, endings: tuple[str, ...]) -> list[str]:

@@ -91,7 +91,7 @@ def _add(found: Values, path: Path) -> None:
         found.pixels.update(dict(colours_in(pixels)))
         if len(found.pixels) > MOST_COLOURS:
             raise RecipeError(
-                f"{path}: labels have more than {MOST_COLOURS} colours, so they were smoothed, resized or saved as JPEG; "
+                f"{path}: labels have over {MOST_COLOURS} colours, so they were smoothed, resized or saved as JPEG; "
                 "export them again, exactly as they were drawn"
             )
         return

@@ -44,10 +44,12 @@ def _begin(stem: str) -> str:
 def divided(paths: Sequence[str], shares: Mapping[str, float]) -> tuple[dict[str, list[int]], str]:
     """The images of each share, no image in two, and how they were chosen; the rest is the split's own.
 
-    Whole sequences in an order that more images do not change, the first ones that come nearest to the share; without
-    sequences the last images by name, numbers by their value. No share is empty, if there are images enough.
+    Whole sequences in an order that more images do not change, the first ones that come nearest to the share; where each
+    is too long for that, the end of one. Without sequences the last images by name, numbers by their value. No share is
+    empty, if there are images enough.
     """
     found = sequences_of(paths)
+    ends = ""
     left = sorted(range(len(paths)), key=lambda i: _natural(paths[i]))
     of: dict[str, list[int]] = {}
     for i in left:
@@ -59,15 +61,19 @@ def divided(paths: Sequence[str], shares: Mapping[str, float]) -> tuple[dict[str
         taken: list[int] = []
         if found.by:
             for one in list(queue):
-                fits = len(taken) + len(of[one]) / 2 <= wanted or not taken
-                if fits and len(queue) > 1:
+                if len(taken) + len(of[one]) / 2 <= wanted and len(queue) > 1:
                     taken += of[one]
                     queue.remove(one)
+            if not taken:
+                long = max(queue, key=lambda name: len(of[name]))
+                count = min(max(1, round(wanted)), len(of[long]) - 1)
+                of[long], taken = of[long][:-count], of[long][-count:]
+                ends = "; of one the end alone, since whole ones are too long"
         else:
             count = min(max(1, round(wanted)), len(left) - 1)
             left, taken = left[: len(left) - count], left[len(left) - count :]
         parts[name] = sorted(taken)
-    how = f"whole sequences, by {found.by}" if found.by else "the last by name; no sequences are seen"
+    how = f"whole sequences, by {found.by}{ends}" if found.by else "the last by name; no sequences are seen"
     return parts, how
 
 

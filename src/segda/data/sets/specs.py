@@ -78,6 +78,22 @@ def parts_of(spec: str) -> list[tuple[str, float | None]]:
     return parts
 
 
+def placed(spec: str, folder: Path) -> str:
+    """A spec of a file in `folder`: YAML files that are not there from the current folder on, but are from that one on,
+    by their path through it. So a recipe may name the data.yaml beside it.
+    """
+    parts = []
+    for part in _joined(spec):
+        one, star, text = _weighted(part)
+        if one.startswith(FOLDER):
+            path, _, split = one.removeprefix(FOLDER).rpartition(":")
+            through = folder / expanded(_unquoted(path))
+            if path and not _is_file(_unquoted(path)) and _is_file(str(through)):
+                one = f"{FOLDER}{through}:{split}"
+        parts.append(f"{one}{star}{text}")
+    return "+".join(parts)
+
+
 def _name(part: str) -> str:
     """The name of the data set that a part of a spec is of, as `parse` gives it."""
     if part.startswith(FOLDER):
