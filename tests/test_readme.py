@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shlex
+import shutil
 import textwrap
 import tomllib
 from pathlib import Path
@@ -29,7 +30,9 @@ from segda.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-ADDING, COMMANDS, RECIPES = (ROOT / "docs" / f"{name}.md" for name in ("ADDING", "COMMANDS", "RECIPES"))
+ADDING, COMMANDS, OWN, RECIPES = (
+    ROOT / "docs" / f"{name}.md" for name in ("ADDING", "COMMANDS", "OWN-IMAGES", "RECIPES")
+)
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -81,8 +84,10 @@ def recipe_names(row: str) -> list[str]:
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """A current folder with a small CamVid in data/, and few and small drawn streets."""
+    """A current folder with a small CamVid in data/, photographs and masks, and few and small drawn streets."""
     write_camvid(tmp_path / "data")
+    for place, of in (("photos/day", "val"), ("masks/day", "valannot"), ("photos/night", "test")):
+        shutil.copytree(tmp_path / "data" / "camvid" / of, tmp_path / place)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEGDA_DATA", raising=False)
     monkeypatch.setattr(street_sets, "SIZE", (64, 128))
@@ -93,13 +98,17 @@ def here(tmp_path, monkeypatch) -> Path:
     street_sets.drawn.cache_clear()
 
 
-def test_the_commands_of_the_readme_and_of_their_page_work_in_their_order(here, capsys):
-    lines = commands(README) + commands(COMMANDS)
-    assert len(lines) > 20
+def work(lines: list[list[str]], capsys) -> None:
     for words in lines:
         words = [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
         arguments = [*words, *shorter(words)]
         assert main(arguments) == 0, f"segda {' '.join(arguments)}: {capsys.readouterr().err}"
+
+
+def test_the_commands_of_the_readme_and_of_their_page_work_in_their_order(here, capsys):
+    lines = commands(README) + commands(COMMANDS)
+    assert len(lines) > 20
+    work(lines, capsys)
     for left in (
         "labels/pseudo_labels.json",
         "runs/esl-labels/contact_sheet.jpg",
@@ -108,6 +117,13 @@ def test_the_commands_of_the_readme_and_of_their_page_work_in_their_order(here, 
         "predictions",
         "drawn",
     ):
+        assert (here / left).exists(), left
+
+
+def test_the_way_of_own_images_leads_from_folders_to_a_report_a_table_and_pictures(here, capsys):
+    work(commands(OWN), capsys)
+    assert "ease against source_only" in capsys.readouterr().out
+    for left in ("street/sheets", "runs/street-quick/report.html", "painted"):
         assert (here / left).exists(), left
 
 

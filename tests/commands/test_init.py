@@ -98,6 +98,13 @@ def test_masks_in_the_colours_of_a_known_palette_need_no_names(photos, capsys):
     assert "the colours are those of camvid-11" in capsys.readouterr().out
 
 
+def test_train_ids_by_name_have_the_names_of_cityscapes(photos):
+    for path in (photos / "masks" / "day").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_gtFine_labelTrainIds"))
+    assert begin() == 0
+    assert list(told(photos)["classes"]) == list(SPACES["cityscapes-19"].classes)
+
+
 def test_black_and_white_masks_are_two_classes(photos, capsys):
     for path in (photos / "masks" / "day").iterdir():
         Image.fromarray(np.where(np.array(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(path)

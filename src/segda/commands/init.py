@@ -31,6 +31,9 @@ SHEETS = "sheets"
 WRITTEN = (OWN_DATA, *(f"{file}.yaml" for file in METHODS))
 FOLDER = "folder:"
 
+TRAIN_IDS = "_labelTrainIds"
+"""What names of labels end with whose values are Cityscapes' 19 classes in their order."""
+
 MEASURED = 200
 """Images whose sizes are looked at."""
 
@@ -112,7 +115,7 @@ def init(
     layout = lay_out(source, labels)
     paths = dict.fromkeys(labels / label for found in layout.pairs.values() for label in found)
     values = survey(list(paths), layout.classes)
-    named = name_classes(values, _said(classes, labels, values))
+    named = name_classes(values, _said(classes, labels, layout, values))
     splits = {"train": _split(folder, source, layout, labels), "target": _split(folder, target, lay_out(target))}
     splits |= _scored(folder, val, None if val_labels is None else expanded(val_labels))
     scored = [name for name in splits if name.startswith("val")]
@@ -126,8 +129,13 @@ def init(
     return begun
 
 
-def _said(classes: str | None, labels: Path, values: Values) -> Mapping[str, dict[str, Any]] | Sequence[str] | None:
-    """Names of classes: from the command line, from a list beside the labels, or asked for in a terminal."""
+def _said(
+    classes: str | None, labels: Path, layout: Layout, values: Values
+) -> Mapping[str, dict[str, Any]] | Sequence[str] | None:
+    """Names of classes: from the command line, from a list beside the labels, of Cityscapes' train ids, or asked for in
+    a terminal.
+    """
+    from segda.data.labels.spaces import SPACES
     from segda.data.own.naming import list_beside, parse_classes
 
     if classes:
@@ -135,6 +143,9 @@ def _said(classes: str | None, labels: Path, values: Values) -> Mapping[str, dic
     if (beside := list_beside(labels)) is not None:
         log.info(f"classes are as {beside} says")
         return parse_classes(str(beside))
+    if layout.labels is not None and layout.labels.endswith(TRAIN_IDS):
+        log.info("classes are Cityscapes': the labels are called train ids")
+        return SPACES["cityscapes-19"].classes
     if values.kind != "ids" or values.binary or not sys.stdin.isatty():
         return None
     ids = [id for id in sorted(values.pixels) if id != IGNORE]
