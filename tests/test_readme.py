@@ -122,7 +122,7 @@ def test_the_commands_of_the_readme_and_of_their_page_work_in_their_order(here, 
 
 def test_the_way_of_own_images_leads_from_folders_to_a_report_a_table_and_pictures(here, capsys):
     work(commands(OWN), capsys)
-    assert "ease against source_only" in capsys.readouterr().out
+    assert "folder:street/data.yaml:val" in capsys.readouterr().out
     for left in ("street/sheets", "runs/street-quick/report.html", "painted"):
         assert (here / left).exists(), left
 

@@ -273,7 +273,7 @@ def test_a_file_that_is_not_there_or_no_text_is_one_line(capsys):
     Path("picture.yaml").write_bytes(b"\xff\xfe\x00\x81")
     for name, message in (
         ("streets_seed", "unknown sweep 'streets_seed'; did you mean 'streets_seeds'?"),
-        ("there.yaml", "no sweep file at there.yaml; shipped are: camvid_methods"),
+        ("there.yaml", "no sweep file at there.yaml; shipped are: camvid_longer, camvid_methods"),
         ("picture.yaml", "picture.yaml: cannot be read as text"),
     ):
         assert main(["sweep", name]) == 2

@@ -237,9 +237,9 @@ def _read(path: Path, absent: str, kind: str) -> Composed:
 def _placed(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """With images of one's own looked for beside the file too, see `placed`."""
     data, evaluate = values.get("data"), values.get("evaluate")
-    for domain in data if isinstance(data, Mapping) else ():
-        if has(data, (domain, "set")) and isinstance(data[domain]["set"], str):
-            values = replaced(values, ("data", domain, "set"), placed(data[domain]["set"], folder))
+    for domain, block in data.items() if isinstance(data, Mapping) else ():
+        if isinstance(block, Mapping) and isinstance(block.get("set"), str):
+            values = replaced(values, ("data", domain, "set"), placed(block["set"], folder))
     if isinstance(evaluate, Mapping) and isinstance(evaluate.get("data"), list):
         scored = [placed(spec, folder) if isinstance(spec, str) else spec for spec in evaluate["data"]]
         values = replaced(values, ("evaluate", "data"), scored)

@@ -18,7 +18,8 @@ BATCHES = ((24, 8), (8, 4), (0, 2))
 """GiB of a GPU's memory from which on so many scenes of each domain are in a step. ours."""
 
 CROP, UNIT = 0.8, 32
-"""A crop has about this share of an image's height and of its width, in whole units of the encoders' coarsest grid."""
+"""A crop has about this share of an image's height and of its width, in whole units of the encoders' coarsest grid, two
+at least: what a small image lacks is padded."""
 
 FEW = 3
 """Classes from which on a crop of mostly one class is drawn again: of two, one may well be nearly all."""
@@ -67,7 +68,7 @@ class Facts:
 
 
 def _units(side: int) -> int:
-    return max(1, round(side * CROP / UNIT)) * UNIT
+    return max(2, round(side * CROP / UNIT)) * UNIT
 
 
 def first_recipe(file: str, facts: Facts, preset: PresetName) -> str:

@@ -114,7 +114,9 @@ def _annotated(images: Path, photos: list[str], labels: Path) -> Layout:
             f"{labels}: is no JSON of COCO's ({type(error).__name__}: {error}); give the folder of the labels"
         ) from None
     _some(images, photos)
-    pairs = {photo: ("",) if {photo, PurePosixPath(photo).name} & listed else () for photo in photos}
+    pairs: dict[str, tuple[str, ...]] = {
+        photo: ("",) if {photo, PurePosixPath(photo).name} & listed else () for photo in photos
+    }
     if not any(pairs.values()):
         raise RecipeError(f"{labels}: names none of the images of {images}, which has {photos[0]}; give their folder")
     return Layout(_path(photos, Affixes()), "", pairs)
@@ -198,18 +200,16 @@ def _paired(photos: list[str], labels: list[str], own: Affixes, theirs: Affixes,
     by_key: dict[tuple[str, str], str] = {}
     for label in labels:
         folder, stem = _parts(label)
-        key = theirs.key(stem)
-        if key is not None and (mirrored or folder == "."):
+        if (key := theirs.key(stem)) is not None and (mirrored or folder == "."):
             by_key.setdefault((folder if mirrored else "", key), label)
     own_labels = set(by_key.values()) if same else set()
     images = [photo for photo in photos if photo not in own_labels]
     pairs: dict[str, tuple[str, ...]] = {}
     for photo in images:
         folder, stem = _parts(photo)
-        key = own.key(stem)
-        label = None if key is None else by_key.get((folder if mirrored else "", key))
-        if key is not None:
-            pairs[photo] = () if label is None else (label,)
+        if (own_key := own.key(stem)) is not None:
+            found = by_key.get((folder if mirrored else "", own_key))
+            pairs[photo] = () if found is None else (found,)
     used = {label for found in pairs.values() for label in found}
     # Beside each other, images and labels are told apart by their endings too.
     ending = _ending(pairs) if same else ""

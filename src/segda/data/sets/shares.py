@@ -44,9 +44,9 @@ def _begin(stem: str) -> str:
 def divided(paths: Sequence[str], shares: Mapping[str, float]) -> tuple[dict[str, list[int]], str]:
     """The images of each share, no image in two, and how they were chosen; the rest is the split's own.
 
-    Whole sequences in an order that more images do not change, the first ones that come nearest to the share; where each
-    is too long for that, the end of one. Without sequences the last images by name, numbers by their value. No share is
-    empty, if there are images enough.
+    Whole sequences in an order that more images do not change, the first ones that come nearest to the share; where
+    each is too long for that, the end of one. Without sequences the last images by name, numbers by their value. No
+    share is empty, if there are images enough.
     """
     found = sequences_of(paths)
     ends = ""
