@@ -19,10 +19,12 @@ from commands.test_convert import CLASSES, equal, refused
 from conftest import small_recipe
 from segda.cli.main import main
 from segda.commands.convert import convert
+from segda.data.labels.spaces import space_named
 from segda.errors import SegdaError
 from segda.networks.encoder_decoder import EncoderDecoder
 from segda.recipes.recipe import Recipe
 from segda.run import load_network
+from segda.training.assembly import student_of
 
 SMALL = {"hidden_sizes": [16, 32, 64, 96], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 4, 6]}
 NETWORK = {"name": "encoder_decoder", "encoder": "tiny", "weights": "scratch", "dropout": 0.1, "drop_path": 0.1}
@@ -286,6 +288,17 @@ def test_classes_of_other_names_are_refused(narrow, tmp_path, names, said):
     refused(said, tmp_path / "theirs", narrow, None)
 
 
+def test_a_student_that_starts_from_a_folder_obeys_it_too(narrow, tmp_path):
+    theirs = their_folder(tmp_path / "theirs", narrow, list(CLASSES[::-1]), image_mean=[0.5, 0.4, 0.3])
+    recipe = narrow.override(f"start={tmp_path / 'theirs'}")
+    ours = student_of(recipe, space_named("camvid-11"), fresh=True)
+    assert torch.equal(ours.decoder.classify.bias, theirs.decode_head.classifier.bias.flip(0))
+    assert ours.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3]) and ours.fill == pytest.approx(
+        (0.5, 0.4, 0.3)
+    )
+    assert "classes put into the recipe's order" in ours.origin and "mean of images" in ours.origin
+
+
 def test_images_are_normalised_as_the_folder_says(narrow, tmp_path):
     images = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.5]}
     theirs = their_folder(tmp_path / "theirs", narrow, list(CLASSES), **images)
@@ -326,6 +339,8 @@ def test_of_two_networks_the_one_that_is_asked_for_is_taken(narrow, tmp_path):
     for weights, is_zero in (("student", False), ("teacher", True), ("ema", True)):
         convert(tmp_path / "both.ckpt", tmp_path / weights, recipe=narrow, weights=weights)
         assert (load_network(tmp_path / weights).decoder.classify.weight == 0).all() == is_zero
+    their_folder(tmp_path / "theirs", narrow, list(CLASSES))
+    refused("holds a student of style huggingface, and no teacher", tmp_path / "theirs", narrow, None, weights="ema")
     both("one.", "two.")
     refused(r"holds several networks, one\.\* and two\.\*", tmp_path / "both.ckpt", narrow, None)
 

@@ -87,6 +87,11 @@ def _file_of(given: Path, source: str | None) -> Path:
 def style_of(held: Held, recipe: Recipe | None) -> str:
     """The style that the names in the file say, and the recipe where several networks have the same names."""
     by_name = styles_of(held.tensors, held.which)
+    if not by_name and held.which == "teacher" and (known := styles_of(held.tensors, "student")):
+        raise WeightsError(
+            f"{held.file}: holds a student of style {' or '.join(known)}, and no teacher or other mean of its weights; "
+            "use --weights student"
+        )
     if not by_name:
         raise WeightsError(
             f"{held.file}: holds the {held.which} of no style that is known ({', '.join(LAYOUTS)}); its first names "
