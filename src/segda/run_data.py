@@ -200,7 +200,8 @@ def _read(run: Path) -> dict[str, Any]:
     try:
         tree = read_json(path)
         classes, sets, folders = tree["classes"], tree["sets"], tree["folders"]
-        sound = isinstance(tree["space"], str) and all(map(_is_class, classes, classes.values()))
+        sound = tree["space"].isprintable() and tree["space"] == Path(tree["space"]).name
+        sound = sound and all(map(_is_class, classes, classes.values()))
         sound = sound and all(isinstance(one, Mapping) and "images" in one and "bytes" in one for one in sets.values())
         if not sound or not all(isinstance(one["says"], dict) and (run / one["place"]) for one in folders.values()):
             raise ValueError("it was edited or damaged")

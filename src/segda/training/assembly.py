@@ -211,7 +211,7 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True)
     if parts.source is not None and (rare_class is not None or by_frequency):
         skip = recipe.data.on_bad_image == "skip"
         statistics = class_statistics(parts.source, cache, leave_out=skip)
-    weights = None if parts.source is None else weights_of(recipe, parts.source, statistics)
+    weights = group.all_succeed(lambda: weights_of(recipe, parts.source, statistics))
 
     def ready() -> Training:
         stream = Stream(
@@ -228,15 +228,17 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True)
     return group.all_succeed(ready)
 
 
-def weights_of(recipe: Recipe, source: DataSet, statistics: np.ndarray | None) -> Tensor | None:
+def weights_of(recipe: Recipe, source: DataSet | None, statistics: np.ndarray | None) -> Tensor | None:
     """(C,) float32 what the classes of the source's labels weigh, as `loss.class_weights` says; None: all the same.
 
     statistics: of the source, see `class_statistics`, where they are counted. In a union, images count as often as they
     are drawn.
     """
-    told, classes = recipe.loss.class_weights, source.space.classes
+    told = recipe.loss.class_weights
     if told == "none":
         return None
+    assert source is not None, "refused with the recipe"
+    classes = source.space.classes
     if isinstance(told, str):
         assert statistics is not None
         drawn = 1.0 if source.shares is None else len(source) * image_weights(source)[:, None]
