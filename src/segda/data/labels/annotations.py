@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -197,7 +198,10 @@ def _run_lengths(path: Path, coded: Mapping[str, Any]) -> np.ndarray:
         if sum(coded["counts"]) != height * width or min(coded["counts"]) < 0:
             raise ValueError("run lengths that do not fill their mask")
         coded = coco.frPyObjects(dict(coded), height, width)
-    return coco.decode(dict(coded)).astype(bool)
+    with warnings.catch_warnings(
+        action="ignore", category=DeprecationWarning
+    ):  # of numpy, about pycocotools' own arrays
+        return coco.decode(dict(coded)).astype(bool)
 
 
 def _label_studio(tasks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Drawing]]:

@@ -72,9 +72,10 @@ class OwnData:
         told = self.told.splits[split]
         return told if told.of is None else self.told.splits[told.of]
 
-    def by_value(self, split: str) -> Mapping[int, str]:
+    def by_value(self, split: str | None) -> Mapping[int, str]:
         """What the ids of a split's labels are called in the space: numbers of the classes, where labels have names."""
-        names = dict(enumerate(self.told.classes)) if has_names(self.root, self.source_of(split)) else self.by_id
+        named = split in self.told.splits and has_names(self.root, self.source_of(str(split)))
+        names = dict(enumerate(self.told.classes)) if named else self.by_id
         return {id: self.told.becomes.get(name, name) for id, name in names.items()}
 
     def unknown_to_space(self) -> dict[str, str]:
@@ -94,7 +95,7 @@ def folder_row(path: str, split: str | None = None) -> Row:
         space=own.space.name,
         splits=tuple(own.told.splits),
         labels=((path, OWN),) if labelled else (),
-        labellings={OWN: own.by_value(split)} if labelled and split else {},
+        labellings={OWN: own.by_value(split)},
     )
 
 

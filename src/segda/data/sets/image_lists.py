@@ -24,7 +24,10 @@ def listed_files(tree: Tree, path: str) -> dict[str, str | None]:
     file = tree.path(str(expanded(path)))
     found: dict[str, str | None] = {}
     for number, line in _lines(file):
-        parts = re.split(r"\s*[,;\t]\s*|\s+(?=\S+\.\w+$)", line)
+        whole = _placed(tree, file, line) is not None  # a name may have a space
+        parts = (
+            [line] if whole else re.split(r"\s*[,;\t]\s*" if re.search(r"[,;\t]", line) else r"\s+(?=\S+\.\w+$)", line)
+        )
         if len(parts) > 2:
             raise DataError(f"{file}: line {number} is no image, nor an image and its label; write a path or two")
         placed = [_placed(tree, file, part) for part in parts]

@@ -149,7 +149,8 @@ class OwnFiles(FileSet):
         return self.promised and self.labels.there(i)
 
     def labels_without_image(self) -> list[Path]:
-        return self.labels.spare() if self.promised else []
+        # Of a list's images, others may have labels in the same folder.
+        return self.labels.spare() if self.promised and not is_list(self.source.images) else []
 
     def label_ids(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         ids = self.labels.ids(i, lambda: self.size(i))
@@ -268,7 +269,8 @@ class OwnFiles(FileSet):
             what = "images have points or lines, which have no area and are left out"
             found.append((what, f"{self.image_path(i)} ({bare})"))
         path = self.label_path(i)
-        head = header(content_of(path)) if path.suffix.lower() == ".png" else None
+        of_pixels = isinstance(self.labels, LabelFiles | ListedLabels) and path.suffix.lower() == ".png"
+        head = header(content_of(path)) if of_pixels else None
         if head is not None and head.kind in ("RGBA", "greyscale with alpha"):
             found.append(("labels have an alpha channel, which is left out", str(path)))
         if head is not None and (head.bits, head.kind) == (1, "greyscale") and isinstance(self.own.decoder, OwnIds):
