@@ -3,7 +3,7 @@
 Bits, the most significant first: 32 how many values follow, 5 the bits of a value less one, 4 times 4 the bits of a
 run's length less one. Then runs: a bit whether one value repeats, 2 bits which of the four sizes its length has, the
 length less one, and the value, or so many values. The values are the RGBA of each pixel, row by row; alpha tells where
-the brush was. Label Studio's own reader comes with some forty packages.
+the brush was. Label Studio's own reader asks for two dozen packages.
 """
 
 from __future__ import annotations
