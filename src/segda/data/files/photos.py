@@ -44,7 +44,10 @@ GREY = {"L": "greyscale", "I;16": "16-bit greyscale", "I;16B": "16-bit greyscale
         "F": "greyscale of fractions", "LA": "greyscale"}  # fmt: skip
 """Pillow's modes of one channel, but for alpha."""
 
-DAMAGED = (OSError, SyntaxError, ValueError, zlib.error, struct.error, Image.DecompressionBombError, EOFError)
+DAMAGED = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, EOFError, zlib.error, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 """What Pillow raises where a file is not whole."""
 
 
@@ -107,13 +110,14 @@ def _pillow(path: Path) -> tuple[bytes, Image.Image]:
         # Pillow's own limit is a warning first; ours is said below.
         with warnings.catch_warnings(action="ignore"):
             picture = Image.open(io.BytesIO(content), formats=formats)
+            pictures = getattr(picture, "n_frames", 1)
     except Image.UnidentifiedImageError:
         raise ImageError(f"{path}: neither {KINDS}, or damaged at its start; copy or download it again", path) from None
     except DAMAGED as error:
         raise _damaged(path, error) from None
     check_size(path, *picture.size)
-    if getattr(picture, "n_frames", 1) > 1:
-        raise DataError(f"{path}: holds {getattr(picture, 'n_frames', 1)} pictures; save each in a file of its own")
+    if pictures > 1:
+        raise DataError(f"{path}: holds {pictures} pictures; save each in a file of its own")
     return content, picture
 
 
@@ -186,7 +190,8 @@ def _tag(content: bytes) -> int:
 
 def _orientation(content: bytes, picture: Image.Image) -> int:
     try:
-        tag = picture.getexif().get(ORIENTATION, 1)
+        with warnings.catch_warnings(action="ignore"):
+            tag = picture.getexif().get(ORIENTATION, 1)
     except DAMAGED:  # the pixels are whole, what the camera wrote of them is not
         return 1
     return tag if tag in range(1, 9) else 1

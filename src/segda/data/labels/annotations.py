@@ -211,7 +211,10 @@ def _label_studio(tasks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Dra
                 done for done in task.get("annotations", task.get("completions", ())) if not done.get("was_cancelled")
             ]
             results = [one for done in every[-1:] for one in done["result"]]
-            where = next(str(value) for value in task["data"].values() if isinstance(value, str))
+            texts = [value for value in task["data"].values() if isinstance(value, str)]
+            if not texts:
+                raise ValueError("a task without an image")
+            where = texts[0]
         else:  # JSON-MIN: the results stand under the name of the tag
             where = str(task["image"])
             results = [

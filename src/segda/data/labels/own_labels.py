@@ -104,7 +104,9 @@ def _array(path: Path) -> np.ndarray:
     try:
         values = np.load(io.BytesIO(content_of(path)), allow_pickle=False)
         assert isinstance(values, np.ndarray)
-    except (ValueError, EOFError, OSError, AssertionError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # every one: of a damaged header numpy lets through whatever Python says
         why = " ".join(str(error).split())
         raise ImageError(f"{path}: no array that numpy can read ({why}); save it again with numpy.save", path) from None
     if values.ndim != 2:
