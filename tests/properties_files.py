@@ -19,6 +19,10 @@ from drawn import REFUSED, attempt, changed, damaged, named, put
 from layouts import matlab, written_as
 from segda.data.files.archives import members, read_bytes
 from segda.data.files.images import DECODERS, header, read_ids, read_image
+from segda.data.files.photos import facts_of, read_photo
+from segda.data.labels.annotations import read_drawing, read_drawings
+from segda.data.labels.own_labels import OwnColours, OwnIds
+from segda.data.labels.shapes import Names, draw
 from segda.data.rows import Listed
 from segda.data.sets.lists import READERS, listed
 from segda.data.weather.stereo import read_camera
@@ -187,7 +191,72 @@ def tensor_files() -> dict[str, bytes]:
     return {"one": safetensors(tensors, {"step": "5", "network": '{"name": "x"}'})}
 
 
+# Somebody's own
+
+
+@cache
+def own_pictures() -> dict[str, bytes]:
+    """The same, and of the kinds that only people's own files are."""
+    grey = Image.fromarray(IDS)
+    side = Image.Exif()
+    side[0x0112] = 6
+    found = dict(pictures())
+    for name, picture, kind, options in (
+        ("tiff", grey, "TIFF", {"exif": side}), ("lzw", grey, "TIFF", {"compression": "tiff_lzw"}),
+        ("thermal", Image.fromarray(IDS.astype(np.float32)), "TIFF", {}), ("bmp", grey, "BMP", {}),
+        ("webp", grey.convert("RGB"), "WEBP", {"exif": side}), ("gif", grey, "GIF", {}),
+    ):  # fmt: skip
+        file = io.BytesIO()
+        picture.save(file, kind, **options)
+        found[name] = file.getvalue()
+    file = io.BytesIO()
+    np.save(file, IDS.astype(np.int64))
+    return found | {"array": file.getvalue()}
+
+
+def a_photograph_is_read_as_its_header_says_or_refused(content: bytes, turned: bool) -> None:
+    path = put("photo.png", content)
+    facts, image = attempt(facts_of, path), attempt(read_photo, path, turned)
+    if image is not REFUSED:
+        assert image.dtype == torch.uint8 and tuple(image.shape) == (3, *facts.shown(turned))
+
+
+def a_label_of_ones_own_is_read_or_refused(content: bytes, ending: str) -> None:
+    for decoder in (OwnIds(1), OwnColours((((0, 0, 0), 0), ((9, 9, 9), IGNORE)))):
+        ids = attempt(decoder, put(f"own{ending}", content))
+        assert ids is REFUSED or (ids.ndim == 2 and ids.dtype in (np.uint8, np.uint16))
+
+
+def annotations() -> list[Any]:
+    box = [[1, 1], [4, 1], [4, 3]]
+    size = {"original_width": 9, "original_height": 6}
+    brush = {"format": "rle", "rle": [0, 0, 0, 216, 58], "brushlabels": ["car"]}
+    return [
+        {"shapes": [{"label": "car", "points": box, "shape_type": kind} for kind in ("polygon", "circle", "rectangle")],
+         "imageHeight": 6, "imageWidth": 9},
+        {"images": [{"id": 1, "file_name": "a.png", "height": 6, "width": 9}], "categories": [{"id": 2, "name": "car"}],
+         "annotations": [{"image_id": 1, "category_id": 2, "segmentation": where}
+                         for where in ([[1, 1, 4, 1, 4, 3]], {"size": [6, 9], "counts": [20, 34]})]},
+        [{"data": {"image": "a.png"}, "annotations": [{"result": [
+            {"type": "polygonlabels", "value": {"points": box, "polygonlabels": ["car"]}} | size,
+            {"type": "brushlabels", "value": brush} | size,
+        ]}]}],
+    ]  # fmt: skip
+
+
+def annotations_are_drawn_or_refused(tree: Any) -> None:
+    path = put("annotations.json", json.dumps(tree))
+    read_drawings.__globals__["_read"].cache_clear()  # files that follow each other this fast may have one time
+    one, many = attempt(read_drawing, path), attempt(read_drawings, path)
+    for drawing in (*([] if one is REFUSED else [one]), *({} if many is REFUSED else many).values()):
+        ids = attempt(draw, drawing, drawing.size or (6, 9), Names({"car": 1}, 0), "a file")
+        assert ids is REFUSED or ids.shape == (drawing.size or (6, 9))
+
+
 FILES = named(
+    (a_photograph_is_read_as_its_header_says_or_refused, damaged(own_pictures), st.booleans()),
+    (a_label_of_ones_own_is_read_or_refused, damaged(own_pictures), st.sampled_from((".png", ".npy"))),
+    (annotations_are_drawn_or_refused, changed(annotations)),
     (an_image_is_read_as_its_header_says_or_refused, damaged(pictures)),
     (a_label_is_read_as_its_header_says_or_refused, damaged(pictures), st.sampled_from(PIXEL_DECODERS)),
     (polygons_are_drawn_or_refused, changed(polygon_trees)),
