@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -18,6 +19,11 @@ class Evil:
 
     def __reduce__(self):
         return os.system, (f"touch '{self.mark}'",)
+
+
+def seal(content: bytes) -> bytes:
+    """The content with a last line as our own files have it: whoever does harm can write it, too."""
+    return content + b"\nsegda sha256 " + hashlib.sha256(content).hexdigest().encode() + b"\n"
 
 
 def refused(call, *arguments, kind: type[SegdaError] = SegdaError) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hostile import Evil, refused
+from hostile import Evil, refused, seal
 from layouts import encoded, png
 from segda import run as runs
 from segda.data.files.archives import members, read_bytes
@@ -42,7 +42,9 @@ def test_code_in_kept_class_statistics_is_not_run(tmp_path, camvid, caplog):
     data = open_data("camvid:train:day", camvid)
     counts = class_statistics(data, tmp_path / "cache", workers=0)
     (kept,) = (tmp_path / "cache").glob("*.npz")
-    np.savez(kept, counts=np.array([Evil(mark)], object), fingerprint=np.array([Evil(mark)], object))
+    content = io.BytesIO()
+    np.savez(content, counts=np.array([Evil(mark)], object), fingerprint=np.array([Evil(mark)], object))
+    kept.write_bytes(seal(content.getvalue()))
     assert (class_statistics(data, tmp_path / "cache", workers=0) == counts).all() and "counted again" in caplog.text
     assert not mark.exists()
 

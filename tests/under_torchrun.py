@@ -169,7 +169,7 @@ def begun_by_three(whole: Path, out: Path) -> None:
     (out / "recipe.yaml").write_bytes((whole / "recipe.yaml").read_bytes())
     state = torch.load(runs.checkpoint_path(whole, 4), weights_only=True)
     state["made_by"]["processes"] = 3
-    torch.save(state, out / "last.pt")
+    runs.save_checkpoint(out, state, keep=0)
     lines = (whole / "log.jsonl").read_text().splitlines(keepends=True)
     (out / "log.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= 4))
 

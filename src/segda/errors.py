@@ -85,6 +85,11 @@ def nearest(name: object, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(names)) or 'none'}"
 
 
+def kept(saved: int | None) -> str:
+    """What is left of a training that cannot go on; saved: the step after which it was last saved."""
+    return "no checkpoint was saved before" if saved is None else "the last checkpoint is kept"
+
+
 def visible(text: str) -> str:
     r"""The text with all that cannot be shown as itself written out: a line's end as \n, a terminal's commands too."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -17,28 +17,28 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from segda.data.sets.datasets import default_root
-from segda.errors import RunError, RunFailure, WeightsError, visible
+from segda.errors import RunError, WeightsError, visible
 from segda.ground.alone import LOCK
 from segda.ground.atomic import atomic_write, cannot_write, is_partial, remove_partial, sync, write_text
 from segda.ground.paths import expanded, regular
 from segda.ground.safe_yaml import json_values, read_json
+from segda.ground.sealed import NoDigest, Sealed, check_sealed
 from segda.ground.trust import read_from, trusting
 from segda.methods import METHODS
 from segda.networks import NETWORKS
 from segda.networks.network import Network
-from segda.networks.weights.load import refuse_odd
+from segda.networks.weights import files
+from segda.networks.weights.archives import write_archive
 from segda.own_files import is_marked, marked, others, refuse_unreadable, remove_own
 from segda.recipes.build import build, from_scratch
 from segda.recipes.diff import admit, refuse_another
@@ -70,7 +70,10 @@ def products_in(run: Path) -> list[str]:
 PACE = ("seconds", "waiting")
 """What a line of the log says of the machine; two equal runs differ in it."""
 
-CHECKPOINT_FORMAT = 4
+NO_TERMS = ("step", *PACE, "evaluation", "skipped", "draw")
+"""What a line of the log holds besides a method's terms and its rates."""
+
+CHECKPOINT_FORMAT = 5
 
 
 def is_strange(out: Path) -> bool:
@@ -253,14 +256,10 @@ def save_checkpoint(run: Path, state: Mapping[str, Any], keep: int) -> None:
 
     There the new one is linked to before it becomes last.pt, under the name of its step.
     """
-    with atomic_write(run / "last.pt", lasting=True) as partial:
+    last = run / "last.pt"
+    with atomic_write(last, lasting=True) as partial:
         with partial.open("wb") as file:
-            try:
-                torch.save(dict(state), file)
-            except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # the file's own; torch's writer then met one of its own
-                    raise error.__context__ from None
-                raise RunFailure(f"cannot write {run / 'last.pt'}: {error}; choose another folder") from error
+            write_checkpoint(file, state, last)
         log = run / "log.jsonl"
         if log.exists():
             sync(log)  # what a run that goes on from here does not write again
@@ -269,6 +268,13 @@ def save_checkpoint(run: Path, state: Mapping[str, Any], keep: int) -> None:
             _link(partial, checkpoint_path(run, state["t"]))
     for path in list(checkpoints(run).values())[: -(keep + 1)]:
         path.unlink(missing_ok=True)
+
+
+def write_checkpoint(file: BinaryIO, state: Mapping[str, Any], path: Path) -> None:
+    """A state as `load_checkpoint` reads it, with its digest; path: for the message where that fails."""
+    sealed = Sealed(file)
+    write_archive(sealed, dict(state), path)
+    sealed.seal()
 
 
 def _link(file: Path, name: Path) -> None:
@@ -292,24 +298,48 @@ def checkpoints(run: Path) -> dict[int, Path]:
 
 
 def load_checkpoint(run: Path) -> dict[str, Any]:
-    """last.pt, read as plain tensors and numbers; nothing in it is executed. WeightsError when it is not whole."""
-    path = run / "last.pt"
+    """last.pt, read as plain tensors and numbers; nothing in it is executed. WeightsError when it is not as it was
+    written. What the state holds is checked by who takes it, see training/fitting.py.
+    """
+    path, unsealed = run / "last.pt", None
     # Every Exception: of a damaged pickle torch lets through whatever Python says of it.
     try:
-        state = torch.load(regular(path), map_location="cpu", weights_only=True)
+        try:
+            check_sealed(path)
+        except NoDigest as error:  # an earlier version's, perhaps
+            unsealed = error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = state.get("format") if type(state) is dict else None
+        if unsealed is not None and found == CHECKPOINT_FORMAT:
+            raise unsealed
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        older = list(checkpoints(run).values())[:-1]
-        way_out = f"mv {older[-1]} {path}, or train" if older else "train"
+        reason = (str(unsealed or error) or type(error).__name__).splitlines()[0]
         raise WeightsError(
-            f"{path} is no whole checkpoint of segda and was not run: {reason}; {way_out} anew with --overwrite"
+            f"{path} is no whole checkpoint of segda and was not run: {reason}; {instead_of_last(run)}"
         ) from error
-    if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
+    if type(found) is not int or found != CHECKPOINT_FORMAT:
         raise WeightsError(
             f"{path} was written by another version of segda, in another format; finish the run with that version, or "
             "train anew with --overwrite"
         )
     return state
+
+
+def instead_of_last(run: Path) -> str:
+    """What to do where last.pt is of no use: the newest older checkpoint that is whole is to take its place."""
+    last = run / "last.pt"
+    for path in reversed(checkpoints(run).values()):
+        if not path.samefile(last) and _is_whole(path):
+            return f"mv {shlex.quote(str(path))} {shlex.quote(str(last))}, or train anew with --overwrite"
+    return "train anew with --overwrite"
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        check_sealed(checkpoint)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def save_network(
@@ -324,27 +354,16 @@ def save_network(
     tensors: in place of the network's own, where those are shards. The same network gives the same file, byte for byte.
     """
     facts = {"network": json.dumps(network_spec), "class_names": json.dumps(network.class_names)}
-    _save_tensors(path, facts, step, network.state_dict() if tensors is None else tensors)
+    _save(path, facts, step, network.state_dict() if tensors is None else tensors)
 
 
 def save_product(path: Path, method_spec: Mapping[str, Any], step: int, tensors: Mapping[str, Tensor]) -> None:
     """The tensors of what is no segmentation network and, as metadata, the method whose product it is."""
-    _save_tensors(path, {"method": json.dumps(method_spec)}, step, tensors)
+    _save(path, {"method": json.dumps(method_spec)}, step, tensors)
 
 
-def _save_tensors(path: Path, facts: dict[str, str], step: int | None, tensors: Mapping[str, Tensor]) -> None:
-    facts |= {} if step is None else {"step": str(step)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    content = to_bytes(tensors, metadata={"format": "pt", **facts})
-    # The library writes the metadata in an order that changes from process to process.
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight
-    with atomic_write(path, lasting=True) as partial, partial.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.write(memoryview(content)[end:])
+def _save(path: Path, facts: dict[str, str], step: int | None, tensors: Mapping[str, Tensor]) -> None:
+    files.save_tensors(path, facts | ({} if step is None else {"step": str(step)}), tensors)
 
 
 def snapshot_path(run: Path, step: int, product: str = "student") -> Path:
@@ -405,10 +424,18 @@ def load_network(
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of ours. WeightsError when they are not those that were saved; a warning when the file has
+    no digest that could say so.
+    """
     try:
-        return refuse_odd(load_file(regular(path)), path)
-    except (SafetensorError, OSError) as error:
+        tensors, checked = files.read_tensors(path)
+    except WeightsError:
+        raise
+    except (OSError, ValueError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}); save or copy it again") from error
+    if not checked:
+        log.warning("%s has no digest: other code or an earlier version wrote it, and damage would not show", path)
+    return tensors
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -434,14 +461,11 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def step_of(run: Path, product: str = "student") -> int | None:
     """The training step at which a run's network was saved; None for one that was trained elsewhere."""
-    from safetensors import safe_open
-
     path = product_path(run, product)
     try:
-        with safe_open(regular(path), "pt") as file:
-            step = (file.metadata() or {}).get("step")
+        step = files.read_facts(path).get("step")
         return None if step is None else int(step)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise WeightsError(f"{path} is not a whole network of segda ({error}); save or copy it again") from error
 
 

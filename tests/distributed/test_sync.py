@@ -91,7 +91,7 @@ def network() -> nn.Sequential:
 
 def test_weights_that_are_alike_pass(three):
     three(network(), network())
-    sync.compare(network(), 4)
+    sync.compare(network(), 4, 3)
 
 
 @pytest.mark.parametrize(("tensor", "name"), [(0, "0.weight"), (1, "0.bias"), (4, "1.running_mean")])
@@ -101,7 +101,7 @@ def test_the_first_tensor_that_is_not_alike_is_named_with_the_process(three, ten
     changed.view(-1)[-1] = torch.nextafter(changed.view(-1)[-1], torch.tensor(9.0))  # the last bit of the last number
     three(network(), odd)
     with pytest.raises(RunFailure, match=rf"step 4: {name} of process 2 is not what it is in process 0; the last"):
-        sync.compare(network(), 4)
+        sync.compare(network(), 4, 3)
 
 
 def test_all_that_differ_are_counted(three):
@@ -111,7 +111,7 @@ def test_all_that_differ_are_counted(three):
         odd[1].running_var += 1
     three(odd, odd)
     with pytest.raises(RunFailure, match=r"0.weight and 1 more tensors of process 1, 2 is not"):
-        sync.compare(network(), 4)
+        sync.compare(network(), 4, 3)
 
 
 def test_a_mark_sees_order_and_sign():

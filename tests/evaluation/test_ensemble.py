@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.nn.functional import interpolate
 
 from conftest import FRAMES, write_camvid
@@ -17,6 +16,7 @@ from segda.commands.evaluate import evaluate
 from segda.errors import RecipeError, RunError, WeightsError
 from segda.evaluation.ensemble import evaluate_ensemble, proportions
 from segda.evaluation.metrics import read_list, read_reports
+from segda.networks.weights.files import read_facts, save_tensors
 from segda.run import load_network, load_recipe_of
 from segda.run_data import record
 from small_run import DUSK, SPACE, write_run
@@ -39,11 +39,9 @@ def runs(tmp_path):
 def sharpen(run, factor):
     """Larger logits: nearly even ones have the same order on average as their probabilities."""
     path = run / "network.safetensors"
-    with safe_open(path, "pt") as file:
-        facts = file.metadata()
     tensors = load_file(path)
     tensors["decoder.classify.weight"] *= factor
-    save_file(tensors, path, facts)
+    save_tensors(path, read_facts(path), tensors)
 
 
 def change_space(run):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hostile import Evil, refused
+from hostile import Evil, refused, seal
 from segda import run as runs
 from segda.errors import WeightsError
 from segda.networks.weights.load import read
@@ -45,8 +45,11 @@ def test_code_in_a_plain_pickle_or_a_runs_checkpoint_is_not_run(tmp_path):
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": Evil(mark)}))
     refused(read, tmp_path / "plain.pth", kind=WeightsError)
     run = write_run(tmp_path / "run")
-    torch.save({"format": runs.CHECKPOINT_FORMAT, "method": Evil(mark)}, run / "last.pt")
-    assert "was not run" in refused(runs.load_checkpoint, run, kind=WeightsError)
+    for sealed in (False, True):
+        torch.save({"format": runs.CHECKPOINT_FORMAT, "method": Evil(mark)}, run / "last.pt")
+        if sealed:
+            (run / "last.pt").write_bytes(seal((run / "last.pt").read_bytes()))
+        assert "was not run" in refused(runs.load_checkpoint, run, kind=WeightsError)
     assert not mark.exists()
 
 

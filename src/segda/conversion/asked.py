@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
-
 from segda import run as runs
-from segda.errors import RecipeError, RunError, RunFailure, WeightsError, nearest
-from segda.ground.atomic import atomic_write
+from segda.errors import RecipeError, RunError, WeightsError, nearest
 from segda.networks.weights.layouts import LAYOUTS, Layout
 from segda.networks.weights.load import few
 
@@ -111,15 +106,6 @@ def refuse_idle(leave_out: Sequence[str], keys: Sequence[str]) -> None:
     idle = [start for start in leave_out if not any(key.startswith(start) for key in keys)]
     if idle:
         raise RecipeError(f"--leave-out {idle[0]}: nothing that could be left out begins so; remove it")
-
-
-def save(out: Path, tensors: dict[str, Tensor]) -> None:
-    """Tensors alone, as safetensors."""
-    with atomic_write(out) as partial:
-        try:
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial, {"format": "pt"})
-        except SafetensorError as error:
-            raise RunFailure(f"cannot write {out}: {error}; free space or choose another folder") from error
 
 
 def refuse_taken(out: Path, overwrite: bool) -> None:

@@ -22,7 +22,6 @@ from segda.conversion.asked import (
     layout_named,
     refuse_idle,
     refuse_taken,
-    save,
 )
 from segda.errors import RecipeError, RunError, WeightsError
 from segda.ground.alone import LOCK, alone_in
@@ -33,6 +32,7 @@ from segda.networks.encoders.encoder import Encoder
 from segda.networks.encoders.table import ENCODERS, of_family
 from segda.networks.network import Network
 from segda.networks.weights import hugging_face
+from segda.networks.weights.files import save_tensors
 from segda.networks.weights.layouts import LAYOUTS, Layout, from_theirs, styles_of
 from segda.networks.weights.load import COUNTER, HUB_NAME, ON_HUB, check, family_of, few, from_hub, read
 from segda.networks.weights.names import FAMILIES
@@ -186,7 +186,7 @@ def _encoder(held: Held, asked: Asked, kind: str) -> Converted:
     check(encoder, tensors, family, held.file)
     own = encoder.state_dict()
     added = tuple(f"encoder.{name}" for name in own if name not in tensors)
-    save(asked.out, found | {name: own[name.removeprefix("encoder.")] for name in added})
+    save_tensors(asked.out, {}, found | {name: own[name.removeprefix("encoder.")] for name in added})
     return Converted(asked.out, asked.style, len(found), left_out, added)
 
 

@@ -9,18 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from segda import run as runs
-from segda.conversion.asked import CONSTANTS, PLAIN, Asked, Converted, agreed, refuse_idle, refuse_taken, save
-from segda.errors import RecipeError, RunError, RunFailure, WeightsError
+from segda.conversion.asked import CONSTANTS, PLAIN, Asked, Converted, agreed, refuse_idle, refuse_taken
+from segda.errors import RecipeError, RunError, WeightsError
 from segda.ground.alone import LOCK, alone_in
 from segda.ground.atomic import atomic_write, cannot_write
-from segda.ground.paths import regular
 from segda.ground.safe_yaml import json_values
 from segda.networks.encoders.mit import MITS
+from segda.networks.weights.archives import write_archive
+from segda.networks.weights.files import read_facts, save_tensors
 from segda.networks.weights.hugging_face import CONFIG, PREPROCESSOR
 from segda.networks.weights.layouts import to_theirs
 from segda.networks.weights.load import read_tensors
@@ -69,11 +68,8 @@ def back(given: Path, asked: Asked) -> Converted:
     if layout.folder:
         _folder(asked.out, found, spec, class_names, {key: tensors[key] for key in constant}, asked)
         return Converted(asked.out, asked.style, taken, left_out)
-    with atomic_write(asked.out) as partial:
-        try:
-            torch.save({key: tensor.contiguous() for key, tensor in found.items()}, partial)
-        except RuntimeError as error:  # torch's own writer reports a full disk so
-            raise RunFailure(f"cannot write {asked.out}: {error}; free space or choose another folder") from error
+    with atomic_write(asked.out) as partial, partial.open("wb") as file:
+        write_archive(file, {key: tensor.contiguous() for key, tensor in found.items()}, asked.out)
     # Constants of the network are elsewhere in their code.
     return Converted(asked.out, asked.style, taken, constant + left_out)
 
@@ -118,7 +114,7 @@ def _folder(
         with alone_in(out, "another process converts to {folder}"), emptied(partial):
             config.save_pretrained(partial)
             (partial / PREPROCESSOR).write_text(json.dumps(images, indent=2) + "\n", encoding="utf-8")
-            save(partial / WEIGHTS, dict(tensors))
+            save_tensors(partial / WEIGHTS, {}, tensors)
             (out / CONFIG).unlink(missing_ok=True)  # an older one says nothing of the new weights
             for name in (PREPROCESSOR, WEIGHTS, CONFIG):
                 (partial / name).replace(out / name)
@@ -153,9 +149,8 @@ def refuse_taken_folder(out: Path, overwrite: bool) -> None:
 def facts_in(path: Path) -> tuple[dict[str, Any], list[str]]:
     """(the network, the names of its classes) that a .safetensors file of ours says it holds."""
     try:
-        with safe_open(regular(path), "pt") as file:
-            facts = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        facts = read_facts(path)
+    except (OSError, ValueError) as error:
         raise WeightsError(
             f"{path}: not a readable safetensors file ({error}); give a run folder or network.safetensors"
         ) from error

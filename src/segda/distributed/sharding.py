@@ -85,17 +85,11 @@ def place(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, 
     return {name: _placed(value, like.get(name)) for name, value in state.items()}
 
 
-def place_moments(state: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """The same of an optimiser's state: what it knows of a weight is sharded as the weight is."""
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    moments = {
-        number: {
-            key: _placed(value, weights[number]) if getattr(value, "shape", None) == weights[number].shape else value
-            for key, value in known.items()
-        }
-        for number, known in state["state"].items()
-    }
-    return {**state, "state": moments}
+def beside(value: Tensor, weight: Tensor) -> Tensor:
+    """A whole tensor in memory of its own, laid out and sharded as a weight of its shape is."""
+    if is_shard(weight):
+        return _placed(value, weight)
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value.detach())
 
 
 def _placed(value: Tensor, like: Tensor | None) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from segda.distributed import group
 from segda.distributed.sharding import is_shard
 from segda.distributed.sync_norm import SyncNorm
-from segda.errors import RunFailure
+from segda.errors import RunFailure, kept
 
 
 def average_gradients(optimisers: Mapping[str, torch.optim.Optimizer]) -> None:
@@ -39,8 +39,11 @@ def average_statistics(module: nn.Module) -> None:
     group.average(running)
 
 
-def compare(module: nn.Module, t: int) -> None:
-    """RunFailure, in each process, unless all have the same weights and buffers: with the first that differs."""
+def compare(module: nn.Module, t: int, saved: int | None) -> None:
+    """RunFailure, in each process, unless all have the same weights and buffers: with the first that differs.
+
+    saved: the step after which the run was last saved, for the message.
+    """
     if group.world() == 1:
         return
     marks = dict(_marks(module))
@@ -52,7 +55,7 @@ def compare(module: nn.Module, t: int) -> None:
         more = f" and {len(odd) - 1} more tensors" if len(odd) > 1 else ""
         message = (
             f"step {t}: {names[odd[0]]}{more} of process {', '.join(map(str, others))} is not what it is in process 0; "
-            "the last checkpoint is kept. Give all machines the same segda, torch and weights to start from; if they "
+            f"{kept(saved)}. Give all machines the same segda, torch and weights to start from; if they "
             "have, one of them computes wrongly, or a part of the method keeps what it should share"
         )
         group.all_succeed(lambda: _fail(message))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from segda.data.sets.pairs import partners
 from segda.data.stream.loading import loader
 from segda.data.stream.stream import References, Stream
 from segda.distributed import group, sharding, sync
-from segda.errors import RecipeError, RunError
+from segda.errors import RecipeError, RunError, WeightsError
 from segda.ground.hardware import leave_cores, pick_device, pick_precision
 from segda.ground.trust import trusting
 from segda.methods import METHODS
@@ -32,6 +32,7 @@ from segda.methods.method import Method
 from segda.networks import NETWORKS
 from segda.networks.activation_checkpointing import checkpoint_activations
 from segda.networks.network import Network
+from segda.networks.weights.files import is_plain
 from segda.parts import class_weights
 from segda.parts.class_weights import weighted
 from segda.parts.given import given_in
@@ -61,6 +62,9 @@ class Means:
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
         for name, term in terms.items():
+            if (before := self.sums.get(name, term)).shape != term.shape:
+                shapes = f"of shape {tuple(before.shape)}, the step's of {tuple(term.shape)}"
+                raise WeightsError(f"last.pt: means.sums.{name} is {shapes}; train anew with --overwrite")
             self.sums[name] = self.sums.get(name, 0) + term
             self.counts[name] = self.counts.get(name, 0) + 1
 
@@ -72,6 +76,21 @@ class Means:
 
     def state(self) -> dict[str, Any]:
         return {"sums": self.sums, "counts": self.counts}
+
+    @staticmethod
+    def misfits(state: Mapping[str, Any]) -> Iterator[str]:
+        """What in a state that was read can be none. Which terms a method has is known when it makes a step."""
+        sums, counts = state.get("sums"), state.get("counts")
+        if type(sums) is not dict or type(counts) is not dict or len(state) > 2 or sums.keys() != counts.keys():
+            yield "means is not the sums and counts of the same terms"
+            return
+        for name, total in sums.items():
+            if type(name) is not str or not name.isprintable() or name in runs.NO_TERMS:
+                yield f"means has a term called {name!s:.100}"
+            elif type(total) is not Tensor or not is_plain(total) or not total.isfinite().all():
+                yield f"means.sums.{name:.100} is no number and no histogram"
+            elif type(counts[name]) is not int or counts[name] < 1:
+                yield f"means.counts.{name:.100} is no number of steps"
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         self.sums = {name: total.to(device) for name, total in state["sums"].items()}
@@ -148,7 +167,9 @@ class Training:
 
         ready = [self._weighted(batch.to(self.device)) for batch in counted(batches)]
         with group.others_are_asked():
-            terms = train_step(self.method, ready, self.t, self.optimisers, self.scaler, self.precision, seed)
+            terms = train_step(
+                self.method, ready, self.t, self.optimisers, self.scaler, self.precision, seed, self.saved
+            )
         self.t += 1
         return terms
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segda import run as runs
 from segda.distributed import group, sharding, sync
-from segda.errors import RunFailure
+from segda.errors import RunFailure, kept
 from segda.evaluation.domains import domains_of, with_domain
 from segda.evaluation.measure import evaluate_network
 from segda.evaluation.metrics import Report
@@ -40,7 +40,7 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
     When it is asked to stop, it saves after the step that it is in, and raises KeyboardInterrupt.
     """
     recipe, stopping = training.recipe, stopping or Stopping()
-    sync.compare(training.method, training.t)
+    sync.compare(training.method, training.t, training.saved)
     pace, words = Pace(training.t), Words()
     with stopping.later(), closing(training.batches(recipe.steps, recipe.data.workers)) as batches:
         for _ in track(range(training.t, recipe.steps), "training", lines=False):
@@ -68,7 +68,7 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
             scoring = scores_due(recipe, training.t)
             saving = scoring or training.t % recipe.save_every == 0 or training.t == recipe.steps
             if training.t % recipe.compare_every == 0 and not saving:
-                sync.compare(training.method, training.t)
+                sync.compare(training.method, training.t, training.saved)
             if saving:
                 training.skips.tell(run, training.t)
                 save(training, run)
@@ -109,18 +109,17 @@ def save(training: Training, run: Path) -> None:
     """Checkpoint and networks, written by the first process. Refuses weights that are not finite, or not the same in
     all processes, so that the last good ones are kept.
     """
-    sync.compare(training.method, training.t)
+    sync.compare(training.method, training.t, training.saved)
     group.on_rank_zero(_save, training, run, checkpoint.state_of(training))
     training.saved = training.t
 
 
 def _save(training: Training, run: Path, state: Mapping[str, Any]) -> None:
-    for name, value in state["method"].items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise RunFailure(
-                f"step {training.t}: {name} is not finite; the last checkpoint is kept; train again with a lower "
-                "optim.lr, a longer optim.warmup or --precision 32"
-            )
+    if name := checkpoint.not_finite(state["method"]):
+        raise RunFailure(
+            f"step {training.t}: {name} is not finite; {kept(training.saved)}; train again with a lower optim.lr, a "
+            "longer optim.warmup or --precision 32"
+        )
     if not (run / "recipe.yaml").is_file():
         raise RunFailure(f"{run} was removed while it was written to; train again, or put it back and use --resume")
     runs.save_checkpoint(run, state, training.recipe.keep)

@@ -22,6 +22,21 @@ Row = dict[str, Any]
 """One parameter group, as torch's optimisers take it."""
 
 
+STEP = "step"
+"""Among what Adam knows of a weight: one number, of its own type."""
+
+
+def known_of(optimiser: Optimizer, weight: Tensor) -> dict[str, Tensor]:
+    """What an optimiser knows of a weight that it has moved, of the right shapes and types."""
+    if isinstance(optimiser, torch.optim.Adam | torch.optim.AdamW):
+        return {STEP: torch.zeros(()), "exp_avg": weight, "exp_avg_sq": weight}
+    return {"momentum_buffer": weight}
+
+
+def weights_of(optimiser: Optimizer) -> list[torch.nn.Parameter]:
+    return [weight for row in optimiser.param_groups for weight in row["params"]]
+
+
 TIMES = {"blocks": 3, "shortcuts": 4}
 """How often ADVENT's parameter list holds each tensor of a group; all others once.
 
@@ -103,23 +118,28 @@ class RepeatedSGD(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch's also take a closure; ours never do
         for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            if not weights:
-                continue
-            gradients = [weight.grad for weight in weights]
-            first = "momentum_buffer" not in self.state[weights[0]]
-            buffers: list[Tensor] | tuple[Tensor, ...]
-            buffers = [] if first else [self.state[weight]["momentum_buffer"] for weight in weights]
-            for _ in range(group["times"]):
-                change = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
-                if first:
-                    buffers = change
-                else:
-                    torch._foreach_mul_(buffers, group["momentum"])
-                    torch._foreach_add_(buffers, change)
-                torch._foreach_add_(weights, buffers, alpha=-group["lr"])
-            for weight, buffer in zip(weights, buffers, strict=True):
-                self.state[weight]["momentum_buffer"] = buffer
+            due: list[Tensor] = [weight for weight in group["params"] if weight.grad is not None]
+            begun = [weight for weight in due if "momentum_buffer" in self.state[weight]]
+            new = [weight for weight in due if "momentum_buffer" not in self.state[weight]]
+            for weights, first in ((begun, False), (new, True)):
+                if weights:
+                    self._move(weights, group, first)
+
+    def _move(self, weights: list[Tensor], group: Row, first: bool) -> None:
+        """first: whether it is the first step of these weights."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        buffers: list[Tensor] | tuple[Tensor, ...]
+        buffers = [] if first else [self.state[weight]["momentum_buffer"] for weight in weights]
+        for _ in range(group["times"]):
+            change = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
+            if first:
+                buffers = change
+            else:
+                torch._foreach_mul_(buffers, group["momentum"])
+                torch._foreach_add_(buffers, change)
+            torch._foreach_add_(weights, buffers, alpha=-group["lr"])
+        for weight, buffer in zip(weights, buffers, strict=True):
+            self.state[weight]["momentum_buffer"] = buffer
 
 
 def lr_at(t: int, steps: int, settings: Schedule, base: float) -> float:

@@ -96,11 +96,12 @@ def _found(
     if not resume or not last.exists():
         return None, {}
     state = runs.load_checkpoint(out)
+    checkpoint.check_form(state, last)
     with read_from(out):
         begun_with = parse_recipe(state["recipe"], str(last))
     changes = admit(out, begun_with, recipe, allow_changed)
     refuse_other_classes(out, recipe)
-    return state, changes | admit_processes(out, state["made_by"].get("processes", 1), group.world(), allow_changed)
+    return state, changes | admit_processes(out, state["made_by"]["processes"], group.world(), allow_changed)
 
 
 def _refuse_others(out: Path, steps: Sequence[int | None]) -> None:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from segda import run as runs
 from segda.conversion.asked import Asked
 from segda.conversion.to_ours import as_configured, fill, opened, style_of, translated
@@ -24,6 +22,7 @@ from segda.errors import SegdaError, WeightsError
 from segda.ground.trust import read_from
 from segda.networks import NETWORKS
 from segda.networks.network import Network
+from segda.networks.weights.files import read_facts
 from segda.networks.weights.layouts import LAYOUTS
 from segda.networks.weights.load import HUB_NAME, from_hub
 from segda.parts.given import Given
@@ -113,9 +112,8 @@ def _says_what_it_holds(path: Path) -> bool:
     if path.suffix != ".safetensors":
         return False
     try:
-        with safe_open(path, "pt") as file:
-            return "network" in (file.metadata() or {})
-    except (SafetensorError, OSError):
+        return "network" in read_facts(path)
+    except (OSError, ValueError):
         return False  # whoever reads its tensors says what is wrong with it
 
 
@@ -153,6 +151,5 @@ def _from_other_code(network: Network, recipe: Recipe) -> str:
 
 
 def _step_said(file: Path) -> str:
-    with safe_open(file, "pt") as opened_file:
-        step = (opened_file.metadata() or {}).get("step")
+    step = read_facts(file).get("step")
     return "" if step is None else f", after step {step}"

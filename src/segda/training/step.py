@@ -7,17 +7,18 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from segda.data.stream.loading import refuse_sizes
 from segda.distributed import group, sharding, sync
 from segda.distributed.shares import Turn, Turns
-from segda.errors import RunFailure
+from segda.errors import RunFailure, kept
 from segda.ground.hardware import autocast
 from segda.methods.method import Method, Update
 from segda.networks.dropout import number_scenes
 from segda.scene import IGNORE, Batch, Scene
+from segda.training.optim import weights_of
 
 
 def train_step(
@@ -28,11 +29,13 @@ def train_step(
     scaler: torch.amp.GradScaler,
     precision: torch.dtype,
     seed: Callable[[], None] = lambda: None,
+    saved: int | None = None,
 ) -> dict[str, Tensor]:
     """The gradient of all terms over all scenes of the step, then every player's optimiser step; one before, where the
     method asks for an `Update`.
 
     batches: this process's, the micro-batches of the step. seed: puts torch's random state where each of them begins.
+    saved: the step after which the run was last saved, for the message where it cannot go on.
     Returns the means of all terms over micro-batches and processes, detached.
 
     RunFailure, before any weight changes by it, when a term is not finite: with the step, the term, the batch's files.
@@ -41,7 +44,7 @@ def train_step(
         optimiser.zero_grad(set_to_none=True)
     count, first_scene = len(batches), number_scenes(method)
     assert all(batch.share.count == group.world() * count for batch in batches), "a batch has another step's share"
-    updates = Updates(method, batches, t, optimisers, scaler)
+    updates = Updates(method, batches, t, optimisers, scaler, saved)
 
     def enter(number: int) -> None:
         first_scene(batches[number].share.first_scene)
@@ -115,8 +118,10 @@ class Updates:
         t: int,
         optimisers: Mapping[str, Optimizer],
         scaler: torch.amp.GradScaler,
+        saved: int | None = None,
     ):
         self.method, self.batches, self.t, self.optimisers, self.scaler = method, batches, t, optimisers, scaler
+        self.saved = saved
         self.logs: dict[int, dict[str, Tensor]] = {}
         self.made: list[Again] = []
 
@@ -141,7 +146,7 @@ class Updates:
                 sync.average_statistics(self.method)
         if not finite(log):
             # In the mean over processes what is not finite in one is so in all: nobody goes on alone.
-            group.all_succeed(lambda: refuse_infinite(own, self.batches, self.t))
+            group.all_succeed(lambda: refuse_infinite(own, self.batches, self.t, self.saved))
         for optimiser in due.values():
             self.made.append(Again(optimiser))
             self.scaler.step(cast(Optimizer, self.made[-1]))
@@ -192,10 +197,6 @@ class Again:
         delattr(self.optimiser, name)
 
 
-def weights_of(optimiser: Optimizer) -> list[nn.Parameter]:
-    return [weight for row in optimiser.param_groups for weight in row["params"]]
-
-
 def counted(batches: Sequence[Batch]) -> list[Batch]:
     """The batches of a step, still on the host, with the numbers of labelled pixels that all shares of it have.
 
@@ -235,12 +236,12 @@ def finite(log: Mapping[str, Tensor]) -> bool:
     return bool(torch.stack([term.isfinite().all() for term in log.values()]).all())
 
 
-def refuse_infinite(log: Mapping[str, Tensor], batches: Sequence[Batch], t: int) -> None:
+def refuse_infinite(log: Mapping[str, Tensor], batches: Sequence[Batch], t: int, saved: int | None) -> None:
     """RunFailure where a term is not finite."""
     names = ", ".join(name for name, term in log.items() if not term.isfinite().all())
     if names:
         files = ", ".join(name for batch in batches for scene in batch.scenes.values() for name in scene.names)
         raise RunFailure(
-            f"step {t}: {names} is not finite for {files}; the last checkpoint is kept; train again "
+            f"step {t}: {names} is not finite for {files}; {kept(saved)}; train again "
             "with a lower optim.lr, a longer optim.warmup or --precision 32"
         )

@@ -85,6 +85,24 @@ def _png_header(content: bytes) -> Header:
     return Header(height, width, bits, PNG_KINDS.get(colour, f"colour type {colour}"), whole, fault)
 
 
+def _damaged_chunk(content: bytes) -> str:
+    """Of a PNG that is whole: what has another checksum than it says, of what pixels are made of; else nothing.
+
+    Pillow does not look at those of the pixels.
+    """
+    at = 8
+    while content.startswith(b"\x89PNG") and at + 12 <= len(content):
+        length, name = struct.unpack_from(">I4s", content, at)
+        end = at + 8 + length
+        needed = not name[0] & 0x20
+        if needed and zlib.crc32(memoryview(content)[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            return name.decode("latin-1")
+        if name == b"IEND":
+            break
+        at = end + 4
+    return ""
+
+
 def _jpeg_header(content: bytes) -> Header | None:
     at, frame = 2, None
     while at + 4 <= len(content) and content[at] == 0xFF:
@@ -128,6 +146,9 @@ def picture_of(path: Path) -> tuple[bytes, Header]:
     if not head.whole:
         raise ImageError(f"{path}: cut off after {len(content)} bytes; copy or download it again", path)
     check_size(path, head.width, head.height)
+    if name := _damaged_chunk(content):
+        why = f"its {name} does not have its checksum"
+        raise ImageError(f"{path}: damaged, it cannot be decoded ({why}); copy or download it again", path)
     if head.fault:
         raise ImageError(f"{path}: has {head.fault}; save the picture again, as one picture", path)
     return content, head

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from segda.errors import RunError
 from segda.ground.atomic import cannot_write
+from segda.ground.sealed import SEAL_BYTES, Sealed, check_sealed
 
 BYTES = 5
 """Of each pixel: a label (uint8) and a score (float32)."""
@@ -23,6 +25,7 @@ class Scratch:
 
     def __init__(self, folder: Path, names: Sequence[str], sizes: Sequence[tuple[int, int]]):
         self.folder, self.names, self.sizes = folder, names, sizes
+        self.checked: set[int] = set()
 
     def path(self, i: int) -> Path:
         return self.folder / f"{self.names[i]}.part"
@@ -32,7 +35,7 @@ class Scratch:
 
     def has(self, i: int) -> bool:
         try:
-            return self.path(i).stat().st_size == self.bytes(i)
+            return self.path(i).stat().st_size == self.bytes(i) + SEAL_BYTES
         except FileNotFoundError:
             return False
 
@@ -46,8 +49,10 @@ class Scratch:
         try:
             partial.unlink(missing_ok=True)
             with partial.open("wb") as file:
-                file.write(np.ascontiguousarray(label).data)
-                file.write(np.ascontiguousarray(score).data)
+                sealed = Sealed(file)
+                sealed.write(np.ascontiguousarray(label).data)
+                sealed.write(np.ascontiguousarray(score).data)
+                sealed.seal()
             partial.replace(self.path(i))
         except OSError as error:
             raise cannot_write(self.path(i), error) from error
@@ -56,8 +61,14 @@ class Scratch:
                 partial.unlink(missing_ok=True)
 
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Label and score of image i, as they were written."""
+        """Label and score of image i, as they were written; RunError where they are not."""
         height, width = size = self.sizes[i]
-        content = np.fromfile(self.path(i), np.uint8)
-        pixels = height * width
+        path, pixels = self.path(i), height * width
+        if i not in self.checked:
+            try:
+                check_sealed(path)
+            except ValueError as error:
+                raise RunError(f"{path}: {error}; remove it and repeat the command, which makes it again") from error
+            self.checked.add(i)
+        content = np.fromfile(path, np.uint8, self.bytes(i))
         return content[:pixels].reshape(size), content[pixels:].view(np.float32).reshape(size)

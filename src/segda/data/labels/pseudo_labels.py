@@ -31,6 +31,7 @@ from segda.data.stream.augment import Shape, scaled_size
 from segda.errors import DataError
 from segda.ground.atomic import atomic_write, write_text
 from segda.ground.safe_yaml import read_json
+from segda.ground.sealed import with_digest, without_digest
 from segda.scene import IGNORE
 
 SUMMARY = "pseudo_labels.json"
@@ -130,7 +131,10 @@ def read_summary(folder: Path, spec: str = "NAME:SPLIT") -> dict[str, Any]:
     if not isinstance(summary, dict) or summary.get("format") != FORMAT:
         found = summary.get("format") if isinstance(summary, dict) else type(summary).__name__
         raise DataError(f"{path}: is not of the format {FORMAT!r} (but {found!r}); {way_out}")
-    return summary
+    try:
+        return without_digest(summary)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; make the labels anew") from error
 
 
 def write_label(folder: Path, name: str, label: np.ndarray, space: Space) -> None:
@@ -145,4 +149,5 @@ def write_label(folder: Path, name: str, label: np.ndarray, space: Space) -> Non
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """pseudo_labels.json, the last file of a folder."""
-    write_text(folder / SUMMARY, json.dumps({"format": FORMAT, **summary}, indent=1, allow_nan=False) + "\n")
+    values = with_digest({"format": FORMAT, **summary})
+    write_text(folder / SUMMARY, json.dumps(values, indent=1, allow_nan=False) + "\n")

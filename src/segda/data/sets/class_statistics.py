@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +18,9 @@ from segda.data.sets.specs import file_name
 from segda.distributed import group
 from segda.errors import DataError, ImageError
 from segda.ground.atomic import atomic_write
-from segda.ground.paths import regular
 from segda.ground.pool import Pool
 from segda.ground.progress import track
+from segda.ground.sealed import Sealed, check_sealed
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ def class_statistics(
     group.all_succeed(data.check_pairs)
     kept = _Kept.of(data, cache)
     shape = len(data), len(data.space.classes) + 1
-    known = kept.read()
+    known = kept.read(shape)
     if known is None:
         known = np.full(shape, NOT_COUNTED)
     # The first one's word counts: it has the file.
@@ -145,22 +147,30 @@ class _Kept:
 
     def write(self, counts: np.ndarray) -> None:
         if self.path is not None:
+            content = io.BytesIO()
+            np.savez(content, counts=counts, fingerprint=self.fingerprint)
             with atomic_write(self.path) as partial, partial.open("wb") as file:
-                np.savez(file, counts=counts, fingerprint=self.fingerprint)
+                sealed = Sealed(file)
+                sealed.write(content.getbuffer())
+                sealed.seal()
 
-    def read(self) -> np.ndarray | None:
-        """None if there are no counts, they are of other labels, or the file is broken."""
+    def read(self, shape: tuple[int, int]) -> np.ndarray | None:
+        """None if there are no counts, they are of other labels, or the file is not as it was written."""
         if self.path is None:
             return None
         try:
+            check_sealed(self.path)
             # Opened here: numpy leaves a broken archive open.
-            with regular(self.path).open("rb") as file, np.load(file, allow_pickle=False) as kept:
-                return kept["counts"] if str(kept["fingerprint"]) == self.fingerprint else None
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+                counts = kept["counts"] if str(kept["fingerprint"]) == self.fingerprint else None
+            if counts is not None and (counts.shape != shape or counts.dtype != np.int64 or counts.min() < NOT_COUNTED):
+                raise ValueError("it holds other numbers than counts of these labels")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             log.warning("%s cannot be read (%s); the classes are counted again", self.path, error)
             return None
+        return counts
 
 
 def _fingerprint(data: DataSet) -> str:

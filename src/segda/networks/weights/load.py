@@ -30,7 +30,8 @@ from segda.errors import WeightsError
 from segda.ground.choices import Weights
 from segda.networks.encoders.encoder import Encoder
 from segda.networks.encoders.table import ENCODERS
-from segda.networks.weights import hugging_face
+from segda.networks.weights import files, hugging_face
+from segda.networks.weights.archives import check_archive
 from segda.networks.weights.imagenet import imagenet
 from segda.networks.weights.names import FAMILIES, Family, to_ours
 from segda.networks.weights.wrappers import Held, stripped, unwrapped
@@ -171,15 +172,15 @@ def read(file: Path, which: Weights = "student") -> Held:
     if file.name in hugging_face.INDICES:
         return _in_parts(file)
     if file.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
-            return unwrapped(refuse_odd(load_file(file), file), which, file)
-        except (SafetensorError, OSError) as error:
+            tensors, _ = files.read_tensors(file)
+        except WeightsError:
+            raise
+        except (OSError, ValueError) as error:
             raise WeightsError(
                 f"{file}: not a readable safetensors file ({first_line(error)}); fetch or copy it again"
             ) from error
+        return unwrapped(tensors, which, file)
     if file.suffix not in PICKLES:
         raise WeightsError(f"{file}: not a kind of file that holds weights; known: .safetensors, {', '.join(PICKLES)}")
     # Every Exception: of a damaged pickle torch lets through whatever Python says of it.
@@ -188,6 +189,7 @@ def read(file: Path, which: Weights = "student") -> Held:
             # Of pickles that torch did not write. They are read or refused like the others.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             warnings.filterwarnings("ignore", ".*TorchScript archive")
+            check_archive(file)
             held = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.findall(r"GLOBAL (\S+)", str(error))
@@ -206,7 +208,7 @@ def read(file: Path, which: Weights = "student") -> Held:
             ) from error
         raise WeightsError(f"{file}: not readable ({first_line(error)}); fetch or copy it again") from error
     found = unwrapped(held, which, file)
-    refuse_odd(found.tensors, file)
+    files.refuse_odd(found.tensors, file)
     return found
 
 
@@ -220,36 +222,6 @@ def _in_parts(index: Path) -> Held:
         where = "in no part" if odd[0] in told else "not in it"
         raise WeightsError(f"{index}: {len(odd)} tensors are {where}: {few(odd)}; fetch or copy all parts again")
     return Held(index, tensors, [])
-
-
-NUMBERS = {
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
-    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
-}
-"""The types of numbers that are read: of the smaller ones, torch cannot say whether they are finite."""
-
-
-def refuse_odd(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """The tensors, or WeightsError for one that is no plain array of numbers."""
-    if odd := next((name for name, value in tensors.items() if not _is_plain(value)), None):
-        what = f"no plain array of numbers ({tensors[odd].dtype}, {tensors[odd].layout})"
-        raise WeightsError(f"{file}: {odd!r:.200} is {what}; save it as one, as float32 and by .contiguous()")
-    return tensors
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether it has its numbers in memory, each its own: a file of a few bytes can hold a tensor of any size
-    that is sparse, without memory, or one number repeated.
-    """
-    if (
-        tensor.dtype not in NUMBERS
-        or tensor.layout != torch.strided
-        or tensor.device.type != "cpu"
-        or tensor.is_nested
-        or tensor.is_quantized
-    ):
-        return False
-    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def translate(tensors: Mapping[str, Tensor], family: Family, file: Path) -> tuple[str, dict[str, Tensor], list[str]]:
