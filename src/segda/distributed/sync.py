@@ -39,7 +39,7 @@ def average_statistics(module: nn.Module) -> None:
     group.average(running)
 
 
-def compare(module: nn.Module, t: int, saved: int | None) -> None:
+def compare(module: nn.Module, t: int, saved: int | None = None) -> None:
     """RunFailure, in each process, unless all have the same weights and buffers: with the first that differs.
 
     saved: the step after which the run was last saved, for the message.
