@@ -48,6 +48,7 @@ from segda.data.sets.datasets import open_data
 from segda.errors import SegdaError
 from segda.networks.weights import load
 from segda.pseudo_labelling import job
+from segda.run_data import space_of
 
 RULE = {"name": "entropy-median", "floor": 0.1, "share": 0.5, "images": "all"}
 BLOCKS = (16, 512, 4096)
@@ -72,7 +73,7 @@ def kinds(place: Path) -> dict[str, Kind]:
     run, labels, torn, out = (place / name for name in ("run", "labels", "torn", "out.pth"))
     train(recipe, run)
     data, dusk = recipe.data.source.set, recipe.data.target.set
-    target = open_data(dusk, place / "data", runs.space_of(recipe))
+    target = open_data(dusk, place / "data", space_of(recipe))
     pseudo_label([run], dusk, RULE, labels, root=place / "data")
     # Interrupted between the predictions and the labels.
     with patch.object(job, "write_labels", side_effect=KeyboardInterrupt), contextlib.suppress(KeyboardInterrupt):
@@ -89,7 +90,7 @@ def kinds(place: Path) -> dict[str, Kind]:
     (place / "esl.yaml").write_text(adapted.to_yaml())
     rare = small("source_only", "32", place / "data").override("steps=1", RARE)
     (place / "rare.yaml").write_text(rare.to_yaml())
-    source = open_data(data, place / "data", runs.space_of(recipe))
+    source = open_data(data, place / "data", space_of(recipe))
     counted = place / ".segda"
     class_statistics(source, counted, workers=0)
 
@@ -100,7 +101,7 @@ def kinds(place: Path) -> dict[str, Kind]:
         return lambda: runs.load_network(run, which, step=step).state_dict()  # type: ignore[arg-type]
 
     def opened() -> PseudoLabels:
-        return PseudoLabels.open(labels, target, runs.space_of(recipe))
+        return PseudoLabels.open(labels, target, space_of(recipe))
 
     def of_part() -> Any:
         size = target.size(0)
