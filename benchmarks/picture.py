@@ -24,7 +24,8 @@ from segda.evaluation.certainty import labels
 from segda.evaluation.inference import views
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.reporting.pictures import coloured, shrunk
-from segda.run import data_root, load_network, load_recipe_of, space_of
+from segda.run import data_root, load_network, load_recipe_of
+from segda.run_data import space_in
 from segda.scene import Scene
 
 WIDTH = 320
@@ -33,7 +34,7 @@ WIDTH = 320
 
 def main(out: Path, count: int, runs: list[Path]) -> None:
     recipe = load_recipe_of(runs[-1])
-    space, device = space_of(recipe), pick_device("auto")
+    space, device = space_in(runs[-1]), pick_device("auto")
     precision = pick_precision("auto", device)
     dataset = open_labelled(recipe.evaluate.data[0], data_root(recipe, None), space)
     networks = {run.name: load_network(run, "student", device) for run in runs}

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from segda.reporting.charts import DOMAINS, draw_peaks
 from segda.reporting.html import level_of
-from segda.run import load_recipe_of, read_log, space_of
+from segda.run import load_recipe_of, read_log
+from segda.run_data import space_of
 
 
 def main(out: Path, runs: list[Path]) -> None:
