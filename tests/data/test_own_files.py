@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import yaml
 
+from conftest import small_recipe
 from layouts import save
 from segda.commands.check_data import check_data
+from segda.commands.train import train
 from segda.data.sets.datasets import open_data
 from segda.data.sets.shares import divided, sequences_of
 from segda.errors import DataError, RecipeError
+from segda.training.assembly import build_parts
 
 RGB, IDS = np.full((2, 3, 3), 90, np.uint8), np.array([[0, 1, 0], [1, 0, 1]], np.uint8)
 
@@ -276,6 +279,39 @@ def test_too_few_images_for_a_share_are_said(tmp_path):
     photos(tmp_path, "i/a.png")
     with pytest.raises(DataError, match="has 1 images, too few to take 1 shares"):
         open_data(told(tmp_path, {"train": {"images": "i"}, "val": "20%"}) + ":val")
+
+
+# In a training
+
+
+def test_a_training_says_once_how_images_are_read_and_which_classes_are_lost(tmp_path, said):
+    save(tmp_path / "i/a.png", RGB[..., 0])
+    masks(tmp_path, "m/a.png")
+    tree = {"classes": {"Road": {"id": 0}, "car": {"id": 1}}, "space": "cityscapes-19"}
+    spec = told(tmp_path, {"t": {"images": "i", "labels": "m"}}, **tree)
+    settings = (f"data.source.set={spec}:t", f"data.target.set={spec}:t", "evaluate.data=[]")
+    build_parts(small_recipe(tmp_path).override(*settings), tmp_path, fresh=False)
+    assert [line for line in said if "greyscale" in line] == [
+        f"{spec}:t: images are greyscale, repeated to three channels"
+    ]
+    (line,) = [line for line in said if "no class of the space" in line]
+    assert "Road is no class of the space cityscapes-19, and so ignored; did you mean road?" in line
+
+
+@pytest.mark.parametrize("place", ["i/b.png", "m/b.png"])
+def test_bad_files_of_what_is_measured_are_named_before_the_first_step(tmp_path, place):
+    for name in ("aa", "b", "c"):
+        save(tmp_path / f"i/{name}.png", np.full((32, 32, 3), 9, np.uint8))
+        save(tmp_path / f"m/{name}.png", np.zeros((32, 32), np.uint8))
+    for name in (place, "i/c.png"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:40])
+    spec = told(tmp_path, {"good": {"images": "i/a{key}", "labels": "m/a{key}"}, "t": {"images": "i", "labels": "m"}})
+    settings = (f"data.source.set={spec}:good", f"data.target.set={spec}:good", f"evaluate.data=['{spec}:t']")
+    recipe = small_recipe(tmp_path).override(*settings)
+    for check in (True, False):
+        with pytest.raises(DataError, match="2 of 3 images cannot be used: .*b.png, .*c.png; mend them"):
+            train(recipe, tmp_path / "run", check=check)
+    assert not (tmp_path / "run/log.jsonl").exists()
 
 
 # Specs and paths

@@ -281,6 +281,7 @@ def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
     for data in scored:
         measured_classes(data, recipe.evaluate.classes)  # at the end of a training it is too late to refuse
     pseudo_labels = target_labels(recipe, target, space)
+    say_of([data for data in (source, target, *scored) if data is not None])
     method = build_method(recipe, space, fresh)
     if fresh and method.has_student():
         log.info(method.student.origin)
@@ -290,6 +291,15 @@ def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
     if alone and any(isinstance(module, nn.BatchNorm2d) for module in method.modules()):
         log.info("batch norm sees each process's scenes alone; with sync_batchnorm: true it sees those of all")
     return Parts(source, target, references, scored, pseudo_labels, method)
+
+
+def say_of(datasets: Sequence[DataSet]) -> None:
+    """Says once of each data set how its images are read and what speaks against learning from it."""
+    for part in {part.spec: part for data in datasets for part in data.parts}.values():
+        for line in part.reading():
+            log.info(line)
+        for line in part.doubts():
+            log.warning(line)
 
 
 def build_method(recipe: Recipe, space: Space, fresh: bool = True) -> Method:

@@ -165,6 +165,10 @@ class Part(DataSet, Protocol):
         """
         ...
 
+    def reading(self) -> list[str]:
+        """How its images are read, where somebody may not expect it; looks at the first one's header."""
+        ...
+
     def doubts(self) -> list[str]:
         """What speaks against learning from it, as far as that is seen without opening a file."""
         ...

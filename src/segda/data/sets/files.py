@@ -265,6 +265,9 @@ class FileSet:
             notes.append(f"{self.spec}: labels of {labels} of {len(self)} images; for more, {self.labels_from()}")
         return notes
 
+    def reading(self) -> list[str]:
+        return []
+
     def doubts(self) -> list[str]:
         return []
 

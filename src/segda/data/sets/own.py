@@ -237,6 +237,13 @@ class OwnFiles(FileSet):
             return ""
         return labels_seen(self.tree, self.source, [self.images[i] for i in missing])
 
+    def reading(self) -> list[str]:
+        try:
+            grey = self.facts(0).grey
+        except DataError:  # said, or left out, when it is read
+            return []
+        return [f"{self.spec}: images are {grey}, repeated to three channels"] if grey else []
+
     def doubts(self) -> list[str]:
         lost = self.own.unknown_to_space()
         if not lost or not self.promised:

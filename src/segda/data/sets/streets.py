@@ -156,6 +156,9 @@ class Streets:
     def remarks(self, i: int) -> list[tuple[str, str]]:
         return []
 
+    def reading(self) -> list[str]:
+        return []
+
     def doubts(self) -> list[str]:
         return []
 
