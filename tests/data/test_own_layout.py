@@ -91,6 +91,7 @@ def test_hidden_files_and_links_that_lead_up_are_passed_over(tmp_path):
     [
         (["a.gif"], ["a.png"], "no images there (1 .gif); an image ends with .png, .jpg"),
         (["a.jpg"], ["a.txt"], "no labels there; a label ends with .png"),
+        (["a.jpg"], ["a.JPG"], "no labels there (a.JPG and others change values where areas meet: export them as PNG)"),
         (["a.jpg"], ["x.png"], "no label has the name of an image"),
     ],
 )

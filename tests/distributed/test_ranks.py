@@ -20,6 +20,7 @@ from segda import run as runs
 from segda.commands.evaluate import evaluate
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
+from segda.ground.trust import trusting
 from segda.methods import METHODS
 
 TESTS = Path(__file__).parents[1]
@@ -97,7 +98,8 @@ def test_the_cases_differ_by_far_more_than_the_comparisons_allow(alone):
 
 @pytest.mark.parametrize("which", ["student", "teacher"])
 def test_networks_inside_networks_learn_in_shards_what_they_learn_whole(which, folder):
-    ours, theirs = (runs.load_network(folder / "two" / run, which) for run in ("wrapped-sharded", "wrapped"))
+    with trusting(folder / "two"):
+        ours, theirs = (runs.load_network(folder / "two" / run, which) for run in ("wrapped-sharded", "wrapped"))
     same(ours.state_dict(), theirs.state_dict())
 
 

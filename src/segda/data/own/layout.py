@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from segda.data.files.photos import SUFFIXES as PHOTOS
-from segda.data.labels.own_labels import PICTURES
+from segda.data.labels.own_labels import LOSSY, PICTURES
 from segda.errors import RecipeError
 
 LABELS = (*PICTURES, ".npy", ".json")
@@ -91,7 +91,9 @@ def lay_out(images: Path, labels: Path | None = None) -> Layout:
     found = files_in(labels, LABELS)
     _some(images, photos)
     if not found:
-        raise RecipeError(f"{labels}: no labels there; a label ends with {', '.join(LABELS)}")
+        lossy = files_in(labels, LOSSY)
+        why = f" ({lossy[0]} and others change values where areas meet: export them as PNG)" if lossy else ""
+        raise RecipeError(f"{labels}: no labels there{why}; a label ends with {', '.join(LABELS)}")
     folders = None if same else _class_folders(photos, found)
     if folders is not None:
         return folders
