@@ -177,3 +177,15 @@ def test_images_are_known_by_their_names_and_sizes_alone(run, own):
     for path in (own / "images").iterdir():
         path.touch()
     train(recipe(), run, resume=True)
+
+
+def test_a_file_in_which_anything_was_changed_is_refused(tmp_path, own, run):
+    path = run / "data.json"
+    tree = json.loads(path.read_text())
+    assert len(tree["sha256"]) == 64
+    for other in (tree | {"space": "other"}, tree | {"sets": {}}, tree | {"x": 1}, tree | {"sha256": "0" * 64}):
+        path.write_text(json.dumps(other))
+        assert "data.json cannot be read (damaged or edited" in refused(space_in, run, kind=RunError)
+    # An earlier version wrote none.
+    path.write_text(json.dumps({key: value for key, value in tree.items() if key != "sha256"}))
+    space_in(run)

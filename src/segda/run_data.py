@@ -20,8 +20,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from segda.data.files.archives import state
 from segda.data.labels.spaces import SPACES, Space, space_named
 from segda.data.sets.dataset import DataSet
@@ -32,7 +30,9 @@ from segda.errors import RecipeError, RunError
 from segda.ground.atomic import write_text
 from segda.ground.paths import expanded
 from segda.ground.safe_yaml import json_values, one_line, read_json, read_yaml
+from segda.ground.sealed import DIGEST, with_digest, without_digest
 from segda.ground.trust import read_from
+from segda.networks.weights.files import read_facts
 from segda.recipes.diff import Changes, differences, told
 from segda.recipes.recipe import Recipe, load_recipe
 
@@ -76,7 +76,7 @@ def record(run: Path, recipe: Recipe, sets: Mapping[str, DataSet]) -> None:
             for path in sorted({path for spec in specs.values() for path in _files(spec)})
         },
     }
-    write_text(run / DATA, json.dumps(tree, indent=1) + "\n")
+    write_text(run / DATA, json.dumps(with_digest(tree), indent=1) + "\n")
 
 
 def space_in(run: Path) -> Space:
@@ -199,6 +199,8 @@ def _read(run: Path) -> dict[str, Any]:
     path = run / DATA
     try:
         tree = read_json(path)
+        if DIGEST in tree:  # the first ones had none
+            tree = without_digest(tree)
         classes, sets, folders = tree["classes"], tree["sets"], tree["folders"]
         sound = tree["space"].isprintable() and tree["space"] == Path(tree["space"]).name
         sound = sound and all(map(_is_class, classes, classes.values()))
@@ -225,8 +227,7 @@ def _names_in(run: Path) -> tuple[str, ...] | None:
     if not path.is_file():
         return None
     try:
-        with safe_open(path, "pt") as file:
-            names = (file.metadata() or {}).get("class_names")
+        names = read_facts(path).get("class_names")
         return None if names is None else tuple(json_values(names))
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{path} is not a whole network of segda ({one_line(error)}); save or copy it again") from error

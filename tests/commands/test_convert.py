@@ -188,6 +188,10 @@ def test_there_and_back_is_the_same_to_the_bit(recipe, tmp_path):
     assert equal(torch.load(tmp_path / "back.pth", weights_only=True), theirs)
     convert(tmp_path / "run" / "network.safetensors", tmp_path / "again.pth", target="advent")
     assert equal(torch.load(tmp_path / "again.pth", weights_only=True), theirs)
+    assert (tmp_path / "again.pth").read_bytes() == (tmp_path / "back.pth").read_bytes(), "whatever the file is called"
+    convert(tmp_path / "again.pth", tmp_path / "run again", source="advent", recipe=recipe)
+    ours, other = (tmp_path / run / "network.safetensors" for run in ("run", "run again"))
+    assert ours.read_bytes() == other.read_bytes()
 
 
 def test_the_encoder_goes_back_alone_when_that_is_agreed_to(recipe, tmp_path):

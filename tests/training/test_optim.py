@@ -70,6 +70,21 @@ def test_repeated_updates_go_on_from_a_saved_state():
         assert all(torch.equal(one, other) for one, other in zip(whole[name], halves[name], strict=True))
 
 
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_tensor_may_have_its_first_gradient_later_than_its_neighbour(late):
+    def run(kind, **more):
+        pair = [torch.nn.Parameter(torch.tensor([1.0, -2.0])), torch.nn.Parameter(torch.tensor([3.0, 0.5]))]
+        ours = kind([{"params": pair}], lr=0.1, momentum=0.9, weight_decay=0.01, **more)
+        for t in range(4):
+            for number, weight in enumerate(pair):
+                weight.grad = None if number == late and t < 2 else torch.full((2,), 0.3 * (t + 1))
+            ours.step()
+        return pair
+
+    for one, other in zip(run(RepeatedSGD), run(torch.optim.SGD, foreach=False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
 def test_a_tensor_without_gradient_is_left_alone():
     groups = weights()
     ours = optimiser(groups, SGD(name="sgd", backbone_updates="authors", **SETTINGS))
