@@ -70,4 +70,4 @@ def refuse_bad(datasets: Sequence[DataSet]) -> None:
             found = faults(data, lambda i, scene: None, f"looking at {data.spec}", label=True)
             every |= {len(names) + i: said for i, said in found.items()}
             names += [data.place(i) for i in range(len(data))]
-    refuse(every, names, "")
+    group.on_rank_zero(refuse, every, names, "")

@@ -167,7 +167,8 @@ def predict_images(
 
     bad = faults(GivenImages(every), check, "read")
     if on_bad_image == "stop" or len(bad) == len(every):
-        refuse(bad, [image.where for image in every], "leave them out with --on-bad-image skip")
+        names = [image.where for image in every]
+        group.on_rank_zero(refuse, bad, names, "leave them out with --on-bad-image skip")
     elif bad:
         tell(bad)
         log.warning(f"{len(bad)} of {len(every)} images are left out")
