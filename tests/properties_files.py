@@ -172,7 +172,7 @@ def within_torchs_archive(pickle: bytes) -> bytes:
 def weights_are_plain_tensors_or_refused(content: bytes, name: str = "weights.pth") -> None:
     found = attempt(read, put(name, content))
     if found is not REFUSED:
-        for tensor in found[0].values():
+        for tensor in found.tensors.values():
             assert tensor.layout == torch.strided and tensor.device.type == "cpu"
             assert tensor.numel() * tensor.element_size() <= max(len(content), 1)
 

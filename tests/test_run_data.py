@@ -189,3 +189,13 @@ def test_a_file_in_which_anything_was_changed_is_refused(tmp_path, own, run):
     # An earlier version wrote none.
     path.write_text(json.dumps({key: value for key, value in tree.items() if key != "sha256"}))
     space_in(run)
+
+
+def test_a_list_of_classes_that_says_something_else_by_now_is_noticed(own):
+    (own / "names.txt").write_text("sky\nroad\ncar\n")
+    told(own, "names.txt")
+    train(recipe(), own / "run")
+    (own / "names.txt").write_text("sky\ncar\nroad\n")
+    told(own, "names.txt")
+    said = refused(lambda: evaluate(own / "run", ["folder:d.yaml:train"], device="cpu"), kind=RunError)
+    assert "classes.car.id: 2 then, 1 now" in said

@@ -26,6 +26,7 @@ from segda.data.sets.dataset import DataSet
 from segda.data.sets.folders import FOLDER
 from segda.data.sets.labelled import open_labelled
 from segda.data.sets.specs import data_sets, own_space
+from segda.data.sets.told import listed_classes
 from segda.errors import RecipeError, RunError
 from segda.ground.atomic import write_text
 from segda.ground.paths import expanded
@@ -183,6 +184,8 @@ def _says(path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({one_line(error)}); it must be YAML") from error
     said = {key: value for key, value in tree.items() if key not in ELSEWHERE}
+    if isinstance(said.get("classes"), str):
+        said["classes"] = listed_classes(path, tree)
     if said.get("labels_are", "ids") != "colours" and isinstance(said.get("classes"), Mapping):
         said["classes"] = {
             name: {key: value for key, value in one.items() if key != "colour"} if isinstance(one, Mapping) else one

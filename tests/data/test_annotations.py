@@ -190,8 +190,8 @@ def test_a_brush_of_label_studio_is_where_its_alpha_is():
             brush(bytes(wrong), SIZE)
 
 
-def test_a_brush_that_label_studios_own_converter_wrote_is_read():
-    """encode_rle of label-studio-converter for 4 pixels, the last of them painted: worked out from its source."""
+def test_a_brush_of_four_pixels_of_which_the_last_is_painted():
+    """Packed as the source of label-studio-converter says; a file that Label Studio wrote was not at hand."""
     coded = packed([0] * 12 + [255] * 4, (1, 4))
     assert brush(bytes(coded), (1, 4)).tolist() == [[False, False, False, True]]
 

@@ -125,8 +125,7 @@ def read_told(path: str) -> Told:
         raise RecipeError(f"{path}: holds no keys; write {WRITE['splits',]} and {WRITE['classes',]}")
     tree = dict(tree)
     if isinstance(tree.get("classes"), str):
-        file = expanded(path).parent / expanded(str(tree.get("root", "."))) / expanded(tree["classes"])
-        tree["classes"] = classes_in(file)
+        tree["classes"] = listed_classes(path, tree)
     if (wrong := next(_guessed(tree), None)) is not None:
         raise RecipeError(f"{path}: {wrong}")
     tree["splits"] = {name: _shared(split) for name, split in tree.get("splits", {}).items()} or tree.get("splits")
@@ -136,6 +135,11 @@ def read_told(path: str) -> Told:
         return Told.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(f"{path}: {_said(error)}") from None
+
+
+def listed_classes(path: str, tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Those of the list that `classes: FILE` names, from the root on."""
+    return classes_in(expanded(path).parent / expanded(str(tree.get("root", "."))) / expanded(tree["classes"]))
 
 
 def _guessed(tree: Mapping[str, Any]) -> Iterator[str]:
