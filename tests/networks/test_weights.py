@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from segda.errors import WeightsError
+from segda.ground.trust import trusting
 from segda.networks import MiTDAFormer
 from segda.networks.encoders.mit import MiT
 from segda.networks.weights.load import load_encoder_weights
@@ -187,7 +188,8 @@ def test_a_model_in_the_hubs_cache_is_used_without_a_network(tmp_path, monkeypat
     (model / "snapshots" / "c0ffee").mkdir(parents=True)
     theirs, ours = random_biases(encoder()), encoder(seed=1)
     write(model / "snapshots" / "c0ffee" / "pytorch_model.bin", published(theirs))
-    assert "someone/mit-tiny (pytorch_model.bin)" in load_encoder_weights(ours, "someone/mit-tiny")
+    with trusting("someone/mit-tiny"):
+        assert "someone/mit-tiny (pytorch_model.bin)" in load_encoder_weights(ours, "someone/mit-tiny")
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
 
 

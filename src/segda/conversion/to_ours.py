@@ -33,8 +33,9 @@ from segda.networks.encoders.table import ENCODERS, of_family
 from segda.networks.network import Network
 from segda.networks.weights import hugging_face
 from segda.networks.weights.files import save_tensors
+from segda.networks.weights.hub import HUB_NAME, ON_HUB, from_hub
 from segda.networks.weights.layouts import LAYOUTS, Layout, from_theirs, styles_of
-from segda.networks.weights.load import COUNTER, HUB_NAME, ON_HUB, check, family_of, few, from_hub, read
+from segda.networks.weights.load import COUNTER, check, family_of, few, read
 from segda.networks.weights.names import FAMILIES
 from segda.networks.weights.wrappers import Held, stripped
 from segda.own_files import is_marked

@@ -187,3 +187,8 @@ def json_values(text: str | bytes) -> Any:
 def one_line(error: Exception) -> str:
     """What an error says, as one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -23,8 +23,8 @@ from segda.ground.trust import read_from
 from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.networks.weights.files import read_facts
+from segda.networks.weights.hub import HUB_NAME, from_hub
 from segda.networks.weights.layouts import LAYOUTS
-from segda.networks.weights.load import HUB_NAME, from_hub
 from segda.parts.given import Given
 from segda.recipes.build import build, from_scratch
 from segda.recipes.diff import differences

