@@ -9,7 +9,8 @@ SIGNS = (
     "can't allocate memory",  # torch, on the processor
     "not enough memory",
     "out of memory",  # CUDA's own, where torch's allocator did not ask
-    "Cannot allocate memory",  # the system, when a library is loaded or a file mapped
+    "Cannot allocate memory",  # the system, when a file is mapped
+    "failed to map segment",  # and when a library is loaded
     "can't start new thread",
     "Insufficient memory",  # OpenCV
     "bad_alloc",
