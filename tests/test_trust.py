@@ -8,11 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from conftest import RECIPE, write_camvid
 from hostile import refused
@@ -23,8 +20,9 @@ from segda.ground import trust
 from segda.ground.trust import same_imports
 from segda.networks import NETWORKS
 from segda.networks.network import Network
+from segda.networks.weights.files import read_facts, read_tensors, save_tensors
 from segda.recipes.build import class_named
-from segda.run import load_network, load_recipe_of
+from segda.run import load_checkpoint, load_network, load_recipe_of, save_checkpoint
 from segda.training.assembly import load_product
 from small_run import DUSK, write_run
 
@@ -103,10 +101,10 @@ def poisoned(run: Path, changes: dict) -> Path:
 
 
 def poison_file(path: Path) -> None:
-    with safe_open(path, "pt") as file:
-        facts = file.metadata()
+    """A stranger seals what he writes as we do."""
+    facts = read_facts(path)
     facts["network"] = json.dumps(json.loads(facts["network"]) | {"name": "pkg.mod:Net"})
-    save_file(load_file(path), path, facts)
+    save_tensors(path, facts, read_tensors(path)[0])
 
 
 READS = {
@@ -227,9 +225,9 @@ def test_a_strangers_checkpoint_is_not_gone_on_with(begun, own, place, capsys):
     (place / "sound.yaml").write_text(RECIPE)
     assert main(recipe) == 0
     if begun:
-        state = torch.load(place / "run" / "last.pt", weights_only=True)
+        state = load_checkpoint(place / "run")
         state["recipe"]["network"]["name"] = "pkg.mod:Net"
-        torch.save(state, place / "run" / "last.pt")
+        save_checkpoint(place / "run", state, 0)
     else:
         for file in ("last.pt", "network.safetensors"):
             (place / "run" / file).unlink()
