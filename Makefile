@@ -3,13 +3,16 @@
 # make lint   format, lint and types
 #
 # On a machine with a CUDA GPU: make TORCH=torch demo
+# With the newest of all other libraries in place of those that were tested: make CONSTRAINTS= demo
 TORCH ?= torch==2.13.0
+CONSTRAINTS ?= constraints.txt
 PYTHON ?= python3.11
 VENV ?= .venv
 DEMO ?= demo
 STEPS ?=
 
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+TESTED := $(addprefix --constraint ,$(CONSTRAINTS))
 SEGDA := $(VENV)/bin/segda
 SHORT := $(if $(STEPS),--set steps=$(STEPS))
 # Self-training begins after the first half.
@@ -18,11 +21,11 @@ LATE := $(if $(STEPS),--set method.begin=$(shell expr $(STEPS) / 2))
 .PHONY: demo test lint clean
 
 # torch first and alone, then held: anything looser draws gigabytes of CUDA, or replaces it.
-$(VENV)/ready: pyproject.toml
+$(VENV)/ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
-	$(PIP) '$(TORCH)'
+	$(PIP) $(TESTED) '$(TORCH)'
 	$(VENV)/bin/python -c "import importlib.metadata as m; print('torch==' + m.version('torch').split('+')[0])" > $(VENV)/constraint.txt
-	$(PIP) --constraint $(VENV)/constraint.txt --editable '.[test,imagenet]'
+	$(PIP) $(TESTED) --constraint $(VENV)/constraint.txt --editable '.[test,imagenet]'
 	touch $@
 
 # Both runs beside each other, one thread each: quicker on two cores than one after the other with two threads.
