@@ -13,6 +13,7 @@ SIGNS = (
     "failed to map segment",  # and when a library is loaded
     "can't start new thread",
     "Insufficient memory",  # OpenCV
+    "could not create a primitive",  # oneDNN
     "bad_alloc",
 )
 """What stands in errors of a kind that says nothing."""

@@ -1,0 +1,160 @@
+"""Trainings and predictions whose memory runs out: do they end well, or say so in one line?
+
+    python benchmarks/memory_failures.py RUNS [train] [predict] [--seed N]
+
+Each run is a fork of a process that has imported all: CPython 3.11 was seen to spin in `_compile_bytecode` where memory
+ended while a module was imported. It may have so many bytes more of address space (RLIMIT_AS) than
+it has then: RUNS numbers, spread evenly over what a run needs that is left alone, from nothing to all of it. `survived`
+are runs that came to their end with the files of one left alone, and runs that ended with exit code 1 and one line on
+standard error; a training must then go on, without a limit, to the same weights. All else is lost: a traceback, a
+signal, another exit code, half a file, other bytes. Exit code 1 if one is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import hashlib
+import os
+import random
+import resource
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+import segda.reporting.predictions
+import segda.training.stages  # noqa: F401 - what a command imports when it begins: here once, not in each child
+from kills import SHRUNK, write_data
+from segda.cli.main import main
+from segda.recipes.recipe import load_recipe
+from segda.run import load_network
+from segda.training import assembly
+
+PATIENCE = 120.0
+"""Seconds after which a run hangs."""
+STARTS = 8 << 20
+"""Bytes that the first search of what a run needs begins with."""
+
+
+def command(kind: str, out: Path) -> list[str]:
+    if kind == "train":
+        return ["train", "mine.yaml", "--root", "data", "--out", str(out)]
+    return ["predict", "trained", "data/camvid/test", "--out", str(out), "--colour", "--entropy", "--device", "cpu"]
+
+
+def size() -> int:
+    """Bytes of address space of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def run(words: list[str], room: int | None, said: Path) -> int | None:
+    """The exit code of a command in a child with so much room; below 0 its signal, None where it hung."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            with said.open("w") as err, open(os.devnull, "w") as out:
+                os.dup2(out.fileno(), 1)
+                os.dup2(err.fileno(), 2)
+            os.setsid()
+            if room is not None:
+                resource.setrlimit(resource.RLIMIT_AS, (size() + room, resource.RLIM_INFINITY))
+            code = main(words)
+            sys.stderr.flush()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    watched = os.pidfd_open(child)
+    ended = bool(select.select([watched], [], [], PATIENCE)[0])
+    os.close(watched)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def digest(kind: str, out: Path) -> dict[str, str]:
+    files = [out / "network.safetensors"] if kind == "train" else sorted(out.rglob("*"))
+    return {str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def needed(kind: str, place: Path) -> int:
+    """Bytes with which a run comes to its end, by doubling."""
+    room = STARTS
+    while run(command(kind, place / "tried"), room, place / "said") != 0:
+        shutil.rmtree(place / "tried", ignore_errors=True)
+        room *= 2
+    shutil.rmtree(place / "tried")
+    return room
+
+
+def outcome(kind: str, place: Path, room: int, whole: dict[str, str]) -> str:
+    """What became of a run with so much room: "ended", "said", or how it is lost."""
+    out, said = place / "out", place / "said"
+    shutil.rmtree(out, ignore_errors=True)
+    code = run(command(kind, out), room, said)
+    lines = said.read_text(errors="replace").splitlines()
+    if code == 0:
+        return "ended" if digest(kind, out) == whole else "other files"
+    if code != 1 or len(lines) != 1 or not lines[0].startswith("segda: "):
+        return f"exit code {code}: {' / '.join(lines[-2:])[:200]}"
+    if kind == "train":
+        again = run([*command(kind, out), "--resume"], None, said)
+        if again != 0 or digest(kind, out) != whole:
+            return f"did not go on: exit code {again}: {said.read_text()[:200]}"
+    elif half := [path.name for path in out.rglob("*") if path.name not in whole]:
+        return f"half a file: {half[0]}"
+    return "said"
+
+
+def sweep(kind: str, runs: int, place: Path, rng: random.Random) -> bool:
+    """Prints what became of so many runs; whether none is lost."""
+    whole_in = place / f"whole_{kind}"
+    assert run(command(kind, whole_in), None, place / "said") == 0, (place / "said").read_text()
+    whole, most = digest(kind, whole_in), needed(kind, place)
+    found: Counter[str] = Counter()
+    for number in range(runs):
+        room = int(most * (number + rng.random()) / runs)
+        what = outcome(kind, place, room, whole)
+        found[what if what in ("ended", "said") else "lost"] += 1
+        if what not in ("ended", "said"):
+            print(f"{kind}, {room >> 10} KiB more: {what}", flush=True)
+    print(
+        f"{kind}: tried {runs}, survived {found['ended'] + found['said']} ({found['ended']} to the end, "
+        f"{found['said']} with one line), lost {found['lost']}; room from 0 to {most >> 20} MiB",
+        flush=True,
+    )
+    return not found["lost"]
+
+
+def measure() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=int)
+    parser.add_argument("kinds", nargs="*", default=["train", "predict"])
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        place, rng = Path(folder), random.Random(asked.seed)
+        write_data(place / "data")
+        recipe = load_recipe("source_only_streets").override(*SHRUNK, "optim.warmup=2", "network.channels=8")
+        (place / "mine.yaml").write_text(recipe.to_yaml())
+        assert run(command("train", place / "trained"), None, place / "said") == 0, (place / "said").read_text()
+        # What a network imports when it is built and used.
+        load_network(place / "trained").infer(torch.zeros(1, 3, 64, 64))
+        assembly.assemble(recipe, place / "data", None)
+        gc.freeze()
+        well = [sweep(kind, asked.runs, place, rng) for kind in asked.kinds]
+    return int(not all(well))
+
+
+if __name__ == "__main__":
+    sys.exit(measure())
