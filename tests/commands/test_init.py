@@ -167,9 +167,12 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(options, said, photos
 
 def test_what_an_earlier_init_wrote_is_not_written_over_unasked(photos, capsys):
     assert begin("--classes", ",".join(CLASSES)) == 0
-    (photos / "mine" / "data.yaml").write_text("# mine now\n")
     assert begin("--classes", ",".join(CLASSES)) == 2
     assert "mine/data.yaml: exists" in capsys.readouterr().err
+    assert begin("--classes", ",".join(CLASSES), "--overwrite") == 0
+    (photos / "mine" / "data.yaml").write_text("# mine now\n")
+    assert begin("--classes", ",".join(CLASSES), "--overwrite") == 2
+    assert "was not written by `segda init`" in capsys.readouterr().err
     assert (photos / "mine" / "data.yaml").read_text() == "# mine now\n"
 
 

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 SHEETS = "sheets"
 WRITTEN = (OWN_DATA, *(f"{file}.yaml" for file in METHODS))
+OURS = "Written by `segda init`"
+"""In the first line of what is written."""
+
 FOLDER = "folder:"
 
 TRAIN_IDS = "_labelTrainIds"
@@ -110,8 +113,11 @@ def init(
     from segda.data.own.values import survey
 
     folder, source, labels, target = (expanded(path) for path in (folder, source, labels, target))
-    if not overwrite and (there := next((name for name in WRITTEN if (folder / name).exists()), None)):
-        raise RecipeError(f"{folder / there}: exists; choose another folder, or give --overwrite")
+    for there in (folder / name for name in WRITTEN if (folder / name).exists()):
+        if not overwrite:
+            raise RecipeError(f"{there}: exists; choose another folder, or give --overwrite")
+        if not _is_ours(there):
+            raise RecipeError(f"{there}: was not written by `segda init`; choose another folder, or move it away")
     layout = lay_out(source, labels)
     paths = dict.fromkeys(labels / label for found in layout.pairs.values() for label in found)
     values = survey(list(paths), layout.classes)
@@ -127,6 +133,11 @@ def init(
         _write(begun, f"{file}.yaml", first_recipe(file, facts, preset))
     _inspect(begun, [name for name, split in splits.items() if isinstance(split, Mapping)])
     return begun
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether an earlier call wrote a file, whatever was changed in it since."""
+    return file.is_file() and OURS in file.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
 
 
 def _said(
