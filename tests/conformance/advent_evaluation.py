@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import advent_weights
+from evaluation.test_metrics import PROTOCOL
 from golden import Golden
 from segda.data.labels.spaces import SPACES
 from segda.evaluation.certainty import labels, mean_logits
@@ -57,7 +58,7 @@ def report_of(pairs, names, views=()) -> Report:
     confusion = Confusion(len(names))
     for label, prediction in pairs:
         confusion.add(torch.as_tensor(label), torch.as_tensor(prediction))
-    return Report(None, tuple(names), confusion.counts(), dict(views))
+    return Report(PROTOCOL, tuple(names), confusion.counts(), dict(views))
 
 
 @pytest.mark.parametrize("case", ["single", "ensemble"])

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from conformance.steps import authors_network
+from evaluation.test_metrics import PROTOCOL
 from golden import Golden
 from segda.data.labels.spaces import SPACES
 from segda.evaluation.certainty import labels, probabilities
@@ -34,7 +35,7 @@ def ours(theirs):
     confusion = Confusion(len(names))
     for index in range(3):
         confusion.add(torch.from_numpy(theirs[f"gt{index}"]), torch.from_numpy(theirs[f"pred{index}"]))
-    return Report(None, names, confusion.counts())
+    return Report(PROTOCOL, names, confusion.counts())
 
 
 def test_iou_and_accuracy_are_the_authors(ours, theirs):

@@ -57,7 +57,9 @@ def test_a_published_recipe_takes_a_step_on_its_data_sets_and_never_opens_a_targ
     monkeypatch.setattr(FileSet, "label_ids", seen)
     recipe = load_recipe(name).override(*SMALL)
     train(recipe, tmp_path / "run", root, check=True)
-    assert set(opened) == {recipe.data.source.set}
+    # Those of what is scored are looked through before work begins.
+    assert set(opened) == {recipe.data.source.set, *recipe.evaluate.data}
+    assert recipe.data.target.set not in opened
     terms = next(line for line in said if line.startswith("source ")).split()[::2]
     assert set(terms) == TERMS[recipe.method["name"]]
     assert not (tmp_path / "run").exists()

@@ -16,19 +16,17 @@ import typer
 from segda.errors import RecipeError
 from segda.ground.choices import PresetName
 from segda.ground.paths import expanded
-from segda.recipes.blocks import OWN_DATA
-from segda.recipes.first import METHODS, Facts, first_recipe
-from segda.scene import IGNORE
 
 if TYPE_CHECKING:
     from segda.data.own.layout import Layout
     from segda.data.own.values import Values
     from segda.data.sets.inspection import DataReport
+    from segda.recipes.first import Facts
 
 log = logging.getLogger(__name__)
 
 SHEETS = "sheets"
-WRITTEN = (OWN_DATA, *(f"{file}.yaml" for file in METHODS))
+DATA, *RECIPES = WRITTEN = ("data.yaml", "recipe.yaml", "source_only.yaml")
 OURS = "Written by `segda init`"
 """In the first line of what is written."""
 
@@ -111,6 +109,7 @@ def init(
     from segda.data.own.naming import name_classes
     from segda.data.own.telling import data_yaml, seen
     from segda.data.own.values import survey
+    from segda.recipes.first import first_recipe
 
     folder, source, labels, target = (expanded(path) for path in (folder, source, labels, target))
     for there in (folder / name for name in WRITTEN if (folder / name).exists()):
@@ -128,9 +127,9 @@ def init(
     facts = _facts(source, layout, len(named.classes), scored)
     begun = Begun(folder, seen(layout, values, facts.size), named.assumed)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(begun, OWN_DATA, data_yaml(splits, values, named))
-    for file in METHODS:
-        _write(begun, f"{file}.yaml", first_recipe(file, facts, preset))
+    _write(begun, DATA, data_yaml(splits, values, named))
+    for file in RECIPES:
+        _write(begun, file, first_recipe(Path(file).stem, facts, preset))
     _inspect(begun, [name for name, split in splits.items() if isinstance(split, Mapping)])
     return begun
 
@@ -148,6 +147,7 @@ def _said(
     """
     from segda.data.labels.spaces import SPACES
     from segda.data.own.naming import list_beside, parse_classes
+    from segda.scene import IGNORE
 
     if classes:
         return parse_classes(classes)
@@ -205,6 +205,7 @@ def _facts(source: Path, layout: Layout, classes: int, scored: list[str]) -> Fac
 
     from segda.data.files.photos import facts_of
     from segda.ground.hardware import pick_device
+    from segda.recipes.first import Facts
 
     chosen = list(layout.pairs)[:: max(1, len(layout.pairs) // MEASURED)]
     sizes = sorted(
@@ -212,7 +213,7 @@ def _facts(source: Path, layout: Layout, classes: int, scored: list[str]) -> Fac
     )
     device = pick_device("auto")
     memory = torch.cuda.get_device_properties(device).total_memory / 2**30 if device.type == "cuda" else 0.0
-    spec = f"{FOLDER}{OWN_DATA}:"  # beside the recipe
+    spec = f"{FOLDER}{DATA}:"  # beside the recipe
     sets = {"source": f"{spec}train", "target": f"{spec}target"}
     return Facts(
         sizes[len(sizes) // 2],
@@ -237,4 +238,4 @@ def _inspect(begun: Begun, splits: Sequence[str]) -> None:
     from segda.commands.check_data import check_data
 
     for name in splits:
-        begun.reports.append(check_data(f"{FOLDER}{begun.folder / OWN_DATA}:{name}", out=begun.folder / SHEETS))
+        begun.reports.append(check_data(f"{FOLDER}{begun.folder / DATA}:{name}", out=begun.folder / SHEETS))
