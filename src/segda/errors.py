@@ -85,6 +85,12 @@ def nearest(name: object, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(names)) or 'none'}"
 
 
+def few(names: Iterable[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def kept(saved: int | None) -> str:
     """What is left of a training that cannot go on; saved: the step after which it was last saved."""
     return "no checkpoint was saved before" if saved is None else "the last checkpoint is kept"

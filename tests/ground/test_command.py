@@ -14,7 +14,7 @@ from segda.ground.hardware import command
 @pytest.mark.parametrize(
     ("words", "kept"),
     [
-        (["/root/.venv/bin/segda", "train", "x.yaml", "--set", "seed=1"], "segda train x.yaml --set seed=1"),
+        (["/home/me/.venv/bin/segda", "train", "x.yaml", "--set", "seed=1"], "segda train x.yaml --set seed=1"),
         (["/usr/lib/python3/segda/__main__.py", "train", "../x.yaml"], "segda train ../x.yaml"),
         (["me.py", "--token", "abc", "--out", "run"], "me.py --token *** --out run"),
         (["me.py", "--hub-token=abc", "--PASSWORD=d e"], "me.py --hub-token=*** --PASSWORD=***"),

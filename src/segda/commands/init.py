@@ -15,7 +15,7 @@ import typer
 
 from segda.errors import RecipeError
 from segda.ground.choices import PresetName
-from segda.ground.paths import expanded
+from segda.ground.paths import OWN_DATA, OWN_RECIPE, expanded
 
 if TYPE_CHECKING:
     from segda.data.own.layout import Layout
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHEETS = "sheets"
-DATA, *RECIPES = WRITTEN = ("data.yaml", "recipe.yaml", "source_only.yaml")
+RECIPES = (OWN_RECIPE, "source_only.yaml")
+WRITTEN = (OWN_DATA, *RECIPES)
 OURS = "Written by `segda init`"
 """In the first line of what is written."""
-
-FOLDER = "folder:"
 
 TRAIN_IDS = "_labelTrainIds"
 """What names of labels end with whose values are Cityscapes' 19 classes in their order."""
@@ -127,7 +126,7 @@ def init(
     facts = _facts(source, layout, len(named.classes), scored)
     begun = Begun(folder, seen(layout, values, facts.size), named.assumed)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(begun, DATA, data_yaml(splits, values, named))
+    _write(begun, OWN_DATA, data_yaml(splits, values, named))
     for file in RECIPES:
         _write(begun, file, first_recipe(Path(file).stem, facts, preset))
     _inspect(begun, [name for name, split in splits.items() if isinstance(split, Mapping)])
@@ -204,6 +203,7 @@ def _facts(source: Path, layout: Layout, classes: int, scored: list[str]) -> Fac
     import torch
 
     from segda.data.files.photos import facts_of
+    from segda.data.sets.folders import FOLDER
     from segda.ground.hardware import pick_device
     from segda.recipes.first import Facts
 
@@ -213,7 +213,7 @@ def _facts(source: Path, layout: Layout, classes: int, scored: list[str]) -> Fac
     )
     device = pick_device("auto")
     memory = torch.cuda.get_device_properties(device).total_memory / 2**30 if device.type == "cuda" else 0.0
-    spec = f"{FOLDER}{DATA}:"  # beside the recipe
+    spec = f"{FOLDER}{OWN_DATA}:"  # beside the recipe
     sets = {"source": f"{spec}train", "target": f"{spec}target"}
     return Facts(
         sizes[len(sizes) // 2],
@@ -236,6 +236,7 @@ def _write(begun: Begun, name: str, text: str) -> None:
 def _inspect(begun: Begun, splits: Sequence[str]) -> None:
     """As check-data does, each split of files."""
     from segda.commands.check_data import check_data
+    from segda.data.sets.folders import FOLDER
 
     for name in splits:
-        begun.reports.append(check_data(f"{FOLDER}{begun.folder / DATA}:{name}", out=begun.folder / SHEETS))
+        begun.reports.append(check_data(f"{FOLDER}{begun.folder / OWN_DATA}:{name}", out=begun.folder / SHEETS))

@@ -8,9 +8,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from segda import run as runs
-from segda.errors import RecipeError, RunError, WeightsError, nearest
+from segda.errors import RecipeError, RunError, WeightsError, few, nearest
 from segda.networks.weights.layouts import LAYOUTS, Layout
-from segda.networks.weights.load import few
 
 OURS = "segda"
 """The name of our own style."""

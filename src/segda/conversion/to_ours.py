@@ -23,7 +23,7 @@ from segda.conversion.asked import (
     refuse_idle,
     refuse_taken,
 )
-from segda.errors import RecipeError, RunError, WeightsError
+from segda.errors import RecipeError, RunError, WeightsError, few
 from segda.ground.alone import LOCK, alone_in
 from segda.ground.atomic import cannot_write, write_text
 from segda.ground.hardware import environment
@@ -35,7 +35,7 @@ from segda.networks.weights import hugging_face
 from segda.networks.weights.files import save_tensors
 from segda.networks.weights.hub import HUB_NAME, ON_HUB, from_hub
 from segda.networks.weights.layouts import LAYOUTS, Layout, from_theirs, styles_of
-from segda.networks.weights.load import COUNTER, check, family_of, few, read
+from segda.networks.weights.load import COUNTER, check, family_of, read
 from segda.networks.weights.names import FAMILIES
 from segda.networks.weights.wrappers import Held, stripped
 from segda.own_files import is_marked

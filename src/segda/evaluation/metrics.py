@@ -19,11 +19,14 @@ import torch
 from torch import Tensor
 
 from segda.data.sets.specs import file_name
-from segda.errors import RunError
+from segda.errors import RunError, few
 from segda.evaluation.protocol import EnsembleProtocol, Protocol, Statistics, protocol_from_json
 from segda.ground.atomic import write_text
 from segda.ground.safe_yaml import read_json
 from segda.scene import IGNORE
+
+NAMED = 5
+"""Classes that a remark names."""
 
 MOST = 1 << 50
 """Pixels of a report's entry: the sum of all stays below 2^63."""
@@ -117,10 +120,10 @@ class Report:
         """What a mean does not say of the classes, where it does not go over all of them, or some are not labelled."""
         said = []
         if len(self.over) < len(self.class_names):
-            said.append(f"mean over {len(self.over)} of {len(self.class_names)} classes: {_few(self.over)}")
+            said.append(f"mean over {len(self.over)} of {len(self.class_names)} classes: {few(self.over, NAMED)}")
         labelled = zip(self.class_names, self.counts.sum(1), strict=False)
         if never := [name for name, pixels in labelled if name in self.over and not pixels]:
-            said.append(f"no labelled pixel of {_few(never)}: IoU 0 where predicted, else left out")
+            said.append(f"no labelled pixel of {few(never, NAMED)}: IoU 0 where predicted, else left out")
         return said
 
     def _measured(self, rates: np.ndarray) -> np.ndarray:
@@ -201,11 +204,6 @@ class Report:
         if protocol.over is not None and (not protocol.over or not set(protocol.over) <= set(names)):
             raise ValueError("means over classes that are not in the report")
         return cls(protocol, names, counts, views)
-
-
-def _few(names: Sequence[str]) -> str:
-    """The first five names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -7,6 +7,9 @@ import os
 import stat
 from pathlib import Path
 
+OWN_RECIPE, OWN_DATA = "recipe.yaml", "data.yaml"
+"""What `segda init` writes for images of one's own."""
+
 
 def expanded(path: str | Path) -> Path:
     """A path with `~` and `$VARIABLE` as a shell has them; a variable that is not set, or a user who is none, stays as

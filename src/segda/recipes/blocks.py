@@ -24,6 +24,7 @@ from typing import Any
 
 from segda.data.sets.specs import placed
 from segda.errors import RecipeError, nearest
+from segda.ground.paths import OWN_DATA, OWN_RECIPE
 from segda.ground.safe_yaml import Comment, Commented, Keys, read_commented, yaml_line
 
 KINDS = ("benchmarks", "methods", "networks")
@@ -31,9 +32,6 @@ KINDS = ("benchmarks", "methods", "networks")
 
 COLUMN = 34
 """Where comments begin, if what they stand beside is no longer."""
-
-OWN_RECIPE, OWN_DATA = "recipe.yaml", "data.yaml"
-"""What `segda init` writes for images of one's own."""
 
 FOLDER = Path(str(files("segda.recipes")))
 
@@ -287,14 +285,17 @@ def flat(found: Composed) -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
+def beside(text: str, comment: str | None) -> str:
+    """A line of YAML with its comment."""
+    return f"{text:<{COLUMN - 2}}  # {comment}" if comment else text
+
+
 def _lines(key: Any, value: Any, keys: Keys, comments: Mapping[Keys, Comment]) -> list[str]:
     indent = "  " * (len(keys) - 1)
     comment = comments.get(keys, Comment())
     inside = isinstance(value, Mapping) and len(value) > 0
     text = f"{indent}{yaml_line(key)}:" if inside else f"{indent}{yaml_line(key)}: {yaml_line(value)}"
-    if comment.beside:
-        text = f"{text:<{COLUMN - 2}}  # {comment.beside}"
-    lines = [*(f"{indent}# {line}".rstrip() for line in comment.above), text]
+    lines = [*(f"{indent}# {line}".rstrip() for line in comment.above), beside(text, comment.beside)]
     for inner, below in value.items() if inside else ():
         lines += _lines(inner, below, (*keys, str(inner)), comments)
     return lines

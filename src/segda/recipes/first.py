@@ -8,6 +8,7 @@ from typing import Any
 
 from segda.ground.choices import PresetName
 from segda.ground.safe_yaml import yaml_line
+from segda.recipes.blocks import beside
 from segda.recipes.presets import PRESETS, keys_of
 
 PIXELS = {"cpu": 320 * 240, "mps": 512 * 256, "cuda": 1024 * 512}
@@ -23,8 +24,6 @@ at least: what a small image lacks is padded."""
 
 FEW = 3
 """Classes from which on a crop of mostly one class is drawn again: of two, one may well be nearly all."""
-
-COLUMN = 34
 
 METHODS = {
     "recipe": ("ease", "EASE on your own images: source and target, from an ImageNet start"),
@@ -140,4 +139,4 @@ def _why(key: str, preset: PresetName) -> str:
 
 def _line(depth: int, key: str, value: Any, why: str) -> str:
     text = f"{'  ' * depth}{key}:" if value is None and not why else f"{'  ' * depth}{key}: {yaml_line(value)}"
-    return f"{text:<{COLUMN - 2}}  # {why}" if why else text
+    return beside(text, why)

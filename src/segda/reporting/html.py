@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from segda.data.labels.spaces import Space
+from segda.data.labels.spaces import Space, as_hex
 from segda.errors import RunError, visible
 from segda.evaluation.certainty import labels, labels_and_entropy
 from segda.evaluation.look import Eye, Sight, look
@@ -185,10 +185,6 @@ def _labelled(title: str, label: np.ndarray, truth: np.ndarray, space: Space) ->
     return _cell(title, coloured(label, space), "PNG", right)
 
 
-def _hex(colour: Sequence[int]) -> str:
-    return "#" + "".join(f"{int(part):02x}" for part in colour)
-
-
 def write_report(
     run: Path,
     against: Path | None = None,
@@ -239,8 +235,8 @@ def write_report(
         snapshots=[_snapshots(each) for each in read_snapshots(run)],
         oracle=ORACLE,
         panel=_panel(run, against, recipe, root, device, weights, step),
-        legend=[(name, _hex(colour)) for name, colour in space.colours.items()],
-        scale=", ".join(_hex(SCALE[step]) for step in range(0, 256, 15)),
+        legend=[(name, as_hex(colour)) for name, colour in space.colours.items()],
+        scale=", ".join(as_hex(SCALE[step]) for step in range(0, 256, 15)),
         most=f"{math.log(len(space.classes)):.2f}",
         yaml=recipe.to_yaml(),
     )

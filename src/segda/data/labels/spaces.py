@@ -15,7 +15,7 @@ with CARLA's colours; CamVid's 32 are joined to 11 as in Sturgess et al., BMVC 2
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,6 +85,11 @@ class Space:
         table = np.zeros((256, 3), np.uint8)
         table[: len(self.colours)] = list(self.colours.values())
         return table
+
+
+def as_hex(colour: Sequence[int]) -> str:
+    """#RRGGBB of three levels from 0 to 255."""
+    return "#" + "".join(f"{int(level):02x}" for level in colour)
 
 
 CITYSCAPES_COLOURS: dict[str, Colour] = {

@@ -7,7 +7,6 @@ most images a label.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,9 @@ from pathlib import Path, PurePosixPath
 
 from segda.data.files.photos import SUFFIXES as PHOTOS
 from segda.data.labels.own_labels import LOSSY, PICTURES
+from segda.data.sets.trees import Tree
 from segda.errors import RecipeError
+from segda.ground.safe_yaml import read_json
 
 LABELS = (*PICTURES, ".npy", ".json")
 """What names of labels end with."""
@@ -81,15 +82,13 @@ def lay_out(images: Path, labels: Path | None = None) -> Layout:
     """What lies in a folder of images, and in one of labels, which may be the same, or a file that has all of them.
     RecipeError where there is no image, and where no image has a label.
     """
-    photos = files_in(images, PHOTOS)
+    photos = _photos(images)
     if labels is None:
-        _some(images, photos)
         return Layout(_path(photos, Affixes()), None, dict.fromkeys(photos, ()))
     if labels.is_file():
         return _annotated(images, photos, labels)
     same = os.path.realpath(images) == os.path.realpath(labels)
     found = files_in(labels, LABELS)
-    _some(images, photos)
     if not found:
         lossy = files_in(labels, LOSSY)
         why = f" ({lossy[0]} and others change values where areas meet: export them as PNG)" if lossy else ""
@@ -110,12 +109,11 @@ def lay_out(images: Path, labels: Path | None = None) -> Layout:
 def _annotated(images: Path, photos: list[str], labels: Path) -> Layout:
     """One file, COCO's JSON, that has the shapes of all images by their names."""
     try:
-        listed = {one["file_name"] for one in json.loads(labels.read_text(encoding="utf-8"))["images"]}
+        listed = {one["file_name"] for one in read_json(labels)["images"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
             f"{labels}: is no JSON of COCO's ({type(error).__name__}: {error}); give the folder of the labels"
         ) from None
-    _some(images, photos)
     pairs: dict[str, tuple[str, ...]] = {
         photo: ("",) if {photo, PurePosixPath(photo).name} & listed else () for photo in photos
     }
@@ -128,23 +126,18 @@ def files_in(folder: Path, endings: tuple[str, ...]) -> list[str]:
     """Paths from the folder on, sorted, of what is in it at any depth and not hidden. RecipeError where it is none."""
     if not folder.is_dir():
         raise RecipeError(f"{folder}: no such folder; give the one that your images (or labels) are in")
-    found = []
-    for place, below, names in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if not name.startswith(".") and not _leads_up(Path(place, name))]
-        at = PurePosixPath(Path(place).relative_to(folder).as_posix())
-        found += [str(at / name) for name in names if name.lower().endswith(endings) and not name.startswith(".")]
-    return sorted(found)
+    every = Tree(folder).matches(("**/*",))
+    return [path for path in every if path.lower().endswith(endings) and not (folder / path).is_dir()]
 
 
-def _leads_up(path: Path) -> bool:
-    return path.is_symlink() and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(path))
-
-
-def _some(folder: Path, photos: list[str]) -> None:
+def _photos(folder: Path) -> list[str]:
+    """The images of a folder. RecipeError where there is none."""
+    photos = files_in(folder, PHOTOS)
     if not photos:
         others = Counter(path.suffix or path.name for path in folder.iterdir() if path.is_file())
         seen = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3)) or "no files"
         raise RecipeError(f"{folder}: no images there ({seen}); an image ends with {', '.join(PHOTOS)}, in any case")
+    return photos
 
 
 def _parts(path: str) -> tuple[str, str]:

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from segda.data.labels.class_lists import NAMES, classes_in
-from segda.data.labels.spaces import SPACES
-from segda.data.own.values import Colour, Values
+from segda.data.labels.spaces import SPACES, as_hex
+from segda.data.own.values import Values
+from segda.data.sets.folders import BACKGROUND
 from segda.errors import RecipeError
 from segda.scene import IGNORE
-
-BACKGROUND = ("background", "_background_")
-"""Names of a class that is what no shape and no mask covers."""
 
 KNOWN_SHARE = 0.9
 """Of the pixels, what must have a palette's colours for it to be taken."""
@@ -152,9 +150,9 @@ def _ids(values: Values, names: Sequence[str] | None) -> Named:
 def _colours(values: Values, names: Sequence[str] | None) -> Named:
     """Colours of a known palette, else called by themselves."""
     found = _by_pixels(values)
-    shown = ", ".join(f"{_hex(colour)} ({values.share(colour):.1%})" for colour in found[:12])
+    shown = ", ".join(f"{as_hex(colour)} ({values.share(colour):.1%})" for colour in found[:12])
     if names is not None:
-        example = ",".join(f"{name}={_hex(colour)}" for name, colour in zip(names, found, strict=False))
+        example = ",".join(f"{name}={as_hex(colour)}" for name, colour in zip(names, found, strict=False))
         raise RecipeError(
             f"--classes names no colours, and labels are in colours: {shown}; write which is which, as {example}"
         )
@@ -166,9 +164,9 @@ def _colours(values: Values, names: Sequence[str] | None) -> Named:
             named = Named({name: {"colour": list(colour)} for colour, name in of.items()})
             named.ignored = [list(colour) for colour in rest]
             named.assumed.append(f"the colours are those of {space.name}, and so are the names")
-            named.assumed += [f"{_hex(one)} means nothing ({values.share(one):.1%} of the pixels)" for one in rest]
+            named.assumed += [f"{as_hex(one)} means nothing ({values.share(one):.1%} of the pixels)" for one in rest]
             return named
-    named = Named({f"colour_{_hex(colour)[1:]}": {"colour": list(colour)} for colour in found})
+    named = Named({f"colour_{as_hex(colour)[1:]}": {"colour": list(colour)} for colour in found})
     named.assumed.append(f"classes are called by their colours, of no palette that is known: {shown}")
     return named
 
@@ -186,10 +184,6 @@ def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _hex(colour: Colour) -> str:
-    return f"#{bytes(colour).hex()}"
-
-
 def shown(value: Any) -> str:
     """An id, or a colour as #RRGGBB."""
-    return _hex(value) if isinstance(value, tuple) else str(value)
+    return as_hex(value) if isinstance(value, tuple) else str(value)

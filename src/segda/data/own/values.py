@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 from segda.data.labels.own_labels import colours_in, stored
 from segda.errors import RecipeError
 from segda.ground.progress import track
+from segda.ground.safe_yaml import read_json
 from segda.scene import IGNORE
 
 LOOKED_AT = 60
@@ -110,7 +110,7 @@ def _shapes(chosen: Sequence[Path]) -> Values:
     found = Values("shapes", looked_at=len(chosen))
     for path in chosen:
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            tree = read_json(path)
             if "categories" in tree:
                 names = {one["id"]: one["name"] for one in tree["categories"]}
                 found.pixels.update(dict.fromkeys(names.values(), 0))

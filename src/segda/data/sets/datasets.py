@@ -9,7 +9,7 @@ data/sets/specs.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from segda.data.labels.spaces import Space
@@ -21,11 +21,14 @@ from segda.data.sets.own import OwnFiles
 from segda.data.sets.specs import own_space, parse, parts_of, row_of
 from segda.data.sets.streets import Streets
 from segda.data.sets.unions import Union
-from segda.errors import RecipeError
+from segda.errors import RecipeError, few
 from segda.ground.paths import expanded
 
 MADE: dict[str, Callable[[str, Space, str, str | None], Part]] = {"streets": Streets.of}
 """Data sets that are no files: name -> what makes one of its spec, space, split and condition."""
+
+NAMED = 10
+"""Classes that a message names."""
 
 
 def default_root() -> Path:
@@ -68,14 +71,8 @@ def _no_class(spec: str, name: str, row: Row, space: Space) -> str:
     if not name.startswith(FOLDER):
         return f"{spec}: its labels have no class of the space {space.name}; use {row.space}"
     named = {one for _, labelling in row.labels for one in row.names(labelling).values()} - {IGNORED}
-    classes, file = f"{_few(space.classes)} ({space.name})", name.removeprefix(FOLDER)
+    classes, file = f"{few(space.classes, NAMED)} ({space.name})", name.removeprefix(FOLDER)
     return (
-        f"{spec}: its labels know {_few(sorted(named))}, and none of the classes {classes}; where they mean the same, "
-        f"give them the same names in {file}, or becomes: {{...}}"
+        f"{spec}: its labels know {few(sorted(named), NAMED)}, and none of the classes {classes}; where they mean the "
+        f"same, give them the same names in {file}, or becomes: {{...}}"
     )
-
-
-def _few(names: Iterable[str]) -> str:
-    """The first ten names, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

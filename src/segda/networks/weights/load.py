@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from segda.errors import WeightsError
+from segda.errors import WeightsError, few
 from segda.ground.choices import Weights
 from segda.ground.safe_yaml import first_line
 from segda.networks.encoders.encoder import Encoder
@@ -233,9 +233,3 @@ def check(
         raise WeightsError(
             f"{file}: {len(broken)} tensors are not finite numbers: {few(broken)}; fetch or copy it again"
         )
-
-
-def few(names) -> str:
-    """The first three names, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
