@@ -1,0 +1,54 @@
+"""Networks of FDA, BDL, MGCDA and DANNet with the weights that their values were recorded with (golden/classics).
+
+theirs("cyc_G_A")       the authors' state dict of a network, by their names; weights.json lists them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from golden import Golden
+
+GOLDEN = Golden("classics")
+
+
+def generated(name: str, shape: list[int], kind: str) -> Tensor:
+    """The tensor that the generator makes for a name; the arithmetic is float32."""
+    if kind == "counter":
+        return torch.zeros(shape, dtype=torch.int64)
+    normal = GOLDEN.normal(name, tuple(shape))
+    tenth = np.float32(0.1)
+    values = {
+        "conv_weight": lambda: normal * np.float32((2 / np.prod(shape[1:])) ** 0.5),
+        "convt_weight": lambda: normal * np.float32((2 / (shape[0] * np.prod(shape[2:]) / 4)) ** 0.5),
+        "residual_weight": lambda: normal * (np.float32(0.25) * np.float32((2 / np.prod(shape[1:])) ** 0.5)),
+        "bias": lambda: tenth * normal,
+        "bn_weight": lambda: 1 + tenth * normal,
+        "bn3_weight": lambda: np.float32(0.25) + np.float32(0.025) * normal,
+        "bn_bias": lambda: tenth * normal,
+        "bn_running_mean": lambda: tenth * normal,
+        "bn_running_var": lambda: 1 + tenth * abs(normal),
+    }
+    return torch.from_numpy(np.asarray(values[kind]()))
+
+
+@cache
+def theirs(net: str) -> Mapping[str, Tensor]:
+    """The state dict of one of the recorded networks by the authors' names; to be copied, not to be changed."""
+    row = GOLDEN.json("weights.json")[net]
+    return MappingProxyType({name: generated(row["prefix"] + name, *rest) for name, *rest in row["entries"]})
+
+
+def authors_translator(network: nn.Module, net: str) -> nn.Module:
+    """A generator or discriminator with the weights of `theirs(net)`, without the averages that instance norm records
+    there.
+    """
+    own = network.state_dict()
+    network.load_state_dict({name: tensor for name, tensor in theirs(net).items() if name in own})
+    return network
