@@ -14,6 +14,7 @@ from segda.errors import RecipeError
 
 CLASSES = space_named("cityscapes-19").classes
 SIZE = (96, 192)
+TIMES = ("day", "dusk", "night")
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -142,6 +143,21 @@ def test_fog_thickens_with_beta_and_night_is_dark_and_snow_bright():
     day, night = draw(1, 1, "day", SIZE), draw(1, 1, "night", SIZE)
     sky = day.label == CLASSES.index("sky")
     assert night.image[sky].mean() < 0.4 * day.image[sky].mean()
+
+
+def test_dusk_lies_between_day_and_night():
+    scenes = {condition: [draw(1, index, condition, SIZE) for index in range(8)] for condition in TIMES}
+
+    def brightness(condition: str, name: str) -> float:
+        ids = CLASSES.index(name)
+        return np.concatenate([scene.image[scene.label == ids] for scene in scenes[condition]]).mean()
+
+    for name in ("sky", "vegetation", "building"):  # lamps and headlights light the road up
+        day, dusk, night = (brightness(condition, name) for condition in TIMES)
+        assert 0.95 * day > dusk > 1.05 * night, name
+    for dusk in scenes["dusk"]:
+        sky = dusk.image[dusk.label == CLASSES.index("sky")].astype(float)
+        assert len(sky) < 100 or sky[-50:, 0].mean() > sky[:50, 0].mean(), "no afterglow above the horizon"
 
 
 def test_splits_show_different_streets():

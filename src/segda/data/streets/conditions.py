@@ -9,6 +9,7 @@ CONDITIONS: dict[str, str] = {
     "fog-0.01": "the same as fog",
     "fog-0.02": "the day scene in thick fog, 0.02 per metre (visibility about 150 m)",
     "rain": "overcast, streaks, haze with depth, and a wet road that mirrors the scene",
+    "dusk": "between day and night: less light, a red sky above the houses, lamps and windows come on",
     "night": "street lamps, headlights, lit windows, little other light, more noise",
     "snow": "falling flakes, grey sky, white ground and white tops of things",
 }

@@ -1,6 +1,6 @@
 """Drawn street scenes as files in the layout of Cityscapes and of its foggy and rainy versions.
 
-leftImg8bit/SPLIT/drawnburg/drawnburg_000000_000007_leftImg8bit.png            day, night, snow
+leftImg8bit/SPLIT/drawnburg/drawnburg_000000_000007_leftImg8bit.png            day, dusk, night, snow
 leftImg8bit_foggy/SPLIT/drawnburg/..._leftImg8bit_foggy_beta_0.01.png
 leftImg8bit_rain/SPLIT/drawnburg/..._leftImg8bit_rain_alpha_0.02_beta_0.01_dropsize_0.005_pattern_1.png
 gtFine/SPLIT/drawnburg/..._gtFine_labelIds.png, ..._gtFine_labelTrainIds.png

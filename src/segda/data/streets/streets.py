@@ -3,7 +3,7 @@
 A scene is a pure function of (seed, index, condition, size). A street is laid out in metres (a road with a slight bend,
 pavements, grass, rows of houses, what stands and moves on them), painted by a pinhole camera from far to near, and then
 put into its weather. Layout and labels depend on (seed, index) alone, so the same street can be had by day, in fog,
-rain, at night and in snow.
+rain, at dusk, at night and in snow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from segda.errors import RecipeError, nearest
 BASELINE = 0.22
 """Metres between the two cameras that there might have been; about that of Cityscapes."""
 
-WEATHERS = {"day": weather.day, "rain": weather.rain, "night": weather.night, "snow": weather.snow}
+WEATHERS = {
+    "day": weather.day,
+    "rain": weather.rain,
+    "dusk": weather.dusk,
+    "night": weather.night,
+    "snow": weather.snow,
+}
 
 
 @dataclass(frozen=True, slots=True)

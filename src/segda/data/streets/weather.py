@@ -1,4 +1,4 @@
-"""Day, fog, rain, night and snow, made from a painted street, its labels and its depth.
+"""Day, fog, rain, dusk, night and snow, made from a painted street, its labels and its depth.
 
 Each weather is `weather(view, rng) -> (H, W, 3) uint8`; fog alone is a plain formula over a finished day image and its
 depth.
@@ -14,6 +14,11 @@ from segda.data.streets.pinhole import CLASSES, SUBPIXEL, Painted
 from segda.data.weather.fog import transmittance, veiled
 
 SKY, ROAD, PAVEMENT, TERRAIN = (CLASSES[name] for name in ("sky", "road", "sidewalk", "terrain"))
+
+NO_LIGHT = np.zeros(3, np.float32)
+
+LAMPS_AT_DUSK = np.float32(0.45)
+"""Ours: the share of a night's lamps, headlights and windows at dusk; some are on, and they dazzle less."""
 
 
 def sensor(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
@@ -55,22 +60,45 @@ def fog(clear: np.ndarray, depth: np.ndarray, beta: float, air: np.ndarray) -> n
 def night(view: Painted, rng: np.random.Generator) -> np.ndarray:
     """Little blue light from above, the scene lit by its lamps, by headlights and by glowing windows; strong noise."""
     canvas = view.canvas
-    height, width = canvas.size
     ambient = rng.uniform(0.09, 0.16) * np.array([0.75, 0.9, 1.25], np.float32)
     light = lit(view, rng, ambient)
     image: np.ndarray = cv2.multiply(canvas.image, light, dtype=cv2.CV_32F)
-    sky = view.label == SKY
-    rows = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     dark = np.array([8, 10, 20], np.float32) * rng.uniform(0.6, 1.4)
     town = np.array([30, 24, 20], np.float32) * rng.uniform(0.4, 1.3)
-    gradient = dark + town * (np.clip(rows * height / max(canvas.horizon, 1), 0, 1) ** 2)
+    image = glowing(under(view, image, dark, town), canvas.light())
+    return sensor(image, rng, rng.uniform(5.0, 9.0))
+
+
+def dusk(view: Painted, rng: np.random.Generator) -> np.ndarray:
+    """Between day and night: about half the light, a red sky above the houses, faint lamps and windows, some noise."""
+    canvas = view.canvas
+    ambient = rng.uniform(0.46, 0.6) * np.array([0.95, 0.94, 1.08], np.float32)
+    image: np.ndarray = cv2.multiply(canvas.image, ambient + LAMPS_AT_DUSK * lit(view, rng, NO_LIGHT), dtype=cv2.CV_32F)
+    above = np.array([78, 88, 122], np.float32) * rng.uniform(0.8, 1.2)
+    afterglow = np.array([130, 66, 20], np.float32) * rng.uniform(0.7, 1.1)
+    image = glowing(under(view, image, above, afterglow), LAMPS_AT_DUSK * canvas.light())
+    return sensor(image, rng, rng.uniform(3.5, 6.5))
+
+
+def under(view: Painted, image: np.ndarray, top: np.ndarray, horizon: np.ndarray) -> np.ndarray:
+    """The image with a sky of colour `top`, and of `top + horizon` where it meets the ground. Changes the image."""
+    canvas = view.canvas
+    height = canvas.size[0]
+    rows = np.linspace(0, 1, height, dtype=np.float32)[:, None]
+    gradient = top + horizon * (np.clip(rows * height / max(canvas.horizon, 1), 0, 1) ** 2)
+    sky = view.label == SKY
     image[sky] = np.broadcast_to(gradient[:, None], image.shape)[sky]
-    glow = canvas.light()
+    return image
+
+
+def glowing(image: np.ndarray, glow: np.ndarray) -> np.ndarray:
+    """The image with what gives off light, (H, W, 3) in 0..255, and the bloom around it."""
+    height, width = image.shape[:2]
     image = np.maximum(image, glow * 0.95)
     small = cv2.resize(glow, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     bloom = cv2.GaussianBlur(small, (0, 0), width / 300) * 0.8 + cv2.GaussianBlur(small, (0, 0), width / 70) * 1.1
     image += cv2.resize(bloom, (width, height), interpolation=cv2.INTER_LINEAR)
-    return sensor(image, rng, rng.uniform(5.0, 9.0))
+    return image
 
 
 def lit(view: Painted, rng: np.random.Generator, ambient: np.ndarray) -> np.ndarray:
