@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 
 from segda.data.sets.class_statistics import class_statistics
@@ -205,6 +206,64 @@ def test_a_label_resized_alone_is_that_of_the_scene(kernel):
     assert torch.equal(ours, resize(scene, (9, 7), "stretch", kernel).label)
     assert ours.dtype == torch.uint8
     assert resize_label(scene.label, (12, 20), kernel) is scene.label
+
+
+def test_a_scaled_image_is_brought_to_one_size_in_one_go_as_dannets_authors_do():
+    """Both sides times one factor, rounded down; Pillow from the image itself; the crop resized by the same kernel."""
+    scene, look = scene_of(40, 60), settings(scale=(0.5, 1.5), crop=(16, 24), bring_to=(8, 10), kernel="bicubic")
+    for seed in range(5):
+        ours = augment(scene, look, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        factor = rng.uniform(0.5, 1.5)
+        width, height = int(60 * factor), int(40 * factor)
+        top = int(rng.integers(0, height - 16 + 1))
+        left = int(rng.integers(0, width - 24 + 1))
+        place = (left, top, left + 24, top + 16)
+        pixels = Image.fromarray(scene.image.permute(1, 2, 0).numpy())
+        theirs = pixels.resize((width, height), Image.Resampling.BICUBIC).crop(place)
+        theirs = np.array(theirs.resize((10, 8), Image.Resampling.BICUBIC))
+        assert np.array_equal(ours.image.permute(1, 2, 0), theirs)
+        ids = Image.fromarray(scene.label.numpy()).resize((width, height), Image.Resampling.NEAREST).crop(place)
+        assert np.array_equal(ours.label, np.array(ids.resize((10, 8), Image.Resampling.NEAREST)))
+
+
+def test_a_scaled_image_that_is_smaller_than_the_crop_is_filled_up_before_the_crop_gets_its_size():
+    scene = Scene(torch.full((3, 8, 8), 200, dtype=torch.uint8), torch.ones(8, 8, dtype=torch.uint8))
+    ours = augment(
+        scene,
+        settings(scale=(0.5, 0.5), crop=(8, 8), bring_to=(16, 16)),
+        np.random.default_rng(0),
+        fill=(0, 0, 0),
+    )
+    assert ours.image.shape == (3, 16, 16) and (ours.image[:, :6, :6] == 200).all() and (ours.image[:, 10:] == 0).all()
+    assert (ours.label[:8, :8] == 1).all() and (ours.label[8:] == IGNORE).all() and (ours.label[:, 8:] == IGNORE).all()
+
+
+def test_without_scale_nothing_more_is_drawn():
+    rng = np.random.default_rng(0)
+    assert settings().draw_factor(rng) == 1 and rng.random() == np.random.default_rng(0).random()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"scale": (1.5, 0.5)}, "scale: 1.5 is above 0.5"),
+        ({"scale": (0, 1)}, "greater than 0"),
+        ({"scale": (0.5, 1), "resize": (8, 8), "shape": "pad"}, "scale: does not go with shape: pad"),
+        ({"crop": (9, 9), "bring_to": (4, 4), "ignore_top": 4}, "leave no row of a crop of height 4"),
+    ],
+)
+def test_a_scale_or_size_that_cannot_be_is_refused(given, said):
+    with pytest.raises(ValidationError, match=said):
+        settings(**given)
+
+
+def test_the_smooth_kernel_is_pillows_bilinear():
+    scene = scene_of(12, 20)
+    theirs = Image.fromarray(scene.image.permute(1, 2, 0).numpy()).resize((7, 9), Image.Resampling.BILINEAR)
+    ours = resize(scene, (7, 9), "stretch", "smooth-bilinear").image.permute(1, 2, 0)
+    assert np.array_equal(ours, np.array(theirs))
+    assert not torch.equal(ours, resize(scene, (7, 9), "stretch", "bilinear").image.permute(1, 2, 0))
 
 
 @pytest.mark.parametrize(("key", "value"), [("shape", "stretch"), ("shape", "pad"), ("kernel", "bicubic")])

@@ -33,6 +33,8 @@ LOOKS = {
     "stretched": {"resize": (50, 50), "crop": (24, 32), "shape": "stretch"},
     "padded": {"resize": (50, 50), "crop": (40, 40), "shape": "pad"},
     "crop beyond the edge": {"resize": None, "crop": (64, 32), "ignore_top": 3},
+    "scaled": {"scale": (0.8, 1.2), "crop": (24, 32), "kernel": "bicubic"},
+    "scaled crop of another size": {"resize": (45, 30), "scale": (0.5, 1), "crop": (20, 20), "bring_to": (12, 16)},
 }
 
 

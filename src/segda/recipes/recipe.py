@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from segda.data.stream.augment import Augment
+from segda.data.stream.augment import Augment, Kernel, Shape
 from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
 from segda.ground.choices import DeviceName, OnBadImage, PrecisionName, unknown_device
@@ -113,9 +113,9 @@ class Evaluate(Block):
     """Also score after every so many steps; 0: only at the end."""
     resize: tuple[int, int] | None
     """Box (width, height) that images are brought to; None: as they are."""
-    shape: Literal["keep", "stretch", "pad"] = "keep"
+    shape: Shape = "keep"
     """How an image gets into the box, see Augment."""
-    kernel: Literal["bilinear", "bicubic"] = "bilinear"
+    kernel: Kernel = "bilinear"
     """How it is resampled, see Augment."""
     how: Literal["whole", "slide"]
     window: tuple[int, int] | None = None

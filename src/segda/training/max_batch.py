@@ -242,9 +242,9 @@ def augments(recipe: Recipe) -> dict[str, Augment]:
 
 def size(settings: Augment, domain: str) -> tuple[int, int]:
     """(height, width) of a scene; without a crop, of the box that it is brought to, which it does not exceed."""
-    if settings.crop is not None:
-        return settings.crop
-    if settings.resize is not None:
+    if settings.size is not None:
+        return settings.size
+    if settings.resize is not None and settings.scale is None:
         return settings.resize[1], settings.resize[0]
     raise RecipeError(
         f"data.{domain}.augment: without crop and resize, scenes are as large as the images, which --max-batch does "

@@ -1,11 +1,14 @@
 """Augmentation of a whole scene, always in this order: resize, crop, flip, distort, pad (as in DAFormer's pipelines).
 
+A size may be drawn (`scale`), and crops may be brought to another size (`bring_to`), as DANNet's authors do.
+
 The steps are functions of their own, so that a sampler which looks for a crop with enough of a rare class
 decodes and resizes once and then only moves the crop. Every draw is from the `rng` given.
 
-Two kernels. DAFormer's is OpenCV's bilinear, with labels by INTER_NEAREST, which the recorded pipeline of the authors
+Three kernels. DAFormer's is OpenCV's bilinear, with labels by INTER_NEAREST, which the recorded pipeline of the authors
 equals to the pixel (INTER_NEAREST_EXACT differs from it on 3-4 % of the pixels). ADVENT's is Pillow's bicubic on
-8 bits, which smooths what it shrinks, with labels by Pillow's nearest, which takes other pixels than OpenCV's.
+8 bits, which smooths what it shrinks, with labels by Pillow's nearest, which takes other pixels than OpenCV's. The
+third is Pillow's bilinear, which smooths as well (DANNet's test images).
 
 A crop larger than the image is padded at the bottom and right, with the colour that the network sees as zero and with
 IGNORE, after the flip: DAFormer's authors pad their normalised images with 0. The shape "pad" fills up before the crop
@@ -37,7 +40,7 @@ REDRAWS = 10
 
 
 Shape = Literal["keep", "stretch", "pad"]
-Kernel = Literal["bilinear", "bicubic"]
+Kernel = Literal["bilinear", "bicubic", "smooth-bilinear"]
 
 
 class Augment(BaseModel):
@@ -46,12 +49,14 @@ class Augment(BaseModel):
     resize: (width, height) of the box that the image is brought to; null leaves its size.
     shape: keep scales the image into the box, its longer side along the box's longer one; stretch makes it just the
         box; pad scales it into the box as that lies, and fills the rest, right or below, with black and IGNORE.
-    kernel: bilinear (OpenCV, without smoothing) or bicubic (Pillow, smoothing what it shrinks).
+    kernel: bilinear (OpenCV, without smoothing), bicubic or smooth-bilinear (Pillow, smoothing what they shrink).
+    scale: (least, most) of a factor of that size, drawn anew for each image; null: it stays. Sides are rounded down.
     crop: (height, width) cut out at random; null takes all.
+    bring_to: (height, width) that the crop is resized to; null leaves it.
     max_class_share: a crop is drawn again while one class has this share of its labelled pixels or more, or all.
     flip: probability of mirroring left and right.
     distort: how colours change, see Distortion; null leaves them.
-    ignore_top, ignore_bottom: rows of the crop that get weight 0.
+    ignore_top, ignore_bottom: rows of the result that get weight 0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,24 +70,43 @@ class Augment(BaseModel):
     ignore_bottom: Annotated[int, Field(ge=0)] = 0
     shape: Shape = "keep"
     kernel: Kernel = "bilinear"
+    scale: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] | None = None
+    bring_to: tuple[PositiveInt, PositiveInt] | None = None
 
     @model_validator(mode="after")
     def _some_rows_count(self) -> Augment:
-        if self.crop is not None and self.ignore_top + self.ignore_bottom >= self.crop[0]:
-            raise ValueError(f"ignore_top and ignore_bottom leave no row of a crop of height {self.crop[0]}")
+        if self.size is not None and self.ignore_top + self.ignore_bottom >= self.size[0]:
+            raise ValueError(f"ignore_top and ignore_bottom leave no row of a crop of height {self.size[0]}")
         return self
 
     @model_validator(mode="after")
     def _shape_and_kernel_count(self) -> Augment:
-        for key, usual in (("shape", "keep"), ("kernel", "bilinear")):
-            value = getattr(self, key)
-            if self.resize is None and value != usual:
-                raise ValueError(f"{key}: {value} has no effect without resize; give resize or leave {key} out")
+        if self.resize is None and self.shape != "keep":
+            raise ValueError(f"shape: {self.shape} has no effect without resize; give resize or leave shape out")
+        if self.resize is None and self.scale is None and self.bring_to is None and self.kernel != "bilinear":
+            raise ValueError(f"kernel: {self.kernel} has no effect without resize; give resize or leave kernel out")
         return self
 
-    def resized(self, scene: Scene) -> Scene:
-        """The scene brought to the box of these settings."""
-        return resize(scene, self.resize, self.shape, self.kernel)
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> Augment:
+        if self.scale is not None and self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale: {self.scale[0]:g} is above {self.scale[1]:g}; write the smaller factor first")
+        if self.scale is not None and self.shape == "pad":
+            raise ValueError("scale: does not go with shape: pad, which fills a box; write keep or stretch")
+        return self
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of every scene; None: as large as it comes."""
+        return self.bring_to or self.crop
+
+    def draw_factor(self, rng: np.random.Generator) -> float:
+        """Of the size that an image is brought to."""
+        return 1.0 if self.scale is None else float(rng.uniform(*self.scale))
+
+    def resized(self, scene: Scene, factor: float = 1.0) -> Scene:
+        """The scene brought to the box of these settings, times a factor."""
+        return _resized(scene, size_of(scene), self.resize, self.shape, self.kernel, factor)
 
 
 def augment(
@@ -92,7 +116,7 @@ def augment(
     fill: tuple[float, float, float] = IMAGENET_MEAN,
 ) -> Scene:
     """A training crop of a single scene, (3, h, w) and (h, w); `fill` is the RGB in [0, 1] of padding."""
-    scene = settings.resized(scene)
+    scene = settings.resized(scene, settings.draw_factor(rng))
     return cut(scene, draw_box(scene, settings, rng), draw_mirrored(settings, rng), settings, fill, rng)
 
 
@@ -129,11 +153,16 @@ def padded_size(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
     return height, height * box[0] // box[1]
 
 
-def scaled_size(size: tuple[int, int], box: tuple[int, int] | None, shape: Shape) -> tuple[int, int]:
-    """(height, width) that an image is scaled to on its way into a box, without what "pad" fills up."""
-    if box is None:
-        return size
-    return {"keep": fitted_size(size, box), "stretch": (box[1], box[0]), "pad": fit_to_pad(size, box)}[shape]
+def scaled_size(
+    size: tuple[int, int], box: tuple[int, int] | None, shape: Shape, factor: float = 1.0
+) -> tuple[int, int]:
+    """(height, width) that an image is scaled to on its way into a box, without what "pad" fills up, times a factor,
+    rounded down, but to no less than 1.
+    """
+    if box is not None:
+        size = {"keep": fitted_size(size, box), "stretch": (box[1], box[0]), "pad": fit_to_pad(size, box)}[shape]
+    height, width = (max(1, int(side * factor)) for side in size)
+    return height, width
 
 
 def resize(scene: Scene, box: tuple[int, int] | None, shape: Shape = "keep", kernel: Kernel = "bilinear") -> Scene:
@@ -141,12 +170,12 @@ def resize(scene: Scene, box: tuple[int, int] | None, shape: Shape = "keep", ker
     return _resized(scene, size_of(scene), box, shape, kernel)
 
 
-def resize_alongside(reference: Scene, size: tuple[int, int], settings: Augment) -> Scene:
+def resize_alongside(reference: Scene, size: tuple[int, int], settings: Augment, factor: float) -> Scene:
     """A reference brought to where its image goes, which was of that size, so that the same crop fits both.
 
-    It must be of the same shape as its image, see `same_shape`; its own size may be another.
+    It must be of the same shape as its image, see `same_shape`; its own size may be another. factor: that of its image.
     """
-    return _resized(reference, size, settings.resize, settings.shape, settings.kernel)
+    return _resized(reference, size, settings.resize, settings.shape, settings.kernel, factor)
 
 
 def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -160,16 +189,29 @@ def size_of(scene: Scene) -> tuple[int, int]:
     return height, width
 
 
-def _resized(scene: Scene, size: tuple[int, int], box: tuple[int, int] | None, shape: Shape, kernel: Kernel) -> Scene:
-    """A single scene brought into a (width, height) box as one of (height, width) `size` goes there."""
-    assert scene.weight is None
-    scaled = scaled_size(size, box, shape)
-    if scaled != size_of(scene):
-        label = None if scene.label is None else resize_label(scene.label, scaled, kernel)
-        scene = scene.replace(image=_resize_image(scene.image, scaled, kernel), label=label)
+def _resized(
+    scene: Scene,
+    size: tuple[int, int],
+    box: tuple[int, int] | None,
+    shape: Shape,
+    kernel: Kernel,
+    factor: float = 1.0,
+) -> Scene:
+    """A single scene brought into a (width, height) box as one of (height, width) `size` goes there, times a factor."""
+    scaled = scaled_size(size, box, shape, factor)
+    scene = _stretched(scene, scaled, kernel)
     if box is None or shape != "pad" or scaled == (box[1], box[0]):
         return scene
     return _fill_up(scene, (box[1], box[0]), BLACK)
+
+
+def _stretched(scene: Scene, size: tuple[int, int], kernel: Kernel) -> Scene:
+    """A single scene of just that (height, width)."""
+    assert scene.weight is None
+    if size == size_of(scene):
+        return scene
+    label = None if scene.label is None else resize_label(scene.label, size, kernel)
+    return scene.replace(image=_resize_image(scene.image, size, kernel), label=label)
 
 
 def _resize_image(image: Tensor, size: tuple[int, int], kernel: Kernel) -> Tensor:
@@ -179,7 +221,8 @@ def _resize_image(image: Tensor, size: tuple[int, int], kernel: Kernel) -> Tenso
     if kernel == "bilinear":
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     else:
-        pixels = np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+        kernels = {"bicubic": Image.Resampling.BICUBIC, "smooth-bilinear": Image.Resampling.BILINEAR}
+        pixels = np.array(Image.fromarray(pixels).resize((width, height), kernels[kernel]))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -243,19 +286,24 @@ def cut(
     fill: tuple[float, float, float],
     rng: np.random.Generator | None,
 ) -> Scene:
-    """The box of a single scene, mirrored or not, distorted or not, padded to the crop's size, in memory of its own.
+    """The box of a single scene, brought to its size, mirrored or not, distorted or not, padded to the crop's size, in
+    memory of its own.
 
     Has a weight map if rows are ignored; padded pixels are IGNORE in the label and count in the weight.
     fill: the RGB in [0, 1] of padding. rng: of the distortion; None: colours stay as they are.
     """
     scene = scene.replace(image=crop(scene.image, box), label=crop(scene.label, box))
+    if settings.bring_to is not None:
+        if settings.crop not in (None, box[2:]):
+            scene = _fill_up(scene, settings.crop, fill)
+        scene = _stretched(scene, settings.bring_to, settings.kernel)
     if mirrored:
         label = None if scene.label is None else scene.label.flip(-1)
         scene = scene.replace(image=scene.image.flip(-1), label=label)
     if settings.distort is not None and rng is not None:
         scene = scene.replace(image=distort(scene.image, settings.distort, rng))
-    height, width = settings.crop or box[2:]
-    if (height, width) != box[2:]:
+    height, width = settings.size or box[2:]
+    if (height, width) != size_of(scene):
         scene = _fill_up(scene, (height, width), fill)
     weight = None
     if settings.ignore_top or settings.ignore_bottom:

@@ -218,14 +218,14 @@ class Stream(Dataset):
         i, settings = self._next(self.target, TARGET, n), self.target_augment
         reading(TARGET, i)
         scene = self.target.read(i, label=False)
-        size = size_of(scene)
-        scene = settings.resized(scene)
+        size, factor = size_of(scene), settings.draw_factor(rng)
+        scene = settings.resized(scene, factor)
         if self.target_labels is not None:
             label = torch.full(size_of(scene), IGNORE, dtype=torch.uint8)
-            inner = scaled_size(size, settings.resize, settings.shape)  # smaller where the image was filled up
+            inner = scaled_size(size, settings.resize, settings.shape, factor)  # smaller where the image was filled up
             label[: inner[0], : inner[1]] = resize_label(self.target_labels.read(i, size), inner, settings.kernel)
             scene = scene.replace(label=label)
-        return self._cut(TARGET, i, scene, size, draw_box(scene, settings, rng), settings, rng, reading)
+        return self._cut(TARGET, i, scene, size, factor, draw_box(scene, settings, rng), settings, rng, reading)
 
     def _source(self, n: int, reading: Reading) -> dict[int, Scene]:
         source, settings = self._known(SOURCE), self.source_augment
@@ -235,8 +235,8 @@ class Stream(Dataset):
         wanted, i = (IGNORE, self._next(source, SOURCE, n)) if rare is None else self.pick(rng)
         reading(SOURCE, i)
         scene = source.read(i, label=True)
-        size = size_of(scene)
-        scene = settings.resized(scene)
+        size, factor = size_of(scene), settings.draw_factor(rng)
+        scene = settings.resized(scene, factor)
         box = draw_box(scene, settings, rng)
         assert scene.label is not None
         if rare is not None:
@@ -245,7 +245,7 @@ class Stream(Dataset):
                 if int((label == wanted).sum()) > rare.crop_ratio * rare.least(label.numel()):
                     break
                 box = draw_box(scene, settings, rng)
-        return self._cut(SOURCE, i, scene, size, box, settings, rng, reading)
+        return self._cut(SOURCE, i, scene, size, factor, box, settings, rng, reading)
 
     def _cut(
         self,
@@ -253,12 +253,15 @@ class Stream(Dataset):
         i: int,
         scene: Scene,
         size: tuple[int, int],
+        factor: float,
         box: Box,
         settings: Augment,
         rng: np.random.Generator,
         reading: Reading,
     ) -> dict[int, Scene]:
-        """The box of a domain's resized image i, which was of (height, width) `size`, and that of its reference."""
+        """The box of a domain's resized image i, and that of its reference. size: (height, width) that it was of.
+        factor: of the size that both are brought to.
+        """
         mirrored = draw_mirrored(settings, rng)
         made = {domain: cut(scene, box, mirrored, settings, self.fill, rng)}
         references = self.references
@@ -267,7 +270,7 @@ class Stream(Dataset):
             reading(REFERENCE, j)
             reference = references.data.read(j, label=False)
             self._refuse_other_shape(domain, i, size, j, size_of(reference))
-            reference = resize_alongside(reference, size, settings)
+            reference = resize_alongside(reference, size, settings, factor)
             made[REFERENCE] = cut(reference, box, mirrored, settings, self.fill, None)
         return made
 
