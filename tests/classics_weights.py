@@ -14,8 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from golden import Golden
+from segda.data.labels.spaces import space_named
+from segda.networks import DeepLabV2
+from segda.networks.weights.layouts import LAYOUTS
+from segda.networks.weights.names import to_ours
 
 GOLDEN = Golden("classics")
+
+CLASSES = space_named("cityscapes-19").classes
 
 
 def generated(name: str, shape: list[int], kind: str) -> Tensor:
@@ -51,4 +57,15 @@ def authors_translator(network: nn.Module, net: str) -> nn.Module:
     """
     own = network.state_dict()
     network.load_state_dict({name: tensor for name, tensor in theirs(net).items() if name in own})
+    return network
+
+
+def single(net: str) -> DeepLabV2:
+    """Our DeepLab-v2 of one head with the weights of `theirs(net)`, in training mode."""
+    network = DeepLabV2(CLASSES, encoder="101", weights="scratch", multi_level=False)
+    # ADVENT's names; there, layer5 is the auxiliary head and layer6 the main one.
+    tensors = {name.replace("layer5.", "layer6."): tensor for name, tensor in theirs(net).items()}
+    translated, unknown = to_ours(tensors, LAYOUTS["advent"].ours, GOLDEN.folder)
+    assert not unknown
+    network.load_state_dict(network.state_dict() | translated)
     return network

@@ -74,6 +74,10 @@ METHOD_SETTINGS = {
     "dacs": SELF_TRAINING,
     "daformer": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE},
     "ebda": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE, "balance_weight": 0.1, "level": 0.4},
+    "cyclegan": {
+        "width": 4, "blocks": 1, "judge_width": 4, "pool": 6, "cycle_weight": 10, "identity_weight": 5,
+        "perceptual_weight": 0, "reconstruction_weight": 0,
+    },
     "ease": {
         "decay": 0.9, "floor": 2.0, "begin": 0, "classes_of": "batch", "photometric": PHOTOMETRIC,
         "source_photometric": PHOTOMETRIC, "balance": {"weight": 0.1, "level": 0.4}, "momentum": 0.9,
@@ -199,4 +203,7 @@ def small_recipe(root: Path, method: str = "source_only", **settings) -> Recipe:
     tree["data"]["root"] = str(root)
     tree["method"] = {"name": method, **METHOD_SETTINGS[method], **settings}
     tree["players"] = {player: ADAM for player in METHODS[method].players if player != "student"}
+    if not METHODS[method].has_student():
+        del tree["network"], tree["optim"]
+        tree["evaluate"]["data"] = []
     return parse_recipe(tree, "small recipe")

@@ -40,6 +40,7 @@ PUBLIC = [
     "report",
     "sweep",
     "train",
+    "translate",
 ]
 """Whoever changes this list changes what others rely on: say so in CHANGELOG.md."""
 

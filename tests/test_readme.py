@@ -47,7 +47,7 @@ def shorter(words: list[str]) -> list[str]:
     if words[0] != "train":
         return []
     settings = [*SMALL]
-    if load_recipe(words[1]).network["name"] == "mit_daformer":
+    if load_recipe(words[1]).network.get("name") == "mit_daformer":
         settings.append("network.encoder=tiny")
     if "begin" in load_recipe(words[1]).method:
         settings.append("method.begin=1")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from segda.commands.report import report
     from segda.commands.sweep import sweep
     from segda.commands.train import train
+    from segda.commands.translate import translate
     from segda.data.labels.spaces import SPACES
     from segda.data.rows import DATASETS
     from segda.data.sets.datasets import open_data
@@ -49,6 +50,7 @@ _HOMES = {
     "segda.commands.report": ("report",),
     "segda.commands.sweep": ("sweep",),
     "segda.commands.train": ("train",),
+    "segda.commands.translate": ("translate",),
     "segda.data.labels.spaces": ("SPACES",),
     "segda.data.rows": ("DATASETS",),
     "segda.data.sets.datasets": ("open_data",),
@@ -96,6 +98,7 @@ __all__ = [
     "report",
     "sweep",
     "train",
+    "translate",
 ]
 
 

@@ -71,7 +71,7 @@ def record(run: Path, recipe: Recipe, sets: Mapping[str, DataSet]) -> None:
     tree = {
         "space": space.name,
         "classes": {name: list(colour) for name, colour in space.colours.items()},
-        "sets": {key: {"spec": specs[key], **_fingerprint(data)} for key, data in sets.items()},
+        "sets": {key: {"spec": specs[key], **fingerprint(data)} for key, data in sets.items()},
         "folders": {
             path: {"place": os.path.relpath(expanded(path), run), "says": _says(path)}
             for path in sorted({path for spec in specs.values() for path in _files(spec)})
@@ -152,7 +152,7 @@ def changed_files(run: Path, sets: Mapping[str, DataSet]) -> Changes:
     found: Changes = {}
     for key, data in sets.items():
         before = _read(run)["sets"].get(key)
-        now = {"spec": data.spec, **_fingerprint(data)}
+        now = {"spec": data.spec, **fingerprint(data)}
         if not key.startswith("data.") or before is None or before["spec"] != data.spec or before == now:
             continue
         one, other = (f"{each['images']} images, {each['bytes']} bytes" for each in (before, now))
@@ -160,7 +160,7 @@ def changed_files(run: Path, sets: Mapping[str, DataSet]) -> Changes:
     return found
 
 
-def _fingerprint(data: DataSet) -> dict[str, Any]:
+def fingerprint(data: DataSet) -> dict[str, Any]:
     """Images and bytes, and a hash of each image's name and size (of a drawn one, of how it is drawn)."""
     digest, total = hashlib.sha256(), 0
     for part in data.parts:

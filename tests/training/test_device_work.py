@@ -84,6 +84,9 @@ class Watch(TorchDispatchMode):
         return [name for name in self.seen if name in WAITS or name in COPIES]
 
 
+UPDATES = {"cyclegan": 1}
+"""Optimiser steps in the middle of a method's, before which its terms are looked at, too."""
+
 VARIANTS = [
     *((name, {}) for name in METHODS),
     ("ebda", {"second_pass": True}),
@@ -106,7 +109,7 @@ def test_a_step_waits_for_the_device_once_to_see_whether_its_terms_are_finite(na
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     with Watch() as watch:
         train_step(method, [batch], 0, players, scaler, torch.float32)
-    assert watch.waits == ["aten::_local_scalar_dense"]
+    assert watch.waits == ["aten::_local_scalar_dense"] * (1 + UPDATES.get(name, 0))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +204,8 @@ def test_an_optimiser_holds_its_player_alone(name):
         module = method.get_submodule(player)
         held = [parameter for group in module.groups().values() for parameter in group]
         assert sorted(map(id, held)) == sorted(map(id, module.parameters()))
-    still = {*method.products.values(), *method.constants} - {"student"}
+    apart = {*method.products.values(), *method.constants}
+    still = {place for place in apart if not place.startswith(method.players)}
     others = {id(parameter) for part in still for parameter in method.get_submodule(part).parameters()}
     learning = {id(parameter) for parameter in method.parameters() if parameter.requires_grad}
     assert not learning & others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from segda.errors import RecipeError
 from segda.recipes.optimisers import SGD, Adam, AdamW
@@ -171,3 +172,22 @@ def test_wrong_settings_of_optimisers_are_explained(recipe, changes, message):
         inner[last] = value
     with pytest.raises(RecipeError, match=message):
         parse_recipe(tree, "small recipe")
+
+
+def test_a_rate_that_is_held_falls_from_there_on():
+    settings = Adam(name="adam", lr=1.0, betas=(0.5, 0.999), power=1, hold=4)
+    assert [lr_at(t, 8, settings, 1.0) for t in range(9)] == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
+    assert [lr_at(t, 3, settings, 1.0) for t in range(3)] == [1, 1, 1], "a short run ends before"
+    earlier = settings.model_copy(update={"decay_steps": 6})
+    assert [lr_at(t, 6, earlier, 1.0) for t in range(6)] == [1, 1, 1, 1, 1, 0.5]
+
+
+def test_in_stairs_each_step_has_the_rate_of_its_stairs_end():
+    settings = Adam(name="adam", lr=1.0, betas=(0.5, 0.999), power=1, stairs=2)
+    assert [lr_at(t, 8, settings, 1.0) for t in range(8)] == [0.75, 0.75, 0.5, 0.5, 0.25, 0.25, 0, 0]
+    assert [lr_at(t, 5, settings, 1.0) for t in range(5)] == pytest.approx([0.6, 0.6, 0.2, 0.2, 0])
+
+
+def test_a_rate_cannot_be_held_beyond_where_it_has_fallen():
+    with pytest.raises(ValidationError, match="hold 9 is not before decay_steps 9"):
+        Adam(name="adam", lr=1.0, betas=(0.5, 0.999), power=1, hold=9, decay_steps=9)

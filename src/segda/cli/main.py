@@ -34,6 +34,7 @@ from segda.commands.recipe import recipe
 from segda.commands.report import report
 from segda.commands.sweep import sweep
 from segda.commands.train import train
+from segda.commands.translate import translate
 from segda.errors import Interrupted, RunError, RunFailure, SegdaError
 from segda.ground.atomic import FAILURES
 from segda.ground.memory import lacks_memory, out_of_memory
@@ -48,6 +49,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
     "evaluate": (evaluate_runs, present.measured, {}),
     "predict": (predict, present.files, {"images": ()}),
     "pseudo-label": (pseudo_label, present.labelled, {}),
+    "translate": (translate, present.translated, {}),
     "compare": (compare, present.compared, {}),
     "sweep": (sweep, present.swept, {}),
     "report": (report, present.place, {}),
@@ -62,7 +64,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
 }
 """Name -> the function, what shows its result, and what it is given where the command line says nothing."""
 
-SHARED = ("train", "evaluate", "predict", "pseudo-label")
+SHARED = ("train", "evaluate", "predict", "pseudo-label", "translate")
 """The commands that run in several processes, started by torchrun."""
 
 PRINTED = ("list", "recipe", "compare", "evaluate", "check-data")
@@ -187,8 +189,8 @@ def _run() -> int:
         return _failed(known or error)
     if code == 130 and os.environ.get("RANK", "0") == "0":
         complain(
-            "interrupted; a run goes on with --resume; make-fog, make-rain, prepare, pseudo-label and sweep when "
-            "called again"
+            "interrupted; a run goes on with --resume; make-fog, make-rain, prepare, pseudo-label, translate and "
+            "sweep when called again"
         )
     return code if isinstance(code, int) else 0
 

@@ -117,6 +117,11 @@ def labelled(summary: Mapping[str, Any], *, out: Path) -> None:
         echo(f"{summary['images']} labels in {out}")
 
 
+def translated(summary: Mapping[str, Any], *, out: Path) -> None:
+    if alone():
+        echo(f"{summary['data']['images']} images of {summary['data']['spec']} in {out}, like the {summary['to']}")
+
+
 def compared(
     comparison: Comparison,
     *,

@@ -96,7 +96,7 @@ def train(
             raise RecipeError("--max-batch trains nothing; leave out --check, --resume and --overwrite")
         with trusting(trust):
             for stage in planned:
-                if stage.labelling is None:
+                if stage.trains:
                     if len(planned) > 1:
                         log.info(f"stage {stage.name}")
                     find_max_batch(stage.recipe)

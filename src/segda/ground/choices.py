@@ -34,6 +34,9 @@ Mean = Literal["logits", "probabilities"]
 Ids = Literal["train", "label"]
 """Train ids: the classes in the network's order. Label ids: Cityscapes' own, 7 road to 33 bicycle."""
 
+Domain = Literal["target", "source"]
+"""What images are to look like."""
+
 OnBadImage = Literal["stop", "skip"]
 """At an image that cannot be used: stop, or go on without it."""
 

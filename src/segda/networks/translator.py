@@ -16,6 +16,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segda.errors import DataError
 from segda.networks.network import refuse_smaller
 
 Norm = Literal["instance", "batch"]
@@ -59,6 +60,12 @@ class Generator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         refuse_smaller(image, SMALLEST, "translator")
+        if any(side % MULTIPLE for side in image.shape[-2:]):
+            height, width = image.shape[-2:]
+            raise DataError(
+                f"image of {height} x {width} pixels (height x width): a translator learns from sides that are "
+                f"multiples of {MULTIPLE}; set the crops, data.source.augment.crop and data.target.augment.crop"
+            )
         return self.model(image)
 
 

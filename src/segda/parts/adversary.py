@@ -49,6 +49,11 @@ def adversarial_loss(score: Tensor, domain: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(score, score.new_full((), domain).expand_as(score))
 
 
+def squared_error(score: Tensor, answer: float) -> Tensor:
+    """Mean over regions of (score - answer)^2: the adversarial loss of least squares (Mao et al., ICCV 2017)."""
+    return (score.float() - answer).square().mean()
+
+
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Gradients flow through the module inside the block, but none reach its parameters."""

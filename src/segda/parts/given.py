@@ -47,6 +47,25 @@ class Given(Network):
         return {}
 
 
+class Absent(Network):
+    """In place of a given network that nobody will ask."""
+
+    stride, fill, origin, heads, align_corners = 1, (0.0, 0.0, 0.0), "", ("main",), False
+
+    def __init__(self, class_names: Sequence[str]):
+        super().__init__()
+        self.class_names = tuple(class_names)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        raise AssertionError("a network that was not lent is asked")
+
+    forward = infer = low_res_logits = decode = features  # type: ignore[assignment]
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """It has nothing."""
+        return {}
+
+
 def given_in(method: nn.Module) -> dict[str, Given]:
     """The given networks of a method, by the names of their modules."""
     return {name: module for name, module in method.named_modules() if isinstance(module, Given)}

@@ -102,7 +102,7 @@ def fingerprint(recipe: Recipe, run: Path, but: Sequence[str] = ()) -> str:
         *blocks, last = key.split(".")
         block = tree
         for name in blocks:
-            block = block[name]
+            block = block[name] or {}  # a domain may be missing
         place = block.get(last)
         if isinstance(place, str) and Path(place).name.startswith(f"{run.name}-"):
             block[last] = f"its stage {Path(place).name.removeprefix(f'{run.name}-')}"

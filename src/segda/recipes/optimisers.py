@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Schedule(BaseModel):
-    """The learning rate over time: linear warm-up, then (1 - t / decay_steps)^power, from lr to min_lr."""
+    """The learning rate over time: linear warm-up, lr up to `hold`, then (1 - (t - hold) / (decay_steps - hold))^power,
+    from lr to min_lr; step by step, or in stairs.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -17,6 +19,11 @@ class Schedule(BaseModel):
     power: float = Field(ge=0)
     decay_steps: int | None = Field(None, ge=1)
     """Step at which the rate would reach min_lr; None: the recipe's last. Some papers stop long before."""
+    hold: int = Field(0, ge=0)
+    """Steps before it begins to fall; in a run that is no longer, it never does."""
+    stairs: int | None = Field(None, ge=1)
+    """Steps (of an epoch) that have one rate: the one that is due at their end, as some trainers that change it once an
+    epoch."""
     min_lr: float = Field(0.0, ge=0)
     """Where the rates of encoder and head both go. One that starts below it rises, as DAFormer's `poly10` lets it."""
     warmup: int = Field(0, ge=0)
@@ -24,9 +31,13 @@ class Schedule(BaseModel):
     warmup_ratio: float | None = Field(None, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _warmup_has_a_ratio(self) -> Schedule:
+    def _phases_fit(self) -> Schedule:
         if self.warmup and self.warmup_ratio is None:
             raise ValueError("warmup needs warmup_ratio, the share of the rate that it starts from")
+        if self.decay_steps is not None and self.hold >= self.decay_steps:
+            raise ValueError(
+                f"hold {self.hold} is not before decay_steps {self.decay_steps}: the rate has no time to fall"
+            )
         return self
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from segda.data.stream.augment import Augment, Kernel, Shape
 from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
-from segda.ground.choices import DeviceName, OnBadImage, PrecisionName, unknown_device
+from segda.ground.choices import DeviceName, Domain, OnBadImage, PrecisionName, unknown_device
 from segda.ground.safe_yaml import Keys, yaml_line, yaml_values
 from segda.pseudo_labelling.rules import RULES
 from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged
@@ -59,6 +59,8 @@ class Source(Block):
     augment: Augment
     rare_class: RareClass | None = None
     """Rare-class sampling; None: every image once an epoch."""
+    images: Path | None = None
+    """Folder of its images in another style, written by `segda translate` or other code; labels are the set's own."""
 
 
 class Target(Block):
@@ -167,20 +169,34 @@ class Labelling(Block):
     weights: Literal["student", "teacher"] = "student"
 
 
+class Translating(Block):
+    """A stage that translates images with what an earlier stage has trained."""
+
+    run: str
+    """The stage that trains the translator."""
+    data: str | None = None
+    """What is translated; None: of the domains that the translator knows, the one that it does not paint."""
+    to: Domain = "target"
+    """The domain that the images are to look like."""
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a recipe: either trains a recipe or labels."""
+    """One stage of a recipe: trains a recipe, labels, or translates."""
 
     name: str
     recipe: Recipe | None = None
     labelling: Labelling | None = None
+    translating: Translating | None = None
     outputs: tuple[tuple[str, str], ...] = ()
     """Keys of the recipe that stand for the output of an earlier stage, and that stage."""
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The earlier stages whose output it takes."""
-        return tuple(self.labelling.runs) if self.labelling else tuple(stage for _, stage in self.outputs)
+        if self.labelling:
+            return tuple(self.labelling.runs)
+        return (self.translating.run,) if self.translating else tuple(stage for _, stage in self.outputs)
 
 
 class Recipe(Block):
@@ -229,8 +245,8 @@ class Recipe(Block):
     keep_every: int = Field(0, ge=0)
     """Steps between two snapshots of the student, and of the teacher where there is one; all are kept. 0: none."""
     stages: dict[str, dict[str, dict[str, Any]]] = {}
-    """Name -> {train: what differs from the keys above} or {pseudo-label: a Labelling}, in the order in which they run.
-    The last one trains; see `stages_of`.
+    """Name -> {train: what differs from the keys above}, {pseudo-label: a Labelling} or {translate: a Translating}, in
+    the order in which they run. The last one trains; see `stages_of`.
     """
 
     _source: Composed = PrivateAttr(Composed({}))
@@ -360,7 +376,10 @@ BLOCKS: dict[str, str] = {
     "reference": "reference: {{set: {set}}}",
 }
 """What to write for a domain of `data`."""
-OUTPUTS = {"data.target.labels": "pseudo-label", "network.weights": "train", "start": "train"}
+OUTPUTS = {
+    "data.target.labels": "pseudo-label", "data.source.images": "translate", "network.weights": "train",
+    "start": "train",
+}  # fmt: skip
 """Keys by which a stage takes the output of an earlier one -> what that one does; of `given` each key is one, too."""
 
 
@@ -382,11 +401,17 @@ def stages_of(recipe: Recipe, where: str = "recipe") -> tuple[Stage, ...]:
         at = f"{where}: stages.{name}"
         if not re.fullmatch(r"\w[\w.+-]*", name):
             raise RecipeError(f"{at}: cannot be part of a folder's name; use letters, digits and _ . + -")
-        if len(content) != 1 or (kind := next(iter(content))) not in ("train", "pseudo-label"):
+        if len(content) != 1 or (kind := next(iter(content))) not in ("train", "pseudo-label", "translate"):
             kinds = ", ".join(content) or "nothing"
-            raise RecipeError(f"{at}: unknown stage kind ({kinds}); a stage is {{train: ...}} or {{pseudo-label: ...}}")
+            raise RecipeError(
+                f"{at}: unknown stage kind ({kinds}); a stage is {{train: ...}}, {{pseudo-label: ...}} or "
+                "{translate: ...}"
+            )
         if kind == "pseudo-label":
             found[name] = _labelling_stage(name, content[kind], found, at)
+            continue
+        if kind == "translate":
+            found[name] = _translating_stage(name, content[kind], found, at)
             continue
         for key in content[kind].keys() & {"use", "stages"}:
             raise RecipeError(f"{at}: {key}: only a file can name blocks, and no stage has stages; write the keys out")
@@ -415,6 +440,24 @@ def _labelling_stage(name: str, content: Mapping[str, Any], before: Mapping[str,
         if run not in trained:
             raise RecipeError(f"{at}: runs: no stage {run!r} trains before it{nearest(run, trained)}")
     return Stage(name, labelling=labelling.model_copy(update={"rule": check(RULES, labelling.rule, f"{at}: rule", ())}))
+
+
+def _translating_stage(name: str, content: Mapping[str, Any], before: Mapping[str, Stage], at: str) -> Stage:
+    from segda.recipes.facts import method_class
+
+    try:
+        translating = Translating.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{at}: {explain(error, Translating)}") from error
+    trained = {one: stage.recipe for one, stage in before.items() if stage.recipe is not None}
+    recipe = trained.get(translating.run)
+    if recipe is None:
+        raise RecipeError(
+            f"{at}: run: no stage {translating.run!r} trains before it{nearest(translating.run, trained)}"
+        )
+    if "translator" not in method_class(recipe.method).products:
+        raise RecipeError(f"{at}: run: {translating.run} trains no translator; name a stage that does")
+    return Stage(name, translating=translating)
 
 
 def _training_stage(name: str, content: Composed, before: Mapping[str, Stage], recipe: Recipe, at: str) -> Stage:

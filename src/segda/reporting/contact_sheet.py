@@ -98,6 +98,16 @@ def pseudo_labels_sheet(scenes: Sequence[Labelled], space: Space, title: str, no
     return sheet([_with_kept(scene, space) for scene in scenes], title, legend)
 
 
+def translations_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], title: str) -> Image.Image:
+    """Names, images (H, W, 3) RGB and their translations, which may be smaller: each beside the other."""
+    tiles = []
+    for name, *shown in pairs:
+        height = max(1, round(shown[0].shape[0] * TILE / shown[0].shape[1]))
+        fitted = [np.array(Image.fromarray(one).resize((TILE, height), Image.Resampling.BOX)) for one in shown]
+        tiles.append(Tile(f"{name}: before, after", np.concatenate(fitted, 1)))
+    return sheet(tiles, title, [])
+
+
 def _with_kept(scene: Labelled, space: Space) -> Tile:
     height = max(1, round(scene.image.shape[0] * TILE / scene.image.shape[1]))
 

@@ -89,7 +89,7 @@ def _recipes() -> Sequence[tuple[str, ...]]:
             (
                 name,
                 f"{_source(recipe)} -> {recipe.data.target.set}".replace("+", " + "),
-                f"{_in_words(recipe.network)}, {recipe.steps:,} steps",
+                f"{_in_words(recipe.network) if recipe.network else recipe.method['name']}, {recipe.steps:,} steps",
             )
         )
     return rows

@@ -14,6 +14,12 @@ MEANING = {
     "entropy/": "mean entropy on target images by head, relative to ln C, weighted",
     "fool/": "how little the target looks like the source to each head's discriminator, weighted",
     "discriminator/": "its error on each domain, halved; 0.347 = (ln 2) / 2 where it cannot tell them apart",
+    "style/": "how little painted images pass for real ones with each domain's discriminator, squared",
+    "cycle/": "distance of what was painted and painted back from each domain's images, weighted",
+    "identity/": "what a generator changes of images that are of its style already, weighted",
+    "perceptual/": "how else the given network sees what was painted in each style, weighted",
+    "reconstruction/": "how else it sees each domain's images that were painted and painted back, weighted",
+    "judge/": "the discriminators' squared error in each domain, halved; 0.25 where they cannot tell what is painted",
     "H/": "mean entropy of the prediction in nats",
 }
 """What the scalars in a log are, and, with "/" at the end, groups of them; others are shown by their name alone."""

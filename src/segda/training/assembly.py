@@ -21,6 +21,7 @@ from segda.data.sets.dataset import DataSet, image_weights
 from segda.data.sets.datasets import open_data
 from segda.data.sets.labelled import measured_classes, open_labelled
 from segda.data.sets.pairs import partners
+from segda.data.sets.translated import translated_data
 from segda.data.stream.loading import loader
 from segda.data.stream.stream import References, Stream
 from segda.distributed import group, sharding, sync
@@ -35,7 +36,7 @@ from segda.networks.network import Network
 from segda.networks.weights.files import is_plain
 from segda.parts import class_weights
 from segda.parts.class_weights import weighted
-from segda.parts.given import given_in
+from segda.parts.given import Absent, Given, given_in
 from segda.recipes.build import build, from_scratch
 from segda.recipes.facts import method_class
 from segda.recipes.optimisers import Optim
@@ -275,7 +276,7 @@ def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
     """Opens the data sets and builds the method."""
     space = space_of(recipe)
     target = open_data(recipe.data.target.set, root, space)
-    source = None if recipe.data.source is None else open_data(recipe.data.source.set, root, space)
+    source = source_of(recipe, root, space)
     references = references_of(recipe, source, target, root, space)
     scored = [open_labelled(spec, root, space) for spec in recipe.evaluate.data]
     for data in scored:
@@ -293,6 +294,15 @@ def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
     return Parts(source, target, references, scored, pseudo_labels, method)
 
 
+def source_of(recipe: Recipe, root: Path, space: Space) -> DataSet | None:
+    """The labelled domain, with its images in another style where the recipe names their folder."""
+    told = recipe.data.source
+    if told is None:
+        return None
+    data = open_data(told.set, root, space)
+    return data if told.images is None else translated_data(data, told.images.expanduser())
+
+
 def say_of(datasets: Sequence[DataSet]) -> None:
     """Says once of each data set how its images are read and what speaks against learning from it."""
     for part in {part.spec: part for data in datasets for part in data.parts}.values():
@@ -302,11 +312,15 @@ def say_of(datasets: Sequence[DataSet]) -> None:
             log.warning(line)
 
 
-def build_method(recipe: Recipe, space: Space, fresh: bool = True) -> Method:
-    """The network as the recipe starts it and the method around it, on the host and in training mode."""
+def build_method(recipe: Recipe, space: Space, fresh: bool = True, lent: bool = True) -> Method:
+    """The network as the recipe starts it and the method around it, on the host and in training mode.
+
+    lent: whether it is to learn, and so needs the networks that the recipe gives it; they may be gone by now.
+    """
     torch.manual_seed(recipe.seed)
     networks = {"student": student_of(recipe, space, fresh)} if method_class(recipe.method).has_student() else {}
-    networks |= {name: given_network(name, where, space.classes) for name, where in recipe.given.items()}
+    for name, where in recipe.given.items():
+        networks[name] = given_network(name, where, space.classes) if lent else Given(name, Absent(space.classes))
     method: Method = build(METHODS, recipe.method, "method", **networks)
     if group.world() > 1 and recipe.sync_batchnorm:
         sync.synchronise(method)
@@ -345,7 +359,7 @@ def load_product(
     if product not in products:
         raise RunError(f"{run}: method {recipe.method['name']} makes {', '.join(products)}, and no {product}")
     path = runs.network_path(run, product, step)
-    module = build_method(recipe, space_in(run), fresh=False).get_submodule(products[product])
+    module = build_method(recipe, space_in(run), fresh=False, lent=False).get_submodule(products[product])
     runs.fill(module, runs.read_tensors(path), path)
     return module.to(device).eval()
 

@@ -1,6 +1,7 @@
 """What a checkpoint holds, and how a training becomes again what it was.
 
-student, teacher, discriminators, running levels     the method's state
+student, teacher, discriminators, running levels,
+a pool of painted images                             the method's state
 optimisers, gradient scaler                          theirs, an optimiser's by the names of the weights
 means                                                the log line that is not complete yet
 constants                                            a hash of each constant's weights
@@ -32,6 +33,7 @@ from segda.errors import RunError, WeightsError
 from segda.ground.hardware import environment
 from segda.networks.weights import files
 from segda.parts.given import given_in
+from segda.parts.image_pool import make_room
 from segda.recipes.build import starts_of
 from segda.run import CHECKPOINT_FORMAT, instead_of_last, write_checkpoint
 from segda.training.fitting import faults, is_plain_tree
@@ -104,6 +106,7 @@ def restore(training: Training, state: dict[str, Any], where: Path) -> None:
     """Puts a state, read from `where`, into a training that was built anew. WeightsError where it does not fit: then
     nothing is changed.
     """
+    make_room(training.method, state["method"])
     _refuse(list(_misfits(training, state)), where)
     if name := not_finite(state["method"]):
         raise WeightsError(f"{where}: {name} is not finite; {instead_of_last(where.parent)}")

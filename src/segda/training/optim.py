@@ -144,12 +144,14 @@ class RepeatedSGD(torch.optim.Optimizer):
 
 def lr_at(t: int, steps: int, settings: Schedule, base: float) -> float:
     """The rate at step t (0-based) of a group that starts from `base`: R(t) = base d + min_lr (1 - d) with
-    d = (1 - t / decay_steps)^power, and before `warmup` R(t) * (1 - (1 - t / warmup) * (1 - warmup_ratio)).
-    decay_steps is the run's `steps` unless it is set.
+    d = (1 - max(0, t - hold) / (decay_steps - hold))^power, and before `warmup` R(t) * (1 - (1 - t / warmup) *
+    (1 - warmup_ratio)). decay_steps is the run's `steps` unless it is set. With `stairs`, d is that of their end.
 
-    mmcv's poly schedule with linear warm-up; without warm-up, and min_lr 0, ADVENT's.
+    mmcv's poly schedule with linear warm-up; without warm-up, and min_lr 0, ADVENT's; with hold and stairs, CycleGAN's.
     """
-    decay = (1 - t / (settings.decay_steps or steps)) ** settings.power
+    end = settings.decay_steps or steps
+    due = t if settings.stairs is None else min(end, (t // settings.stairs + 1) * settings.stairs)
+    decay = (1 - (due - settings.hold) / (end - settings.hold)) ** settings.power if due > settings.hold else 1.0
     warm = 1.0
     if t < settings.warmup:
         assert settings.warmup_ratio is not None

@@ -13,7 +13,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from segda.data.labels.spaces import Space
+from segda.data.labels.spaces import UNKNOWN, Space
 from segda.scene import IGNORE, Scene
 
 
@@ -181,6 +181,19 @@ class Part(DataSet, Protocol):
 def meant(ids: np.ndarray, table: np.ndarray) -> np.ndarray:
     """(H, W) ids, what ids mean -> (H, W) uint8 of what these do."""
     return cv2.LUT(ids, table) if len(table) == 256 else table[ids]
+
+
+def train_ids(data: DataSet, i: int) -> np.ndarray:
+    """(H, W) uint8 train ids of the label of image i, 255 for what is ignored.
+
+    DataError for an id that the labelling does not name.
+    """
+    ids, table = data.label_ids(i)
+    label = meant(ids, table)
+    if (label == UNKNOWN).any():
+        data.class_counts(i)  # names the ids in its error
+        raise AssertionError("class_counts refuses unknown ids")
+    return label
 
 
 def by_class(counts: np.ndarray, table: np.ndarray, space: Space) -> np.ndarray:

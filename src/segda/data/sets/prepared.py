@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from segda.data.labels.spaces import SPACES, UNKNOWN, Space, space_named
+from segda.data.labels.spaces import SPACES, Space, space_named
 from segda.data.rows import DATASETS
 from segda.data.sets.class_statistics import class_statistics
-from segda.data.sets.dataset import meant
+from segda.data.sets.dataset import train_ids
 from segda.data.sets.datasets import open_data
 from segda.data.sets.files import FileSet
 from segda.data.sets.specs import file_name, own_space, parse, parts_of, row_of
@@ -178,19 +178,6 @@ class _Write:
             except OSError as error:
                 raise cannot_write(path, error) from error
         return True
-
-
-def train_ids(data: FileSet, i: int) -> np.ndarray:
-    """(H, W) uint8 train ids of the label of image i, 255 for what is ignored.
-
-    DataError for an id that the labelling does not name.
-    """
-    ids, table = data.label_ids(i)
-    label = meant(ids, table)
-    if (label == UNKNOWN).any():
-        data.class_counts(i)  # names the ids in its error
-        raise AssertionError("class_counts refuses unknown ids")
-    return label
 
 
 def write_prepared(

@@ -1,0 +1,248 @@
+"""Translating a data set's images with what a training of a translator made: `segda translate`, and stages that do.
+
+    OUT/images/00001.png     each image at the path that its original has in its data set, so that training takes OUT as
+                             the images of a source (data.source.images)
+    OUT/translation.json     how they were made: data, direction, network; from the beginning, and whether all is there
+    OUT/contact_sheet.jpg    some of them, before and after
+
+An image is brought to the size that the translator saw in training, but is not cropped. Each image is written whole or
+not at all, so a call that was cut short goes on with those that are not there. Several processes share them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segda.data.files.images import read_image
+from segda.data.sets.dataset import DataSet
+from segda.data.sets.labelled import open_once
+from segda.data.sets.specs import kinds_of
+from segda.data.sets.translated import image_names
+from segda.data.stream.augment import Augment, resize, scaled_size, size_of
+from segda.distributed import group
+from segda.errors import RecipeError, RunError
+from segda.evaluation.look import Sight, agreed, look
+from segda.ground.alone import LOCK, first_alone_in
+from segda.ground.atomic import atomic_write, cannot_write, is_partial, remove_partial, write_text
+from segda.ground.choices import DeviceName, Domain, PrecisionName
+from segda.ground.hardware import autocast, pick_device, pick_precision
+from segda.ground.safe_yaml import read_json
+from segda.networks.translator import translated
+from segda.recipes.facts import method_class
+from segda.recipes.recipe import Recipe
+from segda.reporting.contact_sheet import translations_sheet
+from segda.run import data_root, load_recipe_of, network_path, step_of
+from segda.run_data import fingerprint
+from segda.scene import Scene
+from segda.training.assembly import load_product
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "translation.json"
+SHEET = "contact_sheet.jpg"
+SHEET_IMAGES = 8
+
+PRODUCTS: dict[Domain, str] = {"target": "translator", "source": "translator_back"}
+"""The domain that images are to look like -> the product that paints it."""
+
+MARKS = ("data", "to", "network", "input", "precision")
+"""Of the summary: what the images depend on."""
+
+COMPRESSION, QUALITY = 3, 95
+"""Of PNG: twice as fast as the usual 6, and a few per cent larger. Of JPEG."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is known before the first image is decoded. names: of the images to write, below `out`."""
+
+    out: Path
+    data: DataSet
+    names: list[str]
+    generator: nn.Module
+    seen: Augment
+    device: torch.device
+    casting: AbstractContextManager
+    facts: dict[str, Any]
+
+    def due(self) -> list[int]:
+        """The images that are not there yet."""
+        return [i for i, name in enumerate(self.names) if not (self.out / name).is_file()]
+
+    def painted(self, image: Tensor) -> np.ndarray:
+        """(3, H, W) uint8 RGB -> (h, w, 3) uint8 RGB, of the size that the translator was trained at."""
+        height, width = scaled_size(size_of(Scene(image)), self.seen.resize, self.seen.shape)
+        small = resize(Scene(image), (width, height), "stretch", self.seen.kernel).image
+        with torch.no_grad(), self.casting:
+            pixels = translated(self.generator, small[None].to(self.device).float() / 255)[0].float()
+        if not torch.isfinite(pixels).all():
+            raise RunError(
+                f"{self.facts['network']['run']}: what it paints is not finite; use --precision 32, or a run whose "
+                "training stayed finite"
+            )
+        return (pixels * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+
+
+def make_job(
+    run: Path,
+    data: str,
+    out: Path,
+    to: Domain,
+    root: Path | None,
+    step: int | None,
+    device: DeviceName,
+    precision: PrecisionName,
+) -> Job:
+    """Checks and loads everything, the cheap things first; writes nothing."""
+    if to not in PRODUCTS:
+        raise RecipeError(f"--to {to}: images can be made to look like the {' or the '.join(PRODUCTS)}; write one")
+    recipe, product = load_recipe_of(run), PRODUCTS[to]
+    if PRODUCTS["target"] not in method_class(recipe.method).products:
+        raise RunError(
+            f"{run}: method {recipe.method['name']} trains no translator; give a run of one that does, as cyclegan"
+        )
+    _refuse_other_way(run, recipe, data, to)
+    path = network_path(run, product, step)
+    opened = open_once(data, data_root(recipe, root))
+    names = [name for part in opened.parts for name in image_names(part)]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"{data}: two of its images would be written to one file; translate one data set at a time")
+    where = group.own_device(pick_device(device))
+    dtype = pick_precision(precision, where)
+    domain = recipe.data.source if to == "target" else recipe.data.target
+    assert domain is not None, "refused with the recipe"
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    facts = {
+        "data": {"spec": data, **fingerprint(opened)},
+        "to": to,
+        "network": {"run": str(run), "step": step_of(run, product) if step is None else step, "sha256": digest},
+        "input": domain.augment.model_dump(mode="json", include={"resize", "shape", "kernel"}),
+        "precision": str(dtype).removeprefix("torch."),
+    }
+    generator = load_product(run, product, where, step)
+    return Job(out, opened, names, generator, domain.augment, where, autocast(where, dtype), facts)
+
+
+def _refuse_other_way(run: Path, recipe: Recipe, data: str, to: Domain) -> None:
+    """RecipeError for images that look already as they are to look."""
+    assert recipe.data.source is not None, "refused with the recipe"
+    source, target = (kinds_of(domain.set) for domain in (recipe.data.source, recipe.data.target))
+    given, other, back = (target, source, "source") if to == "target" else (source, target, "target")
+    if kinds_of(data) == given != other:
+        raise RecipeError(
+            f"{data} is of the {to}, and so is what {run} would make of it; --to {back} translates it the other way"
+        )
+
+
+def translate_images(job: Callable[[], Job], *, overwrite: bool) -> dict[str, Any]:
+    """Does the whole job, with the other processes; returns its summary. `job` checks and loads, see make_job."""
+    with group.joined():
+        made = group.all_succeed(job)
+        group.on_rank_zero(refuse_strange, made.out)
+        with first_alone_in([made.out], "another process translates images to {folder}"):
+            group.on_rank_zero(prepare, made, overwrite)
+            due = group.from_rank_zero(made.due)
+
+            def write(sight: Sight) -> None:
+                write_image(made.out / made.names[sight.index], made.painted(sight.scene.image))
+
+            agreed(look([], made.data, write, title=f"translating {made.data.spec}", indices=due))
+            return group.from_rank_zero(lambda: finish(made))
+
+
+def refuse_strange(out: Path) -> None:
+    """RunError where OUT holds something else than translated images, or is a file."""
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; give a folder for the images with --out")
+    strange = out.exists() and not (out / SUMMARY).exists()
+    if strange and any(path.name != LOCK and not is_partial(path) for path in out.iterdir()):
+        raise RunError(f"{out} exists and is not a folder of translated images; choose another --out")
+
+
+def prepare(job: Job, overwrite: bool) -> None:
+    """Makes OUT ready for images, or refuses it."""
+    if (job.out / SUMMARY).exists():
+        before = read_summary(job.out)
+        if before["data"] != job.facts["data"]:
+            theirs = before["data"].get("spec")
+            other = theirs if theirs != job.facts["data"]["spec"] else f"other files of {theirs}"
+            raise RunError(f"{job.out} holds images translated of {other}; choose another --out")
+        if (changed := differing(before, job.facts)) and not overwrite:
+            raise RunError(
+                f"{job.out} holds images that were translated with other {', '.join(changed)}; use --overwrite to make "
+                "them anew, or another --out"
+            )
+        if overwrite:
+            _remove(job)
+    remove_partial(job.out)
+    write_text(job.out / SUMMARY, json.dumps(job.facts | {"finished": False}, indent=1) + "\n")
+
+
+def _remove(job: Job) -> None:
+    try:
+        for name in (*job.names, SHEET):
+            (job.out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(job.out, error) from error
+
+
+def differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The marks in which two summaries differ; where a run lies is none."""
+    ours, theirs = ({**one, "network": one["network"].get("sha256")} for one in (before, now))
+    return [key for key in MARKS if ours.get(key) != theirs.get(key)]
+
+
+def read_summary(out: Path) -> dict[str, Any]:
+    """How a folder of translated images was made. RunError where that is not to be read."""
+    path = out / SUMMARY
+    try:
+        found = dict(read_json(path))
+        if not all(isinstance(found[key], dict) for key in ("data", "network")):
+            raise ValueError("it was edited or damaged")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove the folder and translate anew") from error
+    return found
+
+
+def write_image(path: Path, rgb: np.ndarray) -> None:
+    """(H, W, 3) uint8 as a PNG or JPEG, by the path's ending."""
+    options = (cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION)
+    if path.suffix.lower() != ".png":
+        options = (cv2.IMWRITE_JPEG_QUALITY, QUALITY)
+    done, content = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(rgb[..., ::-1]), options)
+    assert done
+    with atomic_write(path) as partial:
+        partial.write_bytes(content.tobytes())
+
+
+def pixels_of(image: Tensor) -> np.ndarray:
+    """(3, H, W) -> (H, W, 3)."""
+    return image.permute(1, 2, 0).numpy()
+
+
+def finish(job: Job) -> dict[str, Any]:
+    """The contact sheet, and the summary that says that all is there."""
+    count = len(job.data)
+    pairs = []
+    for i in np.linspace(0, count - 1, min(SHEET_IMAGES, count)).astype(int):
+        before, after = job.data.read(i), read_image(job.out / job.names[i])
+        pairs.append((before.names[0], pixels_of(before.image), pixels_of(after)))
+    with atomic_write(job.out / SHEET) as partial:
+        title = f"{job.data.spec}: {count} images, translated to look like the {job.facts['to']}"
+        translations_sheet(pairs, title).save(partial, "JPEG", quality=90)
+    summary = job.facts | {"finished": True}
+    write_text(job.out / SUMMARY, json.dumps(summary, indent=1) + "\n")
+    return summary
