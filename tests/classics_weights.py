@@ -18,6 +18,8 @@ from segda.data.labels.spaces import space_named
 from segda.networks import DeepLabV2
 from segda.networks.weights.layouts import LAYOUTS
 from segda.networks.weights.names import to_ours
+from segda.parts.adversary import Discriminator
+from segda.scene import IGNORE
 
 GOLDEN = Golden("classics")
 
@@ -60,12 +62,35 @@ def authors_translator(network: nn.Module, net: str) -> nn.Module:
     return network
 
 
-def single(net: str) -> DeepLabV2:
+def single(net: str = "single") -> DeepLabV2:
     """Our DeepLab-v2 of one head with the weights of `theirs(net)`, in training mode."""
     network = DeepLabV2(CLASSES, encoder="101", weights="scratch", multi_level=False)
-    # ADVENT's names; there, layer5 is the auxiliary head and layer6 the main one.
-    tensors = {name.replace("layer5.", "layer6."): tensor for name, tensor in theirs(net).items()}
-    translated, unknown = to_ours(tensors, LAYOUTS["advent"].ours, GOLDEN.folder)
+    translated, unknown = to_ours(theirs(net), ours_of, GOLDEN.folder)
     assert not unknown
     network.load_state_dict(network.state_dict() | translated)
     return network
+
+
+def ours_of(name: str) -> tuple[str, ...]:
+    """ADVENT's names; there, layer5 is the auxiliary head and layer6 the main one."""
+    return LAYOUTS["advent"].ours(name.replace("layer5.", "layer6."))
+
+
+def by_their_names(network: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of `single()`, by the authors' names."""
+    ours = dict(network.named_parameters()) | dict(network.named_buffers())
+    return {name: ours[own] for name in theirs("single") for own in ours_of(name)}
+
+
+def labels(name: str, shape: tuple[int, ...], share: int) -> Tensor:
+    """Classes from the set's generator; `share` of 1000 pixels ignored."""
+    label = GOLDEN.integers(name, 0, len(CLASSES), shape)
+    ignored = GOLDEN.integers(f"{name}.ignore", 0, 1000, shape) < share
+    return torch.from_numpy(np.where(ignored, IGNORE, label))
+
+
+def discriminator() -> Discriminator:
+    """BDL's discriminator with its recorded weights. Their layers have names, ours numbers, in the same order."""
+    ours = Discriminator(len(CLASSES), 64)
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs("bdl_D").values(), strict=True)))
+    return ours

@@ -74,6 +74,7 @@ METHOD_SETTINGS = {
     "dacs": SELF_TRAINING,
     "daformer": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE},
     "ebda": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE, "balance_weight": 0.1, "level": 0.4},
+    "bdl": {"adversarial_weight": {"main": 0.1}, "width": 4},
     "cyclegan": {
         "width": 4, "blocks": 1, "judge_width": 4, "pool": 6, "cycle_weight": 10, "identity_weight": 5,
         "perceptual_weight": 0, "reconstruction_weight": 0,

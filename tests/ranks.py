@@ -52,6 +52,7 @@ METHODS = {
     # Above ln C all pixels count: at a selection's border, rounding would choose between pixels that are alike. The
     # medians are followed all the same, and compared; tests/parts/test_pseudo.py has selections in shares.
     "ease": {"begin": 2, "floor": 3.0},
+    "bdl": {},
     "cyclegan": {},
 }  # fmt: skip
 """Name, the method's first word -> its settings beside those of METHOD_SETTINGS."""
@@ -90,7 +91,7 @@ def recipes(data: Path, labels: Path) -> dict[str, Recipe]:
             made[name] = recipe.override(*shared[:3], *players, *slow, f"steps={FEW}")
             continue
         recipe = recipe.override(*shared)
-        if name == "esl":
+        if name in ("esl", "bdl"):
             recipe = recipe.override(f"data.target.labels={labels}")
         made[name] = recipe.override(WITHOUT_BATCH_NORM)
         if name in SYNCHRONISED:

@@ -95,10 +95,29 @@ def test_a_flat_recipe_is_the_recipe_and_keeps_the_source_of_each_number(name, t
         if not any(key == other or key.startswith(f"{other}.") for other in differs)
     }
     heads = [line.partition(": ")[0] for line in text.splitlines() if line.startswith("# ")]
-    used = [*yaml.safe_load(own)["use"], *(["methods/advent"] if recipe.stages else [])]
+    used = [*yaml.safe_load(own)["use"], *blocks_of_stages(name)]
     assert [part for part in used if f"# {part}" not in heads] == []
-    of_stages = {key: comment for key, comment in told(text).items() if key.startswith("stages.teacher")}
-    assert told(text) == of_stages | kept | told(own)
+    of_stages = {key: comment for key, comment in told(text).items() if key.startswith("stages.")}
+    expected = kept | told(own)
+    assert {key: comment for key, comment in told(text).items() if key not in of_stages} == {
+        key: comment for key, comment in expected.items() if not key.startswith("stages.")
+    }
+    # A stage's stand in the recipe, in its blocks or in those that the stage uses.
+    texts = [own, *(shipped_blocks()[part].read_text() for part in used)]
+    assert set(of_stages.values()) <= {comment for text in texts for comment in told(text).values()}
+
+
+def blocks_of_stages(name: str) -> list[str]:
+    """The blocks that the stages of a shipped recipe use."""
+    texts = [shipped()[name].read_text()]
+    texts += [shipped_blocks()[part].read_text() for part in yaml.safe_load(texts[0])["use"]]
+    found = [
+        part
+        for text in texts
+        for listed in re.findall(r"train.*use: \[(.*?)\]|^ +use: \[(.*?)\]", text, re.M)
+        for part in "".join(listed).split(", ")
+    ]
+    return list(dict.fromkeys(found))
 
 
 BLOCK = """# A block.

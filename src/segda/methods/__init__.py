@@ -1,6 +1,7 @@
 """METHODS: all that exist, by the name that a recipe calls them; `method.py` holds their contract."""
 
 from segda.methods.advent import AdvEnt
+from segda.methods.bdl import BDL
 from segda.methods.cyclegan import CycleGAN
 from segda.methods.dacs import DACS
 from segda.methods.daformer import DAFormer
@@ -20,5 +21,6 @@ METHODS: dict[str, type[Method]] = {
     "daformer": DAFormer,
     "ebda": EBDA,
     "ease": EASE,
+    "bdl": BDL,
     "cyclegan": CycleGAN,
 }
