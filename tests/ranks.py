@@ -52,7 +52,7 @@ METHODS = {
     # Above ln C all pixels count: at a selection's border, rounding would choose between pixels that are alike. The
     # medians are followed all the same, and compared; tests/parts/test_pseudo.py has selections in shares.
     "ease": {"begin": 2, "floor": 3.0},
-    "bdl": {},
+    "bdl": {"adversarial_weight": {"main": 1.0}},
     "cyclegan": {},
 }  # fmt: skip
 """Name, the method's first word -> its settings beside those of METHOD_SETTINGS."""

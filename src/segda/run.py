@@ -357,7 +357,7 @@ def save_network(
     _save(path, facts, step, network.state_dict() if tensors is None else tensors)
 
 
-def save_product(path: Path, method_spec: Mapping[str, Any], step: int, tensors: Mapping[str, Tensor]) -> None:
+def save_product(path: Path, method_spec: Mapping[str, Any], step: int | None, tensors: Mapping[str, Tensor]) -> None:
     """The tensors of what is no segmentation network and, as metadata, the method whose product it is."""
     _save(path, {"method": json.dumps(method_spec)}, step, tensors)
 

@@ -62,7 +62,7 @@ def convert(
     agrees to the first by the beginnings of their names, --allow-missing to the second: they stay at the random start
     of the recipe's seed. Nothing in a file is executed.
     """
-    from segda.conversion.asked import OURS, Asked
+    from segda.conversion.asked import OURS, TRANSLATORS, Asked
     from segda.conversion.to_ours import ours
     from segda.conversion.to_theirs import back
     from segda.ground.trust import trusting
@@ -71,8 +71,9 @@ def convert(
 
     given, out = Path(given), Path(out)
     if source == target or (source not in (None, OURS) and target != OURS):
+        styles = ", ".join((*LAYOUTS, TRANSLATORS))
         raise RecipeError(
-            f"convert from {source} to {target}: one of them must be {OURS} and the other one of {', '.join(LAYOUTS)}"
+            f"convert from {source} to {target}: one of them must be {OURS} and the other one of {styles}"
         )
     if step is not None and target == OURS:
         raise RecipeError(f"--step {step} is of a run of ours; it has no effect without --to")

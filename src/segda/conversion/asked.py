@@ -14,6 +14,9 @@ from segda.networks.weights.layouts import LAYOUTS, Layout
 OURS = "segda"
 """The name of our own style."""
 
+TRANSLATORS = "cyclegan"
+"""The style of CycleGAN's generators, see translators.py."""
+
 PLAIN = (".pth", ".pt")
 """Endings of a state dict as torch saves it, which is what other code bases read."""
 
@@ -77,7 +80,7 @@ class Converted:
 
 def layout_named(style: str) -> Layout:
     if style not in LAYOUTS:
-        raise RecipeError(f"unknown style {style!r}{nearest(style, (OURS, *LAYOUTS))}")
+        raise RecipeError(f"unknown style {style!r}{nearest(style, (OURS, TRANSLATORS, *LAYOUTS))}")
     return LAYOUTS[style]
 
 

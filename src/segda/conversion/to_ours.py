@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from segda import run as runs
+from segda.conversion import translators
 from segda.conversion.asked import (
     CONSTANTS,
     PLAIN,
@@ -146,25 +147,44 @@ def _network(held: Held, asked: Asked, recipe: Recipe | None) -> Converted:
     if as_file:
         runs.save_network(asked.out, network, recipe.network, step=None)
     else:
-        facts = environment(torch.device("cpu"), torch.float32) | {
-            "start": f"{asked.style} checkpoint {held.file}",
-            "left_out": left_out,
-            "missing": missing,
-            **({"remark": done.remark} if done.remark else {}),
-            **({"notes": notes} if notes else {}),
-        }
-        # The large file first: if there is no room for it, what OUT holds stays. It comes in last, and says that all
-        # is there.
-        fresh = asked.out.with_name(f".{asked.out.name}.converted")
-        try:
-            runs.save_network(fresh, network, recipe.network, step=None)
-            runs.begin(asked.out, recipe)
-            write_text(asked.out / "environment.json", json.dumps(facts, indent=2) + "\n")
-            fresh.replace(runs.product_path(asked.out, "student"))
-        except OSError as error:
-            raise cannot_write(asked.out, error) from error
-        finally:
-            fresh.unlink(missing_ok=True)
+        _into_run(
+            done, recipe, held.file, "student", lambda path: runs.save_network(path, network, recipe.network, step=None)
+        )
+    return done
+
+
+def _into_run(done: Converted, recipe: Recipe, file: Path, product: str, save: Callable[[Path], None]) -> None:
+    """A run folder of what a file held; `save` writes the product."""
+    facts = environment(torch.device("cpu"), torch.float32) | {
+        "start": f"{done.style} checkpoint {file}",
+        "left_out": done.left_out,
+        "missing": done.missing,
+        **({"remark": done.remark} if done.remark else {}),
+        **({"notes": done.notes} if done.notes else {}),
+    }
+    # The large file first: if there is no room for it, what OUT holds stays. It comes in last, and says that all is
+    # there.
+    fresh = done.out.with_name(f".{done.out.name}.converted")
+    try:
+        save(fresh)
+        runs.begin(done.out, recipe)
+        write_text(done.out / "environment.json", json.dumps(facts, indent=2) + "\n")
+        fresh.replace(runs.product_path(done.out, product))
+    except OSError as error:
+        raise cannot_write(done.out, error) from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _translator(given: Path, asked: Asked, recipe: Recipe | None) -> Converted:
+    """CycleGAN's generator, into a run folder."""
+    translators.refuse_other_recipe(recipe)
+    assert recipe is not None, "refused"
+    tensors, done = translators.generator_in(given, recipe, asked)
+    product = translators.product_of(given)
+    with alone_in(asked.out, "another process converts to {folder}"):
+        _refuse_taken_run(asked.out, recipe, asked.overwrite)
+        _into_run(done, recipe, given, product, lambda path: runs.save_product(path, recipe.method, None, tensors))
     return done
 
 
@@ -332,6 +352,14 @@ def ours(
     agreement: tuple[runs.Which, tuple[str, ...], bool, bool, int | None],
 ) -> Converted:
     """A checkpoint of the style of `source`, or the one that its names say, as a network or an encoder of ours."""
+    if source == translators.STYLE or (source is None and recipe is not None and translators.trains_translator(recipe)):
+        done = _translator(given, Asked(out, translators.STYLE, *agreement), recipe)
+        return replace(done, detected=source is None)
+    if recipe is not None and not recipe.network:
+        raise RecipeError(
+            f"--recipe: method {recipe.method['name']} trains no network that a file of style {source} could fill; "
+            "give another recipe"
+        )
     if source is not None:
         _refuse_another_network(layout_named(source), source, recipe)
     held = opened(given, source, agreement[0])

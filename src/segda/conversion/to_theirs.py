@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from segda import run as runs
+from segda.conversion import translators
 from segda.conversion.asked import CONSTANTS, PLAIN, Asked, Converted, agreed, refuse_idle, refuse_taken
 from segda.errors import RecipeError, RunError, WeightsError
 from segda.ground.alone import LOCK, alone_in
@@ -29,6 +30,8 @@ WEIGHTS = "model.safetensors"
 
 def back(given: Path, asked: Asked) -> Converted:
     """Ours, into a state dict as their code reads it, or a folder for `from_pretrained`."""
+    if asked.style == translators.STYLE:
+        return translators.back(given, asked)
     layout = asked.layout
     if layout.lacks:
         raise RecipeError(f"--to {asked.style}: {layout.lacks}; it can only be read, with --from")
