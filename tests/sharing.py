@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 
-from conftest import FRAMES, write_camvid
+from conftest import FRAMES, small_recipe, write_camvid
 from evaluation.test_submission import write_image, write_nineteen
 from segda import run as runs
 from segda.cli.main import main
 from segda.commands.predict import predict
 from segda.commands.pseudo_label import pseudo_label
+from segda.commands.train import train
+from segda.commands.translate import translate
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
 from segda.distributed import group
@@ -43,7 +45,7 @@ DARK = [f"GOPR0364_frame_{k:06d}" for k in range(5)]
 
 def write_tree(tree: Path) -> Path:
     """Data and a copy with other times; two runs, a snapshot of one, a run that takes no reports; one of other classes
-    with a server's images.
+    with a server's images; a translator's.
     """
     write_camvid(tree / "data")
     for file in (write_camvid(tree / "copy") / "camvid").rglob("*.png"):
@@ -55,6 +57,7 @@ def write_tree(tree: Path) -> Path:
     shutil.copy(runs.product_path(tree / "other", "student"), snapshot)
     (shutil.copytree(tree / "other", tree / "blocked") / "reports").touch()
     write_nineteen(tree / "nineteen")
+    train(small_recipe(tree / "data", "cyclegan").override("steps=1"), tree / "translator")
     for k, name in enumerate(DARK):
         write_image(tree / "dark" / f"{name}_rgb_anon.png", (64, 48), k)
     return tree
@@ -96,6 +99,9 @@ def everything() -> dict[str, Any]:
     given["labels"] = [
         pseudo_label(both, DATA[0], "entropy-median", "out/labels", ["images=3"], here, **alike, score=True),
         pseudo_label(["run"], DATA[1], {"name": "fixed", "level": 0.1}, "out/few-labels", (), here, **alike),
+    ]
+    given["translated"] = [
+        translate("translator", spec, f"out/translated-{k}", root=here, **alike) for k, spec in enumerate(DATA)
     ]
     given["pixels"] = [
         class_statistics(open_data(spec, root), cache, workers=workers).tolist()

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from classics_weights import GOLDEN, authors_translator, theirs
 from segda.networks.translator import Generator, PatchDiscriminator
 
-MAPS = {"rtol": 0, "atol": 1e-5}
-"""README of the recorded set: maps of one pass."""
+PAINTED, BACK, JUDGED = ({"rtol": 0, "atol": 10 * noise} for noise in (6e-6, 3e-5, 2e-6))
+"""Ten times what the authors' own code differs by between float32 and float64, after one network and after two."""
 
 
 def recorded(domain: str, t: int) -> Tensor:
@@ -24,8 +24,8 @@ def test_generators_paint_what_the_authors_do():
     values = GOLDEN.npz("cyclegan.npz")
     there, back = (authors_translator(Generator(width=64, blocks=9), f"cyc_G_{which}") for which in "AB")
     painted = there(recorded("A", 0))
-    np.testing.assert_allclose(painted[:1].numpy(), values["fake_B_f32"], **MAPS)
-    np.testing.assert_allclose(back(painted)[:1].numpy(), values["rec_A_f32"], **MAPS)
+    np.testing.assert_allclose(painted[:1].numpy(), values["fake_B_f32"], **PAINTED)
+    np.testing.assert_allclose(back(painted)[:1].numpy(), values["rec_A_f32"], **BACK)
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def test_a_generator_paints_the_same_in_evaluation():
 @torch.no_grad()
 def test_discriminators_judge_as_the_authors():
     judged = authors_translator(PatchDiscriminator(width=64), "cyc_D_A")(recorded("B", 0))
-    np.testing.assert_allclose(judged.numpy(), GOLDEN.npz("cyclegan.npz")["D_A_real_B_f32"], **MAPS)
+    np.testing.assert_allclose(judged.numpy(), GOLDEN.npz("cyclegan.npz")["D_A_real_B_f32"], **JUDGED)
 
 
 def test_networks_have_the_published_number_of_parameters():

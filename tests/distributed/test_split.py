@@ -94,7 +94,7 @@ def test_several_processes_write_the_bytes_of_one(place, count):
     assert sorted(ours) == sorted(theirs)
     assert [path for path in theirs if ours[path] != theirs[path]] == []
     kinds = {kind: sum(path.startswith(kind) for path in theirs) for kind in ("run/reports", "out", "kept", "ensemble")}
-    assert kinds == {"run/reports": 4, "out": 37, "kept": 2, "ensemble": 1}
+    assert kinds == {"run/reports": 4, "out": 50, "kept": 2, "ensemble": 1}
 
 
 @pytest.mark.parametrize("count", [2, 3])
