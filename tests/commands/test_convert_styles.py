@@ -23,6 +23,7 @@ from networks.test_resnet_weights import usual
 from networks.test_weights import encoder, official, published, random_biases
 from segda.cli.main import main
 from segda.commands.convert import convert
+from segda.conversion.asked import TRANSLATORS
 from segda.errors import SegdaError
 from segda.networks import NETWORKS, MiTDAFormer
 from segda.networks.encoders.mit import MiT
@@ -309,7 +310,7 @@ def test_a_style_that_cannot_be_told_is_refused_with_those_there_are(recipe, tmp
 def test_every_style_is_documented_and_nothing_else_is():
     text = (Path(__file__).parents[2] / "docs" / "CHECKPOINTS.md").read_text(encoding="utf-8")
     rows = [row.split("|") for row in text.splitlines() if row.startswith("| ") and "whose" not in row]
-    assert {style for row in rows for style in re.findall(r"`([\w-]+)`", row[3])} == set(LAYOUTS)
+    assert {style for row in rows for style in re.findall(r"`([\w-]+)`", row[3])} == {TRANSLATORS, *LAYOUTS}
 
 
 def test_what_is_ours_already_is_sent_the_other_way(recipe, tmp_path):
