@@ -66,6 +66,7 @@ log_every: 1
 PHOTOMETRIC = {"jitter_prob": 0.8, "jitter_strength": 0.2, "blur_prob": 0.5, "blur_sigma": [0.15, 1.15]}
 SELF_TRAINING = {"decay": 0.9, "threshold": 0.2, "classes_of": "batch", "photometric": PHOTOMETRIC}
 FEATURE_DISTANCE = {"weight": 0.005, "classes": ["car", "pole"], "min_share": 0.5}
+MASKING = {"mode": "target", "block": 8, "ratio": 0.7, "weight": 1.0, "augment": True}
 METHOD_SETTINGS = {
     "source_only": {"photometric": PHOTOMETRIC},
     "minent": {"entropy_weight": {"main": 0.1}},
@@ -74,6 +75,7 @@ METHOD_SETTINGS = {
     "dacs": SELF_TRAINING,
     "daformer": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE},
     "ebda": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE, "balance_weight": 0.1, "level": 0.4},
+    "mic": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE, "masking": MASKING},
     "bdl": {"adversarial_weight": {"main": 0.1}, "width": 4},
     "cyclegan": {
         "width": 4, "blocks": 1, "judge_width": 4, "pool": 6, "cycle_weight": 10, "identity_weight": 5,

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import save_file
 
-from conftest import FEATURE_DISTANCE, small_recipe
+from conftest import FEATURE_DISTANCE, MASKING, small_recipe
 from segda.commands.train import train
 from segda.distributed import group, sharding, sync
 from segda.errors import Interrupted
@@ -48,6 +48,12 @@ METHODS = {
     "ebda quantile": {
         "level": "auto", "level_statistic": "quantile", "level_quantile": 0.6, "level_momentum": 0.9,
         "balance_as": "pixel_weight", "feature_distance": FEATURE_DISTANCE | {"classes": None, "min_share": None},
+    },
+    "mic": {
+        "masking": MASKING | {
+            "mode": "both", "masks": 2, "balance": {"weight": 0.1, "level": 0.4},
+            "teacher": {"decay": 0.5, "threshold": 0.2},
+        },
     },
     # Above ln C all pixels count: at a selection's border, rounding would choose between pixels that are alike. The
     # medians are followed all the same, and compared; tests/parts/test_pseudo.py has selections in shares.

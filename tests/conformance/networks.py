@@ -21,12 +21,12 @@ GOLDEN = Golden("daformer_ebda")
 NAMES = LAYOUTS["daformer"]
 
 
-def generated(name: str, shape: list[int], kind: str) -> Tensor:
+def generated(name: str, shape: list[int], kind: str, golden: Golden = GOLDEN) -> Tensor:
     """The value of an entry of the authors' state dict (the set's README has the table)."""
     shape = tuple(shape)
     if kind == "count":
         return torch.zeros(shape, dtype=torch.int64)
-    normal = GOLDEN.normal(name, shape)
+    normal = golden.normal(name, shape)
     values = {
         "weight": lambda: normal * np.float32(np.prod(shape[1:]) ** -0.5),
         "bias": lambda: np.float32(0.1) * normal,

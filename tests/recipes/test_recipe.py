@@ -147,11 +147,13 @@ TRANSFORMER = ("source_only", "dacs", "daformer", "ebda")
 ADVERSARIAL = ("minent", "advent", "esl")
 FAMILIES = {
     ("streets", "mit_daformer"): TRANSFORMER,
-    ("camvid", "encoder_decoder"): (*TRANSFORMER, *ADVERSARIAL, "ease", "bdl"),
+    ("camvid", "encoder_decoder"): (*TRANSFORMER, *ADVERSARIAL, "ease", "mic", "bdl"),
+    ("mic_camvid", "encoder_decoder"): ("ebda",),
     ("distort_camvid", "encoder_decoder"): ("source_only",),
-    ("streets", "encoder_decoder"): ("source_only", "ease", "bdl"),
+    ("streets", "encoder_decoder"): ("source_only", "ease", "mic", "bdl"),
     ("streets_camvid", "encoder_decoder"): ("source_only", "ease"),
     ("gta5_cityscapes", "mit_daformer"): TRANSFORMER,
+    ("daformer_gta5_cityscapes", "mit_daformer"): ("mic",),
     ("synthia_cityscapes", "mit_daformer"): TRANSFORMER,
     ("cityscapes_acdc", "mit_daformer"): TRANSFORMER,
     ("cityscapes_dark-zurich", "mit_daformer"): TRANSFORMER,

@@ -66,6 +66,7 @@ def test_the_census_has_no_gradient():
         ("dacs", {"source", "target", "mixed"}),
         ("daformer", {"source", "target", "mixed"}),
         ("ebda", {"source", "target", "mixed"}),
+        ("mic", {"source", "target", "mixed", "masked"}),
     ],
 )
 def test_every_method_logs_the_entropy_of_what_it_predicts(method, domains, camvid):

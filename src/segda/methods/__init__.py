@@ -9,6 +9,7 @@ from segda.methods.ease import EASE
 from segda.methods.ebda import EBDA
 from segda.methods.esl import ESL
 from segda.methods.method import Method
+from segda.methods.mic import MIC
 from segda.methods.minent import MinEnt
 from segda.methods.source_only import SourceOnly
 
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Method]] = {
     "dacs": DACS,
     "daformer": DAFormer,
     "ebda": EBDA,
+    "mic": MIC,
     "ease": EASE,
     "bdl": BDL,
     "cyclegan": CycleGAN,

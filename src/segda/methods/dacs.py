@@ -29,7 +29,7 @@ class DACS(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         parts, share = self.parts, batch.share
-        parts.teacher.follow(self.student, t, share)
+        parts.follow(self.student, batch, t)
         source = parts.source(batch.source, share)
         output = self.student(source.image)
         terms = {"source": supervised(output, source, over="all", share=share)}
@@ -37,7 +37,8 @@ class DACS(Method):
         if t < parts.begin:
             return
 
-        mixed, terms = parts.mixed(batch)
+        pseudo, terms = parts.labelled(batch)
+        mixed = parts.mixed(batch, pseudo)
         output = self.student(mixed.image)
         terms["mix"] = supervised(output, mixed, over="all", share=share)
         yield terms | entropy_summary("mixed", output.logits)

@@ -31,7 +31,7 @@ class DAFormer(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         parts, share = self.parts, batch.share
-        parts.teacher.follow(self.student, t, share)
+        parts.follow(self.student, batch, t)
         source = parts.source(batch.source, share)
         start = parts.at_start(source, share)
         output = self.student(source.image)
@@ -40,7 +40,8 @@ class DAFormer(Method):
         if t < parts.begin:
             return
 
-        mixed, terms = parts.mixed(batch)
+        pseudo, terms = parts.labelled(batch)
+        mixed = parts.mixed(batch, pseudo)
         output = self.student(mixed.image)
         terms["mix"] = supervised(output, mixed, over="all", share=share)
         yield terms | entropy_summary("mixed", output.logits)

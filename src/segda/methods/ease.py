@@ -27,32 +27,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from segda.methods.method import Method
 from segda.networks.network import Network
-from segda.parts.entropy import balance, entropy, entropy_summary
+from segda.parts.entropy import Balance, balance, entropy, entropy_summary
 from segda.parts.losses import supervised
+from segda.parts.masking import MaskingSettings
 from segda.parts.mixing import ClassesOf
 from segda.parts.photometric import Photometric
 from segda.parts.self_training import PRODUCTS, SelfTraining
 from segda.scene import Batch
 
 
-class Balance(BaseModel):
-    """EBDA's term: weight * mean over pixels of (H - level)^2."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    weight: float = Field(gt=0)
-    level: float = Field(ge=0)
-    """Nats."""
-
-
 class EASE(Method):
     """decay: of the teacher. floor: nats; below it a pixel counts whatever its class. momentum: of running medians;
     None takes the step's. begin: the first step of self-training. classes_of, photometric: of the mix, as DACS's.
+    masking: a masked pass as MIC's after the mix; None has none.
     """
 
     products: ClassVar = PRODUCTS
@@ -69,6 +60,7 @@ class EASE(Method):
         source_photometric: Photometric | None,
         balance: Balance | None,
         momentum: float | None = None,
+        masking: MaskingSettings | None = None,
     ):
         super().__init__()
         self.student = student
@@ -83,11 +75,12 @@ class EASE(Method):
             classes_of=classes_of,
             photometric=photometric,
             source_photometric=source_photometric,
+            masking=masking,
         )
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         parts, share = self.parts, batch.share
-        parts.teacher.follow(self.student, t, share)
+        parts.follow(self.student, batch, t)
         source = parts.source(batch.source, share)
         output = self.student(source.image)
         terms = {"source": supervised(output, source, over="all", share=share)}
@@ -95,9 +88,11 @@ class EASE(Method):
         if t < parts.begin:
             return
 
-        mixed, terms = parts.mixed(batch)
+        pseudo, terms = parts.labelled(batch)
+        mixed = parts.mixed(batch, pseudo)
         output = self.student(mixed.image)
         terms |= {"mix": supervised(output, mixed, over="all", share=share)} | entropy_summary("mixed", output.logits)
         if self.balance is not None:
             terms["balance"] = self.balance.weight * balance(entropy(output.logits), self.balance.level)
         yield terms
+        yield from parts.masked(self.student, batch, pseudo)

@@ -3,7 +3,8 @@
 The balance is mean((H - level)^2) over all pixels, H in nats: it keeps the network from being sure too early as well
 as from staying unsure. The authors' code runs the mixed batch through the student a second time for it, with other
 dropout draws; here it shares the forward pass of the mixed loss (`second_pass: true` does as they do).
-`level: auto` follows a running statistic of H, which the authors' code keeps commented out.
+`level: auto` follows a running statistic of H, which the authors' code keeps commented out. `masking` adds MIC's masked
+pass, whose prediction may have a balance of its own (`masking.balance`).
 
 On the small benchmarks that run here the term gained nothing in any variant that was tried (docs/results/ease.md).
 """
@@ -20,6 +21,7 @@ from segda.methods.method import Method
 from segda.networks.network import Network
 from segda.parts.entropy import Level, balance, distance, entropy, entropy_summary
 from segda.parts.losses import supervised
+from segda.parts.masking import MaskingSettings
 from segda.parts.self_training import CONSTANTS, PRODUCTS, HeldSettings, SelfTraining
 from segda.scene import Batch
 
@@ -39,13 +41,14 @@ class EBDA(Method):
         level_momentum: float | None = None,
         balance_as: Literal["term", "pixel_weight"] = "term",
         second_pass: bool = False,
+        masking: MaskingSettings | None = None,
         **settings: Unpack[HeldSettings],
     ):
         super().__init__()
         if second_pass and balance_as == "pixel_weight":
             raise RecipeError("method.second_pass has no effect with balance_as: pixel_weight; remove one of them")
         self.student = student
-        self.parts = SelfTraining(student, **settings)
+        self.parts = SelfTraining(student, masking=masking, **settings)
         self.level = Level(level, level_statistic, level_quantile, level_momentum)
         self.balance_weight = balance_weight
         self.balance_as = balance_as
@@ -53,7 +56,7 @@ class EBDA(Method):
 
     def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
         parts, share = self.parts, batch.share
-        parts.teacher.follow(self.student, t, share)
+        parts.follow(self.student, batch, t)
         source = parts.source(batch.source, share)
         start = parts.at_start(source, share)
         output = self.student(source.image)
@@ -62,7 +65,8 @@ class EBDA(Method):
         if t < parts.begin:
             return
 
-        mixed, terms = parts.mixed(batch)
+        pseudo, terms = parts.labelled(batch)
+        mixed = parts.mixed(batch, pseudo)
         output = self.student(mixed.image)
         if self.balance_as == "pixel_weight":
             unsure = entropy(output.logits.detach())
@@ -77,3 +81,4 @@ class EBDA(Method):
             unsure = entropy(output.logits)
             terms["balance"] = self.balance_weight * balance(unsure, self.level.follow(unsure, share))
         yield terms
+        yield from parts.masked(self.student, batch, pseudo)

@@ -8,6 +8,7 @@ import math
 from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from segda.distributed.shares import Share
@@ -73,6 +74,16 @@ def entropy_summary(domain: str, logits: Tensor) -> dict[str, Tensor]:
         **{f"H/{domain}/q{q:02d}": ordered[rank] for q, rank in ranks.items()},
         f"histogram/{domain}": counts / len(unsure),
     }
+
+
+class Balance(BaseModel):
+    """EBDA's term: weight * mean over pixels of (H - level)^2."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(gt=0)
+    level: float = Field(ge=0)
+    """Nats."""
 
 
 def distance(pixel_entropy: Tensor, level: Tensor | float) -> Tensor:

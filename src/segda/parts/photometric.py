@@ -32,12 +32,16 @@ class Photometric(BaseModel):
     """Range of the Gaussian's standard deviation in pixels."""
 
 
-def photometric(image: Tensor, settings: Photometric, *, share: Share, again: bool = False) -> Tensor:
+def photometric(
+    image: Tensor, settings: Photometric, *, share: Share, again: bool = False, masked: bool = False
+) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> the same, jittered and blurred or not.
 
-    again: for the second images of a step that are recoloured; they have draws of their own.
+    again: for the second images of a step that are recoloured; they have draws of their own. masked: for those that MIC
+    masks, which have them too, but one order of the operations and one blur for the whole step (lhoyer/MIC).
     """
-    jitter, blur = ("second jitter", "second blur") if again else ("jitter", "blur")
+    which = "masked " if masked else "second " if again else ""
+    jitter, blur = f"{which}jitter", f"{which}blur"
     jittered = share.rng(jitter).random() < settings.jitter_prob
     blurred = share.rng(blur).random() < settings.blur_prob
     s = settings.jitter_strength
@@ -48,10 +52,12 @@ def photometric(image: Tensor, settings: Photometric, *, share: Share, again: bo
             if jittered:
                 rng = share.rng(jitter, scene=k)
                 brightness, contrast, saturation = rng.uniform(1 - s, 1 + s, 3)
-                hue, order = rng.uniform(-s, s), rng.permutation(4)
+                hue = rng.uniform(-s, s)
+                order = (share.rng("masked order") if masked else rng).permutation(4)
                 one = colour_jitter(one, brightness, contrast, saturation, hue, order)
             if blurred:
-                one = gaussian_blur(one, share.rng(blur, scene=k).uniform(*settings.blur_sigma))
+                rng = share.rng("masked sigma") if masked else share.rng(blur, scene=k)
+                one = gaussian_blur(one, rng.uniform(*settings.blur_sigma))
             result.append(one)
     return torch.stack(result)
 

@@ -39,6 +39,12 @@ def confident_fraction(logits: Tensor, target: Scene, threshold: float, *, share
     return _labelled(target, label, weight)
 
 
+def all_count(logits: Tensor, target: Scene) -> Scene:
+    """The same with weight 1 for every pixel, times the target's own."""
+    label = logits.argmax(1)
+    return _labelled(target, label, torch.ones_like(label, dtype=torch.float32))
+
+
 def class_medians(values: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """The median of the values (n,) in each class of label (n,): (C,) float32, and (C,) bool: whether it has any value.
 

@@ -1,11 +1,13 @@
-"""What the self-training methods have: a teacher, class mix and its recolouring, features held near the start's.
+"""What the self-training methods have: a teacher, class mix and its recolouring, features held near the start's, masks.
 
 DACS (Tranheden et al., WACV 2021) brought the teacher and the mix, DAFormer (Hoyer et al., CVPR 2022) the feature
-distance. Each method's step says what it does with them, in the order of its paper.
+distance, MIC (Hoyer et al., CVPR 2023) the masked pass. Each method's step says what it does with them, in the order of
+its paper.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NotRequired, TypedDict
 
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from segda.errors import RecipeError
 from segda.networks.network import Network, Output
 from segda.parts.entropy import entropy_summary
 from segda.parts.feature_distance import AtStart, FeatureDistance, FeatureDistanceSettings
+from segda.parts.masking import Masking, MaskingSettings
 from segda.parts.mixing import ClassesOf, class_mix
 from segda.parts.photometric import Photometric, photometric
 from segda.parts.pseudo import Rule, Selection
@@ -72,6 +75,7 @@ class SelfTraining(nn.Module):
         begin: int = 0,
         source_photometric: Photometric | None = None,
         feature_distance: FeatureDistanceSettings | None = None,
+        masking: MaskingSettings | None = None,
     ):
         super().__init__()
         if begin < 0:
@@ -85,6 +89,15 @@ class SelfTraining(nn.Module):
         self.photometric = photometric
         self.source_photometric = source_photometric
         self.feature_distance = None if feature_distance is None else FeatureDistance(student, feature_distance)
+        self.masking = None if masking is None else Masking(student, masking, photometric)
+
+    def follow(self, student: Network, batch: Batch, t: int) -> None:
+        """The teachers follow the student, see Teacher. Called first in a step, also before self-training begins: so a
+        batch that cannot be masked is refused at once.
+        """
+        self.teacher.follow(student, t, batch.share)
+        if self.masking is not None:
+            self.masking.follow(student, batch, t)
 
     def source(self, scene: Scene, share: Share) -> Scene:
         """The source scene as the student sees it: recoloured, where the settings ask for it, as source_only does."""
@@ -92,20 +105,27 @@ class SelfTraining(nn.Module):
             return scene
         return scene.replace(image=photometric(scene.image, self.source_photometric, share=share))
 
-    def mixed(self, batch: Batch) -> tuple[Scene, dict[str, Tensor]]:
-        """What self-training learns from: half of the source's classes pasted into the target, which has the teacher's
-        labels and the weights of the selection; recoloured and blurred, with other draws than the source's.
+    def labelled(self, batch: Batch) -> tuple[Scene, dict[str, Tensor]]:
+        """The target with the teacher's labels and the weights of the selection. With it what the log says of it: the
+        confident share, the teacher's entropy.
+        """
+        logits = self.teacher(batch.target.image)
+        pseudo = self.select(logits, batch.target, batch.share)
+        return pseudo, {"confident": self.select.confident(pseudo)} | entropy_summary("target", logits)
 
-        With it what the log says of the target: the confident share, the teacher's entropy.
+    def mixed(self, batch: Batch, pseudo: Scene) -> Scene:
+        """What self-training learns from: half of the source's classes pasted into the labelled target; recoloured and
+        blurred, with other draws than the source's.
         """
         share = batch.share
-        logits = self.teacher(batch.target.image)
-        pseudo = self.select(logits, batch.target, share)
         mixed = class_mix(batch.source, pseudo, classes_of=self.classes_of, share=share)
         again = self.source_photometric is not None
-        image = photometric(mixed.image, self.photometric, share=share, again=again)
-        seen = {"confident": self.select.confident(pseudo)} | entropy_summary("target", logits)
-        return mixed.replace(image=image), seen
+        return mixed.replace(image=photometric(mixed.image, self.photometric, share=share, again=again))
+
+    def masked(self, student: Network, batch: Batch, pseudo: Scene) -> Iterator[dict[str, Tensor]]:
+        """The masked passes, where the settings ask for them: a yield each, after that of the mix."""
+        if self.masking is not None:
+            yield from self.masking(student, batch, pseudo)
 
     def at_start(self, source: Scene, share: Share) -> AtStart | None:
         """The features that the student's must stay near. Asked before its forward pass, see distributed/shares.py."""
