@@ -222,6 +222,10 @@ def test_a_perceptual_network_need_not_be_there_any_more(translator, camvid, tmp
         train(recipe.override("method.perceptual_weight=0.1"), run)
     with pytest.raises(RecipeError, match=r"given.perceptual: has no effect: method.perceptual_weight and"):
         train(recipe.override(f"given.perceptual={given}"), run)
+    other = recipe.override("method.perceptual_weight=0.1", f"given.perceptual={given}", "data.space=cityscapes-19")
+    with pytest.raises(WeightsError, match=r"given.perceptual: .* knows 11 other classes than the 19 of this recipe"):
+        train(other, run)
+    assert not run.exists()
     train(recipe.override("method.perceptual_weight=0.1", f"given.perceptual={given}"), run)
     assert "perceptual/target" in next(iter(runs.read_log(run)))
     (given / "network.safetensors").unlink()

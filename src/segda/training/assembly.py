@@ -27,6 +27,7 @@ from segda.data.stream.stream import References, Stream
 from segda.distributed import group, sharding, sync
 from segda.errors import RecipeError, RunError, WeightsError
 from segda.ground.hardware import leave_cores, pick_device, pick_precision
+from segda.ground.paths import expanded
 from segda.ground.trust import trusting
 from segda.methods import METHODS
 from segda.methods.method import Method
@@ -300,7 +301,7 @@ def source_of(recipe: Recipe, root: Path, space: Space) -> DataSet | None:
     if told is None:
         return None
     data = open_data(told.set, root, space)
-    return data if told.images is None else translated_data(data, told.images.expanduser())
+    return data if told.images is None else translated_data(data, expanded(told.images))
 
 
 def say_of(datasets: Sequence[DataSet]) -> None:
