@@ -64,6 +64,8 @@ GIVEN = {
     "pickle": train("network.weights", "IT.pth"),
     "start": train("start", "IT.safetensors"),
     "labels": [*train("data.target.labels", "IT"), "--set", "method.name=esl"],
+    "translated": train("data.source.images", "IT"),
+    "translator": ["translate", "IT", "--data", DUSK, "--out", "made", *AT],
     "pairs": train("data.reference", "{set: 'camvid:train:day', pairs: IT.csv}"),
     "folder": train("data.source.set", "IT.yaml:train"),
     "run": ["evaluate", "IT", "--data", DUSK, *AT],

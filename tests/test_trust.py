@@ -117,6 +117,7 @@ READS = {
     "compare": ["compare", "RUN", "sound"],
     "predict": ["predict", "RUN", "data/camvid/test", "--out", "made"],
     "pseudo-label": ["pseudo-label", "RUN", "--data", DUSK, "--root", "data", "--rule", "fixed", "--out", "made"],
+    "translate": ["translate", "RUN", "--data", DUSK, "--root", "data", "--out", "made"],
     "convert": ["convert", "RUN", "--to", "daformer", "--out", "made.pth"],
 }
 
