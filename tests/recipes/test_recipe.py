@@ -311,3 +311,22 @@ def test_a_level_that_cannot_be_is_explained(settings, message):
 def test_recipes_are_immutable(recipe: Recipe):
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 1
+
+
+@pytest.mark.parametrize("pair", ["streets", "camvid", "gta5_cityscapes", "synthia_cityscapes"])
+def test_the_translators_of_bdls_stages_are_those_of_their_own_recipes(pair):
+    bdl, alone = load_recipe(f"bdl_{pair}"), load_recipe(f"cyclegan_{pair}")
+    stages = {stage.name: stage for stage in stages_of(bdl)}
+    for name, given, weights in (("translator", {}, (0, 0)), ("translator_again", {"perceptual"}, (0.1, 10))):
+        recipe = stages[name].recipe
+        for key in ("data", "steps", "players", "network", "optim"):
+            assert getattr(recipe, key) == getattr(alone, key), (name, key)
+        assert recipe.evaluate.data == alone.evaluate.data == []
+        perceptual = dict(zip(("perceptual_weight", "reconstruction_weight"), weights, strict=True))
+        assert recipe.method == alone.method | perceptual and set(recipe.given) == set(given)
+        assert (alone.method["perceptual_weight"], alone.method["reconstruction_weight"]) == (0, 0)
+    last = list(stages.values())[-1]
+    # Each network learns from images of the newest translator, the last one with labels of another network.
+    assert dict(last.outputs)["data.source.images"] == "translated_again"
+    assert stages["first"].outputs == (("data.source.images", "translated"),)
+    assert dict(last.outputs)["data.target.labels"] in stages and last.recipe.network == bdl.network
