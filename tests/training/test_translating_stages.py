@@ -11,7 +11,7 @@ from segda import run as runs
 from segda.commands.train import train
 from segda.commands.translate import translate
 from segda.errors import RecipeError, RunError
-from segda.recipes.recipe import Recipe, parse_recipe, stages_of
+from segda.recipes.recipe import Recipe, load_recipe, parse_recipe, stages_of
 from segda.training.stages import plan
 
 TRANSLATOR = {
@@ -113,3 +113,13 @@ def test_stages_that_cannot_be_are_refused(camvid, stages, message):
 
 def test_the_output_of_a_stage_is_a_key_of_the_one_that_takes_it(camvid):
     assert stages_of(staged(camvid, STAGES))[2].outputs == (("data.source.images", "translated"),)
+
+
+def test_with_images_of_ones_own_no_translator_is_trained(tmp_path):
+    # BDL's second round, or its short one, on what somebody else has translated.
+    for name, trained in (("bdl_streets", 2), ("bdl_gta5_cityscapes", 3)):
+        planned = plan(load_recipe(name).override("data.source.images=./mine"), tmp_path / "run")
+        trains = [stage for stage in planned if stage.trains]
+        assert len(trains) == trained and all(stage.recipe.method["name"] == "bdl" for stage in trains)
+        assert {str(stage.recipe.data.source.images) for stage in trains} == {"mine"}
+        assert all(stage.labelling is not None for stage in planned if not stage.trains)
