@@ -42,6 +42,13 @@ def test_then_half_of_the_images_change_places_with_a_stored_one():
     assert {places.count(place) > 30 for place in range(5)} == {True}
 
 
+def test_a_pool_of_none_gives_back_what_comes():
+    pool = ImagePool(0)
+    for t in range(3):
+        assert greys(pool(images(t, t + 1), Share(step=t), "pool")) == [t, t + 1]
+    assert pool.images.shape == (0,)
+
+
 def test_an_image_may_come_back_within_a_step():
     # Of many images in a row, some stored one is a new one of the same step.
     pool = ImagePool(2)

@@ -64,6 +64,15 @@ class CycleGAN(Method):
         perceptual: Network | None = None,
     ):
         super().__init__()
+        weights = {
+            "cycle_weight": cycle_weight, "identity_weight": identity_weight, "perceptual_weight": perceptual_weight,
+            "reconstruction_weight": reconstruction_weight,
+        }  # fmt: skip
+        sizes = {"width": width, "judge_width": judge_width}
+        for least, settings in ((1, sizes), (0, {"blocks": blocks, "pool": pool}), (0, weights)):
+            for key, value in settings.items():
+                if value < least:
+                    raise RecipeError(f"method.{key}: {value} is below {least}; give {least} or more")
         perceives = perceptual_weight > 0 or reconstruction_weight > 0
         if perceives != (perceptual is not None):
             raise RecipeError(

@@ -6,8 +6,6 @@ Painted ones alone would let a discriminator forget what the generator did some 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,7 +16,8 @@ from segda.networks.weights.files import is_plain
 
 
 class ImagePool(nn.Module):
-    """Holds so many images, all of one size; they are in checkpoints, since what a step learns depends on them.
+    """Holds so many images (0: none, and gives back what comes), all of one size; they are in checkpoints, since what a
+    step learns depends on them.
 
     Of each image that comes: while there is room it is stored and given back. Then, as often as not, a stored one is
     given back and the new one takes its place; else the new one is given back.
@@ -43,7 +42,9 @@ class ImagePool(nn.Module):
             self.returned = self._exchanged(every, share.rng(purpose))
         return self.returned[share.first_scene : share.first_scene + len(painted)]
 
-    def _exchanged(self, painted: Sequence[Tensor] | Tensor, rng: np.random.Generator) -> Tensor:
+    def _exchanged(self, painted: Tensor, rng: np.random.Generator) -> Tensor:
+        if not self.capacity:
+            return painted
         returned = []
         for image in painted:
             count = self.images.shape[0]
