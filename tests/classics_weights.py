@@ -1,6 +1,7 @@
 """Networks of FDA, BDL, MGCDA and DANNet with the weights that their values were recorded with (golden/classics).
 
 theirs("cyc_G_A")       the authors' state dict of a network, by their names; weights.json lists them
+single()                the segmentation network of FDA and BDL with the same weights
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from golden import Golden
 from segda.data.labels.spaces import space_named
 from segda.networks import DeepLabV2
+from segda.networks.encoders.table import CAFFE_MEAN
 from segda.networks.weights.layouts import LAYOUTS
 from segda.networks.weights.names import to_ours
 from segda.parts.adversary import Discriminator
@@ -64,22 +66,19 @@ def authors_translator(network: nn.Module, net: str) -> nn.Module:
 
 def single(net: str = "single") -> DeepLabV2:
     """Our DeepLab-v2 of one head with the weights of `theirs(net)`, in training mode."""
-    network = DeepLabV2(CLASSES, encoder="101", weights="scratch", multi_level=False)
-    translated, unknown = to_ours(theirs(net), ours_of, GOLDEN.folder)
+    with torch.device("meta"):
+        ours = DeepLabV2(CLASSES, encoder="101", weights="scratch", multi_level=False)
+    translated, unknown = to_ours(theirs(net), LAYOUTS["single"].ours, GOLDEN.folder)
     assert not unknown
-    network.load_state_dict(network.state_dict() | translated)
-    return network
-
-
-def ours_of(name: str) -> tuple[str, ...]:
-    """ADVENT's names; there, layer5 is the auxiliary head and layer6 the main one."""
-    return LAYOUTS["advent"].ours(name.replace("layer5.", "layer6."))
+    constants = {"mean": torch.tensor(CAFFE_MEAN).view(3, 1, 1), "scale": torch.tensor(255.0)}
+    ours.load_state_dict({name: tensor.clone() for name, tensor in translated.items()} | constants, assign=True)
+    return ours
 
 
 def by_their_names(network: nn.Module) -> dict[str, Tensor]:
     """The parameters and buffers of `single()`, by the authors' names."""
     ours = dict(network.named_parameters()) | dict(network.named_buffers())
-    return {name: ours[own] for name in theirs("single") for own in ours_of(name)}
+    return {name: ours[own] for name in theirs("single") for own in LAYOUTS["single"].ours(name)}
 
 
 def labels(name: str, shape: tuple[int, ...], share: int) -> Tensor:

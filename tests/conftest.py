@@ -72,6 +72,7 @@ METHOD_SETTINGS = {
     "minent": {"entropy_weight": {"main": 0.1}},
     "advent": {"adversarial_weight": {"main": 0.1}, "width": 4},
     "esl": {"adversarial_weight": {"main": 0.1}, "width": 4},
+    "fda": {"beta": 0.05, "entropy_weight": {"main": 0.1}, "eta": 2.0, "entropy_after": 0},
     "dacs": SELF_TRAINING,
     "daformer": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE},
     "ebda": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE, "balance_weight": 0.1, "level": 0.4},

@@ -42,6 +42,8 @@ METHODS = {
     "minent": {},
     "advent": {},
     "esl": {},
+    "fda": {},
+    "fda rounds": {"entropy_after": None},
     "dacs": {"classes_of": "image"},
     "daformer": {},
     "ebda": {"level": "auto", "level_statistic": "mean", "level_momentum": 0.9},
@@ -71,14 +73,26 @@ TOYS = {
         "players.other.lr=0.1",
     ),
     "source-free": ("method={name: 'toys:SourceFree'}", "data.source=null", "data.space=camvid-11"),
+    "swapped": ("data.source.augment.swap=0.1",),
 }
 """Methods with a reference for each target scene, with optimiser steps in the middle of a step, and without a source
-(toys.py) -> what their recipes change."""
+(toys.py), and a source in the target's look -> what their recipes change."""
 
 SYNCHRONISED = ("daformer", "advent")
 """Also with batch norm that sees all processes' scenes."""
 
-IN_PASSES = ("cyclegan", "referenced", "discrepancy", "esl", "dacs", "ebda quantile", "ease", "advent sharded")
+IN_PASSES = (
+    "cyclegan",
+    "referenced",
+    "discrepancy",
+    "esl",
+    "fda rounds",
+    "swapped",
+    "dacs",
+    "ebda quantile",
+    "ease",
+    "advent sharded",
+)
 """Also in two passes of two processes."""
 
 SHARDED = ("ebda quantile", "discrepancy", "advent", "daformer synchronised")
@@ -97,7 +111,7 @@ def recipes(data: Path, labels: Path) -> dict[str, Recipe]:
             made[name] = recipe.override(*shared[:3], *players, *slow, f"steps={FEW}")
             continue
         recipe = recipe.override(*shared)
-        if name in ("esl", "bdl"):
+        if name in ("esl", "bdl", "fda rounds"):
             recipe = recipe.override(f"data.target.labels={labels}")
         made[name] = recipe.override(WITHOUT_BATCH_NORM)
         if name in SYNCHRONISED:

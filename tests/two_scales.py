@@ -44,11 +44,12 @@ class TwoScales(Network):
         top, left = (int(torch.randint(side // 2 + 1, ())) for side in (height, width))
         box = (top, left, height // 2, width // 2)
         inside = (..., slice(top, top + height // 2), slice(left, left + width // 2))
-        detail = self.over(image[inside]).logits
+        seen = self.over(image[inside]).heads["main"]
+        detail = seen.logits
         fused = context.clone()
         fused[inside] = self.fused(context[inside], detail)
-        main = Head(fused, self.weight_of["main"])
-        return Output({"main": main, "detail": Head(detail, self.weight_of["detail"], box)}, features)
+        main = Head(fused, self.weight_of["main"], cells=fused)
+        return Output({"main": main, "detail": Head(detail, self.weight_of["detail"], box, seen.cells)}, features)
 
     def infer(self, image: Tensor) -> Tensor:
         context = enlarged(self.decode(self.features(image)), image.shape[-2:])

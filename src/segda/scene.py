@@ -21,8 +21,14 @@ from segda.distributed.shares import ALONE, Share
 IGNORE = 255
 """The label of a pixel that nobody is asked about: no class, no loss, no vote."""
 
-DOMAINS = ("source", "target", "reference")
+DOMAINS = ("source", "target", "reference", "style")
 """The domains of a batch, in the order of their numbers in the stream."""
+
+
+def block_of(domain: str) -> str:
+    """The block of a recipe's `data` that says how the domain's images are read and cut."""
+    return "target" if domain == "style" else domain
+
 
 Box = tuple[int, int, int, int]
 """top, left, height, width in pixels."""
@@ -81,6 +87,7 @@ class Batch:
 
     source: None where a training has none. reference: image i belongs to image i of the target (or of the source, as
     the recipe says) and was cropped and flipped with it; None where a training has no references.
+    style: further scenes of the target, of a method that takes their look alone; else None.
     share: what the batch is of its step. It has the step's random numbers, and knows what all shares know.
     """
 
@@ -88,6 +95,7 @@ class Batch:
     target: Scene
     reference: Scene | Absent = None
     share: Share = ALONE
+    style: Scene | Absent = None
 
     @property
     def scenes(self) -> dict[str, Scene]:

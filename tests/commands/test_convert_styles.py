@@ -25,9 +25,9 @@ from segda.cli.main import main
 from segda.commands.convert import convert
 from segda.conversion.asked import TRANSLATORS
 from segda.errors import SegdaError
-from segda.networks import NETWORKS, MiTDAFormer
+from segda.networks import NETWORKS, DeepLabV2, MiTDAFormer
 from segda.networks.encoders.mit import MiT
-from segda.networks.weights.layouts import LAYOUTS
+from segda.networks.weights.layouts import LAYOUTS, styles_of
 from segda.recipes.build import build
 from segda.recipes.recipe import Recipe
 from segda.run import load_network, save_network
@@ -383,3 +383,47 @@ def test_the_command_line_says_which_style_it_is(recipe, tmp_path, capsys):
         "missing 1, now at their random start: decoder.classify.bias",
     ]
     assert isinstance(load_network(tmp_path / "run").encoder, MiT)
+
+
+# One head, by another head's name
+
+
+def fdas(ours: DeepLabV2) -> dict[str, Tensor]:
+    """Its tensors as FDA and BDL name them, whose one head is called as ADVENT's auxiliary one."""
+    return {name.replace("layer6.", "layer5."): tensor for name, tensor in authors(ours).items()}
+
+
+@pytest.fixture
+def of_one_head(recipe) -> Recipe:
+    return recipe.override("network={name: deeplab_v2, encoder: small, weights: scratch, multi_level: false}")
+
+
+@pytest.mark.parametrize("before", ["", "module."])
+def test_a_file_of_one_head_is_told_from_advents_by_what_it_lacks(of_one_head, tmp_path, before):
+    ours = deeplab(multi_level=False, aux_weight=None)
+    file = saved(tmp_path / "theirs.pth", prefixed(before, fdas(ours)))
+    done = convert(file, tmp_path / "run", recipe=of_one_head)
+    assert (done.style, done.detected, done.missing) == ("single", True, ())
+    image = torch.rand(1, 3, 48, 64)
+    with torch.no_grad():
+        assert torch.equal(load_network(tmp_path / "run")(image).logits, ours.eval()(image).logits)
+    convert(tmp_path / "run", tmp_path / "back.pth", target="single")
+    assert equal(torch.load(tmp_path / "back.pth", weights_only=True), fdas(ours))
+    # ADVENT's two heads stay ADVENT's, and its one head is called by another name.
+    for tensors in (authors(deeplab()), authors(ours)):
+        assert styles_of(tensors) == ["advent"]
+    assert styles_of(fdas(ours)) == ["single"]
+
+
+def test_one_head_for_two_and_the_auxiliary_head_alone_are_refused(recipe, of_one_head, tmp_path):
+    two = recipe.override(
+        "network={name: deeplab_v2, encoder: small, weights: scratch, multi_level: true, aux_weight: 0.1}"
+    )
+    file = saved(tmp_path / "single.pth", fdas(deeplab(multi_level=False, aux_weight=None)))
+    with pytest.raises(SegdaError, match="classifiers.aux") as error:
+        convert(file, tmp_path / "run", recipe=two)
+    assert "\n" not in str(error.value)
+    auxiliary = {name: tensor for name, tensor in authors(deeplab()).items() if not name.startswith("layer6.")}
+    with pytest.raises(SegdaError, match="layer5.conv2d_list.0.weight|classifiers.main.0.weight") as error:
+        convert(saved(tmp_path / "aux.pth", auxiliary), tmp_path / "run", recipe=of_one_head)
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()

@@ -20,11 +20,14 @@ from segda.data.sets.datasets import open_data
 from segda.data.sets.files import FileSet
 from segda.data.stream.augment import Augment, resize
 from segda.data.stream.stream import Stream
-from segda.errors import DataError
+from segda.errors import DataError, RecipeError
 from segda.evaluation import look
 from segda.evaluation.inference import slide
+from segda.networks import NETWORKS
+from segda.networks.deeplab import upsample
+from segda.recipes.build import build
 from segda.reporting.tables import pseudo_labels_table
-from segda.run import load_network
+from segda.run import begin, load_network, load_recipe_of, product_path, save_network
 from segda.scene import IGNORE
 from small_labels import ALL, DUSK, content, label, stopping, write_place
 from small_run import SPACE, write_run
@@ -265,3 +268,91 @@ def test_the_table_shows_the_range_of_thresholds_and_absent_classes(place, tmp_p
     assert any(" to " in cell for cell in thresholds)
     for one, median in zip(summary["classes"], made.columns[3].cells, strict=False):
         assert (median == "-") == (one["pixels"] == 0)
+
+
+# Three networks, as FDA
+
+
+def run_of_stride_8(run: Path, seed: int) -> Path:
+    """A run of DeepLab-v2 with one head and random weights, large enough for sure pixels."""
+    write_run(run, resize=[48, 36], softmax="before")
+    spec = {"name": "deeplab_v2", "encoder": "small", "weights": "scratch", "multi_level": False}
+    recipe = load_recipe_of(run).override(f"network={json.dumps(spec)}")
+    shutil.rmtree(run)
+    begin(run, recipe)
+    torch.manual_seed(seed)
+    network = build(NETWORKS, recipe.network, "network", class_names=SPACE.classes)
+    images = torch.rand(8, 3, 9, 12).repeat_interleave(4, 2).repeat_interleave(4, 3)  # blocks, as the small CamVid
+    with torch.no_grad():
+        for _ in range(40):  # statistics of its batch norms
+            network.train()(images)
+        for branch in network.classifiers["main"]:
+            branch.bias.zero_()
+        cells = network.eval().low_res_logits(images)
+        spread, middle = cells.std((0, 2, 3)), cells.mean((0, 2, 3))
+        for branch in network.classifiers["main"]:  # no class is always ahead
+            branch.weight.mul_((2 / spread).view(-1, 1, 1, 1))
+            branch.bias.sub_(middle * 2 / spread / 4)
+    save_network(product_path(run, "student"), network, recipe.network, recipe.steps)
+    return run
+
+
+@pytest.mark.parametrize("softmax", ["after", "before"])
+def test_labels_of_three_networks_are_their_mean_after_upsampling(place, tmp_path, softmax):
+    runs = [run_of_stride_8(tmp_path / name, seed) for seed, name in enumerate("abc")]
+    label(tmp_path, tmp_path / "out", "quantile", runs="abc", settings=[f"softmax={softmax}"], root=place / "data")
+    dataset, made = open_data(ALL, place / "data", SPACE), []
+    networks = [load_network(run) for run in runs]
+    for i in range(len(dataset)):
+        image = resize(dataset.read(i), (48, 36)).image.float()[None] / 255
+        mean = []
+        for network in networks:
+            with torch.no_grad():
+                cells = network.low_res_logits(image).double()
+            assert cells.shape[2:] == (5, 7)
+            wide = {
+                "after": lambda cells: upsample(cells, (36, 48)).softmax(1),
+                "before": lambda cells: upsample(cells.softmax(1), (36, 48)),
+            }[softmax](cells)
+            mean.append(wide[0].numpy())
+        made.append(np.mean(mean, 0))
+    prob = np.stack(made)
+    predicted, confidence = prob.argmax(1), prob.max(1)
+    thresholds = np.zeros(len(SPACE.classes))
+    for c in range(len(SPACE.classes)):
+        x = np.sort(confidence[predicted == c])
+        if len(x):
+            thresholds[c] = min(x[min(round(0.66 * len(x)), len(x) - 1)], 0.9)
+    theirs = np.where(confidence < thresholds[predicted], IGNORE, predicted)
+    ours = np.stack([ids_of(tmp_path / "out" / f"{name}.png") for name in dataset.names])
+    close = np.abs(confidence - thresholds[predicted]) < 1e-5
+    close |= np.diff(np.sort(prob, 1)[:, -2:], axis=1)[:, 0] < 1e-5
+    assert close.mean() < 0.05 and np.array_equal(ours[~close], theirs[~close])
+    kept = (ours != IGNORE).mean()
+    assert 0.3 < kept < 0.9
+
+
+def test_labels_may_be_of_another_size_than_evaluations(place, tmp_path):
+    summary = label(place, tmp_path / "out", resize="64x48")
+    assert summary["input"]["resize"] == (64, 48)
+    assert ids_of(tmp_path / "out" / f"{open_data(ALL, place / 'data').names[0]}.png").shape == (48, 64)
+    same = label(place, tmp_path / "same", resize=(48, 36))
+    whole = label(place, tmp_path / "whole")
+    assert same["classes"] == whole["classes"] != summary["classes"]
+
+
+@pytest.mark.parametrize("size", ["32", "x24", "32x0", "32x24x3", "wide"])
+def test_a_size_that_is_none_is_refused(place, tmp_path, size):
+    with pytest.raises(RecipeError, match=f"--resize {size}: write WIDTHxHEIGHT in pixels, for example 1024x512"):
+        label(place, tmp_path / "out", resize=size)
+
+
+def test_runs_of_other_classes_are_refused_in_one_line(place, tmp_path, capsys):
+    other = run_of_stride_8(tmp_path / "other", 0)
+    recipe = load_recipe_of(other).override("data.space=synthia-16")
+    shutil.rmtree(other)
+    begin(other, recipe)
+    arguments = ["pseudo-label", place / "run", other, "--rule", "quantile", "--data", ALL, "--out", tmp_path / "out"]
+    assert main([*map(str, arguments), "--root", str(place / "data")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "predict different classes; use runs of one label space" in line and not (tmp_path / "out").exists()

@@ -15,7 +15,7 @@ import torch
 import advent_weights
 from golden import Golden
 from segda.data.labels.spaces import space_named
-from segda.evaluation.certainty import most_probable, upsampled_probabilities
+from segda.evaluation.certainty import most_probable, probabilities
 from segda.evaluation.inference import View
 from segda.pseudo_labelling.order_statistics import order_statistics
 from segda.pseudo_labelling.rules import RULES, EntropyMedian, labels_kept, rule_spec
@@ -127,9 +127,10 @@ def test_labels_from_the_network_are_the_authors():
     images = []
     for i in range(3):
         with torch.no_grad():
-            view = View(network.low_res_logits(advent_weights.recorded(f"esl.net.image.{i}", (1, 3, 65, 129))), True)
+            logits = network.low_res_logits(advent_weights.recorded(f"esl.net.image.{i}", (1, 3, 65, 129)))
+        view = View(logits, True, softmax="before")
         assert view.logits.shape[2:] == (9, 17) and network.align_corners
-        label, score = most_probable(upsampled_probabilities([view], (65, 129), (65, 129)), "entropy")
+        label, score = most_probable(probabilities([view], (65, 129)), "entropy")
         images.append((label.numpy(), score.numpy()))
     labels, thresholds = kept(images)
     label, score = (np.stack(each) for each in zip(*images, strict=True))

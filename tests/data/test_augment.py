@@ -282,7 +282,7 @@ def test_crops_are_of_the_image_as_the_settings_resize_it(shape, camvid):
     data = open_data("camvid:train:day", camvid)
     rare = RareClass(temperature=1, min_pixels=0, crop_ratio=0, retries=1)
     pairs = Stream(data, data, 0, asked, asked, rare, class_statistics(data, None))
-    source, target, _ = pairs[3]
+    source, target, *_ = pairs[3]
     for drawn in (source, target):
         whole = data.read(data.names.index(drawn.names[0]))
         assert torch.equal(drawn.image, resize(whole, (30, 40), shape, "bicubic").image)

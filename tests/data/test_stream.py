@@ -56,7 +56,7 @@ def test_a_draw_is_a_function_of_seed_and_number_in_any_order(camvid):
     forward = [first[n] for n in range(8)]
     backward = [second[n] for n in reversed(range(8))][::-1]
     torch.manual_seed(0)  # global state has no say
-    for n, (source, target, _) in enumerate(forward):
+    for n, (source, target, *_) in enumerate(forward):
         for theirs in (backward[n], first[n]):
             assert equal(source, theirs[0]) and equal(target, theirs[1])
     assert not all(equal(forward[n][0], other[n][0]) for n in range(8))
@@ -64,7 +64,7 @@ def test_a_draw_is_a_function_of_seed_and_number_in_any_order(camvid):
 
 
 def test_a_draw_has_a_labelled_source_and_an_unlabelled_target(camvid):
-    source, target, _ = pairs_of(camvid)[0]
+    source, target, *_ = pairs_of(camvid)[0]
     assert source.label.shape == (32, 32) and target.label is None
     assert not source.names[0].startswith("0001TP") and target.names[0].startswith("0001TP")
 
@@ -111,7 +111,7 @@ def test_a_batch_stacks_its_draws_and_each_step_has_random_numbers_of_its_own(ca
     batches = list(batches_of(pairs, 2, 0, 3, 0, seed=3))
     for step, batch in enumerate(batches):
         for k in range(2):
-            source, target, _ = pairs[2 * step + k]
+            source, target, *_ = pairs[2 * step + k]
             assert torch.equal(batch.source.image[k], source.image) and torch.equal(batch.source.label[k], source.label)
             assert torch.equal(batch.target.image[k], target.image)
             assert (batch.source.names[k], batch.target.names[k]) == source.names + target.names
@@ -131,7 +131,7 @@ def test_target_labels_have_no_say_in_the_stream(camvid):
     for label in (camvid / "camvid" / "trainannot").glob("0001TP*"):
         label.unlink()
     after = pairs_of(camvid)
-    for n, (source, target, _) in enumerate(before):
+    for n, (source, target, *_) in enumerate(before):
         assert equal(after[n][0], source) and equal(after[n][1], target)
 
 

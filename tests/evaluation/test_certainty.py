@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from segda.evaluation.certainty import most_probable, upsampled_probabilities
+from segda.evaluation.certainty import labels, most_probable, probabilities
 from segda.evaluation.inference import View
 
 
@@ -33,6 +33,11 @@ def logits_of(seed: int, size: tuple[int, int] = (3, 5)) -> torch.Tensor:
     return 3 * torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(seed))
 
 
+def before(logits: torch.Tensor, align_corners: bool, **facts) -> View:
+    """A view that becomes probabilities before it is upsampled."""
+    return View(logits, align_corners, **facts, softmax="before")
+
+
 def softmax(logits: torch.Tensor) -> np.ndarray:
     power = np.exp(logits[0].double().numpy())
     return power / power.sum(0)
@@ -41,10 +46,10 @@ def softmax(logits: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_probabilities_are_upsampled_and_averaged_and_scored(align_corners):
     size = (9, 13)
-    seen = [View(logits_of(0), align_corners, weight=1.0), View(logits_of(1, (5, 6)), align_corners, weight=3.0)]
+    seen = [before(logits_of(0), align_corners), before(logits_of(1, (5, 6)), align_corners, weight=3.0)]
     wide = [wide_by_hand(softmax(view.logits), size, align_corners=align_corners) for view in seen]
     theirs = 0.25 * wide[0] + 0.75 * wide[1]
-    ours = list(upsampled_probabilities(seen, size, size))
+    ours = list(probabilities(seen, size))
     np.testing.assert_allclose(torch.stack(ours).numpy(), theirs, atol=3e-7)
     label, entropy = most_probable(ours, "entropy")
     _, confidence = most_probable(ours, "confidence")
@@ -54,16 +59,29 @@ def test_probabilities_are_upsampled_and_averaged_and_scored(align_corners):
     np.testing.assert_allclose(confidence.numpy(), theirs.max(0), atol=3e-7)
 
 
+def test_a_label_depends_on_what_is_upsampled():
+    # Halfway between logits (8, 0, 0) and (0, 1, 0) class 0 wins by its logit; by its probability it wins by far less,
+    # and near the second cell class 1 has the upper hand sooner.
+    logits = torch.tensor([[8.0, 0], [0, 1], [0, 0]]).view(1, 3, 1, 2)
+    after, early = View(logits, True), before(logits, True)
+    for k in range(1, 8):
+        share = k / 8  # of the way to the second cell
+        late = [8 * (1 - share), share, 0]
+        soon = (1 - share) * softmax(logits)[:, 0, 0] + share * softmax(logits)[:, 0, 1]
+        assert labels([after], (1, 9))[0, k] == np.argmax(late) and labels([early], (1, 9))[0, k] == np.argmax(soon)
+    assert not torch.equal(labels([after], (1, 9)), labels([early], (1, 9)))
+
+
 def test_what_was_filled_up_around_the_image_is_cut_off():
-    view = View(logits_of(0), True)
-    whole = torch.stack(list(upsampled_probabilities([view], (9, 13), (9, 13))))
-    part = torch.stack(list(upsampled_probabilities([view], (9, 13), (9, 7))))
+    view = before(logits_of(0), True, covers=(9, 13))
+    whole = torch.stack(list(probabilities([view], (9, 13))))
+    part = torch.stack(list(probabilities([view], (9, 7))))
     assert torch.equal(part, whole[:, :, :7])
 
 
 def test_at_their_own_size_probabilities_are_untouched():
-    view = View(logits_of(0), True)
-    assert torch.equal(torch.stack(list(upsampled_probabilities([view], (3, 5), (3, 5)))), view.logits.softmax(1)[0])
+    view = before(logits_of(0), True)
+    assert torch.equal(torch.stack(list(probabilities([view], (3, 5)))), view.logits.softmax(1)[0])
 
 
 def test_the_first_of_equal_classes_wins():
@@ -75,7 +93,7 @@ def test_the_first_of_equal_classes_wins():
 def test_a_network_without_numbers_has_no_score():
     broken = torch.full((1, 4, 2, 2), float("nan"))
     for score in ("entropy", "confidence"):
-        probs = upsampled_probabilities([View(broken, False)], (4, 4), (4, 4))
+        probs = probabilities([before(broken, False)], (4, 4))
         assert most_probable(probs, score)[1].isnan().all()
 
 

@@ -61,7 +61,7 @@ class Wide(Pointwise):
 
 def settings_of(**changes):
     usual = {"resize": None, "shape": "keep", "kernel": "bilinear", "how": "whole", "flip": False}
-    usual |= {"window": None, "stride": None, "scales": (1.0,)}
+    usual |= {"window": None, "stride": None, "scales": (1.0,), "softmax": "after"}
     return SimpleNamespace(**{**usual, **changes})
 
 

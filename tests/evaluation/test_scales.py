@@ -1,6 +1,7 @@
 """Several sizes of an image as an evaluation setting: which, what their mean is, and that every command says so."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from segda.commands.predict import predict
 from segda.commands.pseudo_label import pseudo_label
 from segda.data.files.images import read_ids, read_image
 from segda.errors import RecipeError
-from segda.evaluation.certainty import most_probable, probabilities, upsampled_probabilities
+from segda.evaluation.certainty import most_probable, probabilities
 from segda.evaluation.inference import boxes, in_boxes, views
 from segda.evaluation.metrics import read_reports
 from segda.evaluation.protocol import Protocol
@@ -197,9 +198,9 @@ def test_pseudo_labels_are_of_the_mean_over_sizes(root, tmp_path):
 
 def test_padded_pseudo_labels_of_several_sizes_lie_where_the_image_does():
     image = picture(30, 40)
-    asked = settings_of(resize=(64, 32), shape="pad", kernel="bicubic", scales=(1.0, 2.0))
-    seen = views(Wide(), image, asked, CPU, nullcontext())
-    label, _ = most_probable(upsampled_probabilities(seen, (32, 64), (32, 42)), "confidence")
+    asked = settings_of(resize=(64, 32), shape="pad", kernel="bicubic", scales=(1.0, 2.0), softmax="before")
+    seen = [replace(view, covers=(32, 64)) for view in views(Wide(), image, asked, CPU, nullcontext())]
+    label, _ = most_probable(probabilities(seen, (32, 42)), "confidence")
     whole = [view.logits[0].softmax(0).double().numpy() for view in seen]
     mean = np.mean([bilinear(prob, (32, 64), False) for prob in whole], 0)[:, :, :42]
     decided = np.diff(np.sort(mean, 0)[-2:], axis=0)[0] > 1e-5

@@ -147,10 +147,10 @@ TRANSFORMER = ("source_only", "dacs", "daformer", "ebda")
 ADVERSARIAL = ("minent", "advent", "esl")
 FAMILIES = {
     ("streets", "mit_daformer"): TRANSFORMER,
-    ("camvid", "encoder_decoder"): (*TRANSFORMER, *ADVERSARIAL, "ease", "mic", "bdl"),
+    ("camvid", "encoder_decoder"): (*TRANSFORMER, *ADVERSARIAL, "ease", "mic", "bdl", "fda"),
     ("mic_camvid", "encoder_decoder"): ("ebda",),
     ("distort_camvid", "encoder_decoder"): ("source_only",),
-    ("streets", "encoder_decoder"): ("source_only", "ease", "mic", "bdl"),
+    ("streets", "encoder_decoder"): ("source_only", "ease", "mic", "bdl", "fda"),
     ("streets_camvid", "encoder_decoder"): ("source_only", "ease"),
     ("gta5_cityscapes", "mit_daformer"): TRANSFORMER,
     ("daformer_gta5_cityscapes", "mit_daformer"): ("mic",),
@@ -163,8 +163,8 @@ FAMILIES = {
     ("synthia_cityscapes", "deeplab_v2"): ADVERSARIAL,
     ("gta5_mapillary", "deeplab_v2"): ADVERSARIAL,
     ("synthia_mapillary", "deeplab_v2"): ADVERSARIAL,
-    ("gta5_cityscapes", "deeplab_v2 of one head"): ("bdl",),
-    ("synthia_cityscapes", "deeplab_v2 of one head"): ("bdl",),
+    ("gta5_cityscapes", "deeplab_v2 of one head"): ("bdl", "fda"),
+    ("synthia_cityscapes", "deeplab_v2 of one head"): ("bdl", "fda"),
     **{(pair, ""): ("cyclegan",) for pair in ("streets", "camvid", "gta5_cityscapes", "synthia_cityscapes")},
 }
 """Domains and network ("": the method trains none) -> the methods that have a recipe for them."""

@@ -52,6 +52,24 @@ def test_the_stages_of_esl_are_advent_its_labels_and_esl(name):
     assert last.outputs == (("data.target.labels", "labels"),)
 
 
+@pytest.mark.parametrize("name", ["fda_gta5_cityscapes", "fda_synthia_cityscapes"])
+def test_the_stages_of_fda_are_three_rounds_of_three_networks(name):
+    recipe = load_recipe(name)
+    stages = {stage.name: stage for stage in stages_of(recipe)}
+    alone = recipe.override("stages={}")
+    for number, (which, before) in enumerate([("first", None), ("second", "first"), ("third", "second")]):
+        for beta in ("01", "05", "09"):
+            changes = [f"method.beta=0.{beta}"]
+            changes += ["method.entropy_after=null", f"data.target.labels={before}_labels"] if before else []
+            assert stages[f"{which}_{beta}"].recipe == alone.override(*changes)
+        runs = [f"{which}_{beta}" for beta in ("01", "05", "09")]
+        if number < 2:
+            labelling = stages[f"{which}_labels"].labelling
+            assert (labelling.runs, labelling.resize) == (runs, (1024, 512)) and labelling.rule["softmax"] == "after"
+    assert stages["ensemble"].ensemble.runs == runs and stages["ensemble"].ensemble.mean == "probabilities"
+    assert len(stages) == 9 + 2 + 1 and alone.evaluate.resize == (1344, 576) and alone.evaluate.softmax == "before"
+
+
 if __name__ == "__main__":
     lines = [f"{json.dumps(name)}: {json.dumps(resolved(name))}" for name in sorted(shipped())]
     FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")

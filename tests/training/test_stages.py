@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from conftest import ADAM, METHOD_SETTINGS, small_recipe
 from segda import run as runs
+from segda.commands.evaluate import evaluate_runs
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.train import train
 from segda.errors import DataError, RecipeError, RunError
+from segda.evaluation.metrics import read_list
 from segda.ground.alone import alone_in
 from segda.recipes.recipe import Recipe, parse_recipe, stages_of
 from segda.training import running
@@ -24,6 +28,12 @@ RULE = {"name": "entropy-median", "floor": 0.1, "share": 0.5, "images": "all"}
 TEACHER = {"train": {"method": {"name": "advent", **METHOD_SETTINGS["advent"]}, "players": {"discriminators": ADAM}}}
 LABELS = {"pseudo-label": {"runs": ["teacher"], "rule": RULE}}
 LAST = {"train": {"data": {"target": {"labels": "labels"}}}}
+
+
+def mean_of(*runs: str) -> dict:
+    return {"evaluate": {"runs": [*runs], "mean": "probabilities"}}
+
+
 STAGES = {"teacher": TEACHER, "labels": LABELS, "esl": LAST}
 
 
@@ -190,6 +200,31 @@ def test_labels_may_be_of_several_runs_and_a_run_may_start_from_another(camvid, 
     assert labels.runs == (teacher.out, other.out) and labels.data == "camvid:val:day"
 
 
+def test_the_networks_of_several_stages_are_measured_as_one(camvid, tmp_path, said):
+    other = {"train": {"seed": 6, **LAST["train"]}}
+    stages = {"teacher": TEACHER, "labels": LABELS, "other": other, "esl": LAST, "mean": mean_of("other", "esl")}
+    recipe = with_stages(camvid, stages).override("evaluate.report_images=0")
+    out = tmp_path / "esl"
+    assert [stage.out.name for stage in plan(recipe, out)] == [
+        "esl-teacher", "esl-labels", "esl-other", "esl", "esl-mean.json",
+    ]  # fmt: skip
+    train(recipe, out)
+    (ours,) = read_list(tmp_path / "esl-mean.json")
+    (theirs,) = evaluate_runs([tmp_path / "esl-other", out], ["camvid:test:dusk"], recipe.data.root,
+                              ensemble="probabilities", precision="32")[0].reports  # fmt: skip
+    assert np.array_equal(ours.counts, theirs.counts) and ours.protocol == theirs.protocol
+    assert any(line.startswith("camvid:test:dusk  mIoU of the mean ") for line in said)
+
+    said.clear()
+    train(recipe, out)
+    assert [line.endswith("is there; skipped") for line in said].count(True) == 5
+    with pytest.raises(RunError, match="esl-mean.json is of other runs or another mean; use a new --out"):
+        train(recipe.override("mean:mean=logits"), out)
+    network = runs.product_path(out, "student")
+    os.utime(network, ns=(2 * network.stat().st_mtime_ns,) * 2)  # trained on since
+    assert [stage.standing() for stage in plan(recipe, out)][-1] == "new"
+
+
 # --set
 
 
@@ -237,7 +272,7 @@ def test_one_stage_has_no_stage_to_set(recipe):
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ({"day": {"translate": {"runs": ["a"]}}}, r"stages.day: unknown stage kind \(translate\); a stage is {train"),
+        ({"day": {"paint": {"runs": ["a"]}}}, r"stages.day: unknown stage kind \(paint\); a stage is {train"),
         ({"day": {}}, r"stages.day: unknown stage kind \(nothing\)"),
         ({"day": {"train": {}, "pseudo-label": {}}}, r"unknown stage kind \(train, pseudo-label\)"),
         ({"a/b": {"train": {}}}, "cannot be part of a folder's name"),
@@ -249,6 +284,11 @@ def test_one_stage_has_no_stage_to_set(recipe):
         ({"teacher": {"train": {"use": ["methods/advent"]}}}, "use: only a file can name blocks"),
         ({"teacher": {"train": {"method": {"name": "advent"}}}}, "stages.teacher: method advent needs"),
         ({"teacher": {"train": 3}}, "stages"),
+        ({"teacher": TEACHER, "mean": mean_of("teacher")}, "mean: runs: .*at least 2"),
+        ({"teacher": TEACHER, "mean": mean_of("teacher", "x")}, "no stage 'x' trains before it"),
+        ({"teacher": TEACHER, "mean": {"evaluate": {"runs": ["teacher", "teacher"]}}}, "stages.mean: mean: missing"),
+        ({"teacher": TEACHER, "labels": {"pseudo-label": LABELS["pseudo-label"] | {"resize": [0, 8]}}, "esl": LAST},
+         "labels: resize"),
     ],
 )  # fmt: skip
 def test_stages_that_cannot_be_are_one_line_that_says_which(camvid, stages, message):

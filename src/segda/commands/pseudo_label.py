@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segda.commands.arguments import Device, Precision, Root, RuleLike, Step, Trust, Whose
+from segda.errors import RecipeError
 
 if TYPE_CHECKING:
     from segda.pseudo_labelling.label import Job
@@ -39,22 +40,37 @@ def pseudo_label(
         typer.Option("--score", help="When all is written, compare with the true labels; for the report only."),
     ] = False,
     step: Step = None,
+    resize: Annotated[
+        str | tuple[int, int] | None,
+        typer.Option(metavar="WIDTHxHEIGHT", help="Size of images and labels [default: evaluate.resize of the RUNs]."),
+    ] = None,
     trust: Trust = (),
 ) -> dict[str, Any]:
     """Label the images of a data set where RUN's network is sure of them: stage two of self-training.
 
     One PNG of train ids an image, with 255 where the rule keeps no label, a summary and a contact sheet. Labels have
-    the size that the runs' recipes give an image (evaluate.resize). Memory does not grow with the number of images;
-    scratch files on disk do, and are removed at the end. A call that was interrupted goes on when it is repeated. Also
-    under torchrun; with the same OMP_NUM_THREADS, the result is the same to the bit.
+    the size that the runs' recipes give an image (evaluate.resize), or --resize. Memory does not grow with the number
+    of images; scratch files on disk do, and are removed at the end. A call that was interrupted goes on when it is
+    repeated. Also under torchrun; with the same OMP_NUM_THREADS, the result is the same to the bit.
     """
     from segda.ground.trust import trusting
     from segda.pseudo_labelling.job import label_images, make_job
 
+    box = _box(resize) if isinstance(resize, str) else resize
+
     def job() -> Job:
         return make_job(
-            list(map(Path, runs)), data, rule, Path(out), settings, root, weights, step, device, precision, score
-        )
+            list(map(Path, runs)), data, rule, Path(out), settings, root, weights, step, device, precision, score,
+            box,
+        )  # fmt: skip
 
     with trusting(trust):
         return label_images(job, overwrite=overwrite, score=score)
+
+
+def _box(size: str) -> tuple[int, int]:
+    """(width, height) of "1024x512"."""
+    width, cross, height = size.partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise RecipeError(f"--resize {size}: write WIDTHxHEIGHT in pixels, for example 1024x512")
+    return int(width), int(height)

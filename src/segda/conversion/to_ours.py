@@ -302,7 +302,7 @@ def fill(
             check(module, held, family_of(module), file, allow_missing=allow_missing)
     added = tuple(key for key in own if key not in found and (key in CONSTANTS or key.endswith(COUNTER)))
     missing = tuple(key for key in own if key not in found and key not in added)
-    theirs = {key: layout.theirs(key)[0] for key in own}
+    theirs = {key: layout.theirs(key)[0] or key for key in own}
     surplus = [layout.theirs(key)[0] for key in found if key not in own]
     lacking = () if allow_missing else tuple(theirs[key] for key in missing)
     for what, names, more in (

@@ -1,9 +1,9 @@
 """What networks say of each pixel: the label, and how sure they are of it.
 
-In evaluation, logits are upsampled to the image's size, and softmax comes after that. Views of one network are averaged
-as probabilities; an ensemble says which: AdvEnt+MinEnt is a mean of logits, FDA's three models one of probabilities.
-Pseudo-labels come from the other order, as in ESL's extraction (esl_UDA.py): softmax first, then probabilities are
-interpolated and averaged.
+In evaluation, logits are upsampled to the image's size, and softmax comes after that, unless `evaluate.softmax` says
+before. Views of one network are averaged as probabilities; an ensemble says which: AdvEnt+MinEnt is a mean of logits,
+FDA's three models one of probabilities. Pseudo-labels usually come from the other order, as in ESL's extraction
+(esl_UDA.py): softmax first, then probabilities are interpolated and averaged. FDA has both the other way round.
 
 A 2048 x 1024 image with 19 classes has 160 MB of scores. Nothing here holds them all: a class is upsampled when its
 turn comes (the channels of a bilinear upsampling do not touch each other), which is also faster than one argmax over
@@ -25,11 +25,15 @@ from segda.pseudo_labelling.rules import Score
 
 
 def upsampled(view: View, size: Size) -> Iterator[Tensor]:
-    """Logits (1, C, h, w) -> C times (H, W) for an image of that size: bilinear, one class after the other."""
+    """The view's logits (1, C, h, w) -> C times (H, W) for an image of that size: bilinear, class by class."""
+    return _interpolated(view.logits, view, size)
+
+
+def _interpolated(scores: Tensor, view: View, size: Size) -> Iterator[Tensor]:
     height, width = size
-    for channel in range(view.logits.shape[1]):
+    for channel in range(scores.shape[1]):
         yield interpolate(
-            view.logits[:, channel : channel + 1],
+            scores[:, channel : channel + 1],
             view.covers or size,
             mode="bilinear",
             align_corners=view.align_corners,
@@ -44,39 +48,28 @@ def mean_logits(seen: Sequence[View], size: Size) -> Iterator[Tensor]:
 
 
 def probabilities(seen: Sequence[View], size: Size) -> Iterator[Tensor]:
-    """Views -> C times (H, W) float32: the weighted mean of softmax(upsampled logits), class by class.
-
-    A first pass sums up each view's normaliser ln sum_c exp(logit), a second one gives exp(logit -
-    normaliser).
-    """
-    normalisers = []
-    for view in seen:
-        normaliser = torch.full(size, -math.inf, device=view.logits.device)
-        for score in upsampled(view, size):
-            normaliser = torch.logaddexp(normaliser, score)
-        normalisers.append(normaliser)
+    """Views -> C times (H, W) float32: the weighted mean of their probabilities, class by class."""
     shares = _shares(seen)
-    for scores in zip(*(upsampled(view, size) for view in seen), strict=True):
-        total = torch.zeros(size, device=scores[0].device)
-        for score, normaliser, share in zip(scores, normalisers, shares, strict=True):
-            total += (score - normaliser).exp_().mul_(share)
+    for probs in zip(*(_probabilities(view, size) for view in seen), strict=True):
+        total = torch.zeros(size, device=probs[0].device)
+        for prob, share in zip(probs, shares, strict=True):
+            total += prob.mul_(share)
         yield total
 
 
-def upsampled_probabilities(seen: Sequence[View], covers: Size, size: Size) -> Iterator[Tensor]:
-    """Views -> C times (H, W) float32: the mean, by the views' weights, of softmax(logits) interpolated to `covers`.
+def _probabilities(view: View, size: Size) -> Iterator[Tensor]:
+    """A view -> C times (H, W) float32: softmax(upsampled logits), or softmax(logits) upsampled.
 
-    Of that, `size` is the upper left part: the rest was filled up around the image.
+    Of the former, a first pass sums up the normaliser ln sum_c exp(logit), a second one gives exp(logit - normaliser).
     """
-    probs = [
-        (view.logits.softmax(1), view.align_corners, share) for view, share in zip(seen, _shares(seen), strict=True)
-    ]
-    for c in range(seen[0].logits.shape[1]):
-        mean = torch.zeros(size, device=seen[0].logits.device)
-        for prob, align_corners, share in probs:
-            wide = interpolate(prob[:, c : c + 1], covers, mode="bilinear", align_corners=align_corners)
-            mean += share * wide[0, 0, : size[0], : size[1]]
-        yield mean
+    if view.softmax == "before":
+        yield from _interpolated(view.logits.softmax(1), view, size)
+        return
+    normaliser = torch.full(size, -math.inf, device=view.logits.device)
+    for score in upsampled(view, size):
+        normaliser = torch.logaddexp(normaliser, score)
+    for score in upsampled(view, size):
+        yield (score - normaliser).exp_()
 
 
 def _shares(seen: Sequence[View]) -> list[float]:
@@ -86,7 +79,7 @@ def _shares(seen: Sequence[View]) -> list[float]:
 
 def labels(seen: Sequence[View], size: Size, mean: Mean = "probabilities") -> Tensor:
     """Views -> (H, W) uint8 train ids of the class with the highest mean; the first one where two are equal."""
-    if len(seen) == 1:  # softmax does not change the order, so the upsampled logits decide
+    if len(seen) == 1 and seen[0].softmax == "after":  # it does not change the order, so the upsampled logits decide
         return _decided(upsampled(seen[0], size))[0]
     return _decided(mean_logits(seen, size) if mean == "logits" else probabilities(seen, size))[0]
 

@@ -109,6 +109,10 @@ def _ensemble(
                 "an ensemble needs networks of the same classes"
             )
     for run, recipe in zip(runs, recipes, strict=True):
+        if mean == "logits" and recipe.evaluate.softmax == "before":
+            raise RecipeError(
+                f"{run}: its evaluate.softmax is before, so that no logits are upsampled; use a mean of probabilities"
+            )
         if recipe.evaluate.classes != recipes[0].evaluate.classes:
             raise RecipeError(f"{run} and {runs[0]} differ in evaluate.classes, so that no mean is theirs; choose one")
     where = group.own_device(pick_device(device))

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from segda.data.stream.augment import Kernel, Shape, padded_size, resize, scaled_size, size_of
+from segda.ground.choices import Softmax
 from segda.networks.network import Network
 from segda.scene import Scene, stack
 
@@ -35,6 +36,7 @@ class Settings(Protocol):
     how: the image whole, or in windows. window, stride: (height, width), for `slide`.
     scales: factors of the box, or of the image's size where there is none: a view each, of which the mean counts.
     flip: average with the mirrored image, at each size.
+    softmax: whether probabilities are made before logits are upsampled to the image's size, or after.
     classes: those that means go over, None for all.
     """
 
@@ -46,6 +48,7 @@ class Settings(Protocol):
     stride: Size | None
     scales: tuple[float, ...]
     flip: bool
+    softmax: Softmax
     classes: tuple[str, ...] | None
 
 
@@ -58,12 +61,14 @@ class View:
     covers: (height, width) in pixels of the image that the logits stand for: more than the image has where it was
     padded at the right or bottom; None: the image.
     weight: the view's share in a mean of several; the shares need not sum to one.
+    softmax: whether they become probabilities before they are brought there or after.
     """
 
     logits: Tensor
     align_corners: bool
     covers: Size | None = None
     weight: float = 1.0
+    softmax: Softmax = "after"
 
 
 def windows(side: int, window: int, stride: int) -> list[int]:
@@ -129,7 +134,7 @@ def views(
                 logits = network.low_res_logits(seen).float()
         logits = logits.flip(-1) if mirrored else logits
         # One class after the other is upsampled: its cells belong together.
-        return View(logits.contiguous(), network.align_corners, covers, share)
+        return View(logits.contiguous(), network.align_corners, covers, share, settings.softmax)
 
     found = []
     for box, small in zip(boxes(size, settings), in_boxes(image, settings) if boxed is None else boxed, strict=True):

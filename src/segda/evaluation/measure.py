@@ -129,6 +129,7 @@ def protocol_of(dataset: DataSet, settings: Settings, **known: Any) -> Protocol:
         stride=settings.stride if sliding else None,
         scales=settings.scales,
         flip=settings.flip,
+        softmax=settings.softmax,
         over=None if over == dataset.space.classes else over,
         **known,
     )

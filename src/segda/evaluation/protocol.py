@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from segda.data.stream.augment import Kernel, Shape
-from segda.ground.choices import Mean, Weights
+from segda.ground.choices import Mean, Softmax, Weights
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class Protocol:
     """One network on one data set.
 
     resize: (width, height) of the box that images were brought to before the network saw them, None for as they are.
-    shape, kernel: how they got into it, see Augment. scales: factors of that size, of which the mean counts. Reports
-    from before there was a choice do not have these.
+    shape, kernel: how they got into it, see Augment. scales: factors of that size, of which the mean counts. softmax:
+    before or after the logits are upsampled to the label's size. Reports from before there was a choice do not have
+    these.
     window, stride: (height, width) of the sliding window. Labels are always compared at their own size.
     statistics: what they were replaced by; None: the run's own.
     over: the classes that means go over, see labelled.measured_classes; None: all.
@@ -56,6 +57,7 @@ class Protocol:
     scales: tuple[float, ...] = (1.0,)
     statistics: Statistics | None = None
     over: tuple[str, ...] | None = None
+    softmax: Softmax = "after"
 
     @property
     def whose(self) -> str:
@@ -76,7 +78,8 @@ class Protocol:
         if self.how == "slide":
             assert self.window is not None and self.stride is not None
             how = f"window {self.window[1]}x{self.window[0]} every {self.stride[1]}x{self.stride[0]}"
-        return f"{size}, {how}, " + ("mean with mirrored" if self.flip else "no mirroring")
+        mirrored = "mean with mirrored" if self.flip else "no mirroring"
+        return f"{size}, {how}, {mirrored}" + (", probabilities upsampled" if self.softmax == "before" else "")
 
     def network(self) -> str:
         """Which weights, in words."""

@@ -31,6 +31,9 @@ AnyWeights = Literal["student", "teacher", "ema"]
 Mean = Literal["logits", "probabilities"]
 """What of several views or networks is averaged."""
 
+Softmax = Literal["before", "after"]
+"""Whether logits become probabilities before or after they are upsampled to an image's size."""
+
 Ids = Literal["train", "label"]
 """Train ids: the classes in the network's order. Label ids: Cityscapes' own, 7 road to 33 bicycle."""
 

@@ -8,6 +8,7 @@ from segda.methods.daformer import DAFormer
 from segda.methods.ease import EASE
 from segda.methods.ebda import EBDA
 from segda.methods.esl import ESL
+from segda.methods.fda import FDA
 from segda.methods.method import Method
 from segda.methods.mic import MIC
 from segda.methods.minent import MinEnt
@@ -18,6 +19,7 @@ METHODS: dict[str, type[Method]] = {
     "minent": MinEnt,
     "advent": AdvEnt,
     "esl": ESL,
+    "fda": FDA,
     "dacs": DACS,
     "daformer": DAFormer,
     "ebda": EBDA,

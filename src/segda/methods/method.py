@@ -79,6 +79,10 @@ class Method(nn.Module):
     reference: ClassVar[Need] = "never"
     """A scene that belongs to the target's or the source's, `data.reference`."""
 
+    style: ClassVar[bool] = False
+    """Whether it gives source images the look of the target's. Where these have pseudo-labels it gets further ones for
+    that, `batch.style`."""
+
     @classmethod
     def has_student(cls) -> bool:
         """Whether it trains a segmentation network."""

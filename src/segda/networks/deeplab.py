@@ -123,9 +123,10 @@ class DeepLabV2(Network):
         if "aux" in self.heads:
             cells["aux"] = self.classifiers["aux"](features[-2])
         size = image.shape[-2:]
-        return Output(
-            {head: Head(upsample(logits, size), self.weight_of[head]) for head, logits in cells.items()}, features
-        )
+        heads = {
+            head: Head(upsample(logits, size), self.weight_of[head], cells=logits) for head, logits in cells.items()
+        }
+        return Output(heads, features)
 
     def infer(self, image: Tensor) -> Tensor:
         return upsample(self.low_res_logits(image), image.shape[-2:])

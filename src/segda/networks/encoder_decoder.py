@@ -172,7 +172,8 @@ class EncoderDecoder(Network):
     def forward(self, image: Tensor) -> Output:
         features = self.features(image)
         cells = self.decoder.each(features) if isinstance(self.decoder, Headed) else {"main": self.decode(features)}
-        return Output({head: Head(self.upsampled(logits, image)) for head, logits in cells.items()}, features)
+        heads = {head: Head(self.upsampled(logits, image), cells=logits) for head, logits in cells.items()}
+        return Output(heads, features)
 
     def infer(self, image: Tensor) -> Tensor:
         return self.upsampled(self.decode(self.features(image)), image)

@@ -75,7 +75,7 @@ class MiTDAFormer(Network):
         # In the network's own type: under autocast the decoder's is bfloat16, too coarse to interpolate in.
         # Channels first again, as softmax and cross entropy want them: here there are sixteen times fewer to turn.
         logits = self.decode(features).to(self.mean.dtype, memory_format=torch.contiguous_format)
-        return Output({"main": Head(upsample(logits, image.shape[-2:]))}, features)
+        return Output({"main": Head(upsample(logits, image.shape[-2:]), cells=logits)}, features)
 
     def infer(self, image: Tensor) -> Tensor:
         return self(image).logits

@@ -32,11 +32,17 @@ from segda.scene import Box
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One supervised prediction: logits `(B, C, H, W)` at image size, its share of the loss, its box of the image."""
+    """One supervised prediction.
+
+    logits: `(B, C, H, W)` at image size. weight: its share of the loss. box: its part of the image; None: all.
+    cells: `(B, C, h, w)`, the logits before their upsampling, for methods that look at these; None where a network
+    does not tell.
+    """
 
     logits: Tensor
     weight: float = 1.0
     box: Box | None = None
+    cells: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

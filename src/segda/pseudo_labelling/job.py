@@ -32,6 +32,7 @@ from segda.ground.safe_yaml import read_json
 from segda.pseudo_labelling.label import Job, compare_with_truth, predict, write_labels
 from segda.pseudo_labelling.rules import RULES, rule_spec
 from segda.recipes.build import build
+from segda.recipes.recipe import Recipe
 from segda.reporting.contact_sheet import Labelled, pseudo_labels_sheet
 from segda.reporting.tables import percent
 from segda.run import data_root, load_network, load_recipe_of, network_path, step_of
@@ -60,13 +61,16 @@ def make_job(
     device: DeviceName,
     precision: PrecisionName,
     score: bool,
+    box: tuple[int, int] | None = None,
 ) -> Job:
-    """Checks and loads everything, the cheap things first; writes nothing."""
+    """Checks and loads everything, the cheap things first; writes nothing. box: (width, height) that images are brought
+    to, and the labels' size; None: the runs' evaluate.resize.
+    """
     spec = rule_spec(rule, settings)
     chosen = build(RULES, spec, "rule")
     if not runs:
         raise RecipeError("no RUN: give the folder of at least one trained run")
-    recipes = [load_recipe_of(run) for run in runs]
+    recipes = [_brought_to(load_recipe_of(run), box) for run in runs]
     first = recipes[0]
     for run, recipe in zip(runs, recipes, strict=True):
         if space_in(run).classes != space_in(runs[0]).classes:
@@ -82,18 +86,25 @@ def make_job(
     dtype = pick_precision(precision, where)
     root = data_root(first, root)
     opened = measured_on(runs[0], data, root) if score else open_once(data, root, space_in(runs[0]))
-    box, shape = first.evaluate.resize, first.evaluate.shape
-    sizes = [scaled_size(opened.size(i), box, shape) for i in range(len(opened))]
+    look = first.evaluate
+    sizes = [scaled_size(opened.size(i), look.resize, look.shape) for i in range(len(opened))]
     eyes, members = [], []
     for run, recipe in zip(runs, recipes, strict=True):
         eyes.append(Eye(load_network(run, weights, where, step), recipe.evaluate, where, autocast(where, dtype)))
         with network_path(run, weights, step).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        look = recipe.evaluate.model_dump(mode="json", include=LOOK)
+        own = recipe.evaluate.model_dump(mode="json", include=LOOK)
         at = step_of(run, weights) if step is None else step
-        members.append({"run": str(run), "weights": weights, "step": at, "sha256": digest, **look})
+        members.append({"run": str(run), "weights": weights, "step": at, "sha256": digest, **own})
     scratch = Scratch(out / ".scratch", [part_name(opened, i) for i in range(len(opened))], sizes)
     return Job(out, opened, spec, chosen, eyes, members, dtype, scratch)
+
+
+def _brought_to(recipe: Recipe, box: tuple[int, int] | None) -> Recipe:
+    """The recipe with another `evaluate.resize`, if there is one."""
+    if box is None:
+        return recipe
+    return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"resize": box})})
 
 
 def part_name(dataset: DataSet, i: int) -> str:

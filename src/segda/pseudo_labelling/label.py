@@ -14,7 +14,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from segda.data.sets.dataset import DataSet
 from segda.data.stream.augment import resize_label
 from segda.distributed import group
 from segda.errors import RunError
-from segda.evaluation.certainty import most_probable, upsampled_probabilities
+from segda.evaluation.certainty import most_probable, probabilities
 from segda.evaluation.inference import Settings
 from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.ground.progress import track
@@ -86,6 +86,7 @@ class Job:
             "precision": str(self.precision).removeprefix("torch."),
             "device": self.eyes[0].device.type,
             "score": self.rule.score,
+            "softmax": self.rule.softmax,
         }
 
 
@@ -96,7 +97,8 @@ def predict(job: Job) -> None:
     def write(sight: Sight) -> None:
         size, box = job.scratch.sizes[sight.index], job.look.resize
         covers = (box[1], box[0]) if box is not None and job.look.shape == "pad" else size
-        label, score = most_probable(upsampled_probabilities(sight.views, covers, size), job.rule.score)
+        views = [replace(view, covers=covers, softmax=job.rule.softmax) for view in sight.views]
+        label, score = most_probable(probabilities(views, size), job.rule.score)
         if not torch.isfinite(score).all():
             raise RunError(
                 f"{job.members[0]['run']}: the prediction for {sight.scene.names[0]} is not finite; use "

@@ -22,6 +22,7 @@ import numpy as np
 import yaml
 
 from segda.errors import RecipeError
+from segda.ground.choices import Softmax
 from segda.ground.safe_yaml import yaml_values
 from segda.pseudo_labelling.order_statistics import index_at
 from segda.recipes.build import check
@@ -32,10 +33,13 @@ Score = Literal["entropy", "confidence"]
 
 
 class Rule(Protocol):
-    """score: of a pixel. images: how many share a threshold, in the data set's order; the last ones may be fewer."""
+    """score: of a pixel. images: how many share a threshold, in the data set's order; the last ones may be fewer.
+    softmax: whether logits become probabilities before they are upsampled to the labels' size, or after.
+    """
 
     score: ClassVar[Score]
     images: Literal["all"] | int
+    softmax: Softmax
 
     def index(self, pixels: int) -> int | None:
         """Which of a class's n >= 1 sorted scores makes its threshold, counted from 0; None for a rule without."""
@@ -61,6 +65,7 @@ class EntropyMedian:
     share: float
     floor: float
     images: Literal["all"] | int
+    softmax: Softmax = "before"
     score: ClassVar[Score] = "entropy"
 
     def __post_init__(self):
@@ -87,6 +92,7 @@ class ConfidenceQuantile:
     share: float
     cap: float
     images: Literal["all"] | int
+    softmax: Softmax = "before"
     score: ClassVar[Score] = "confidence"
 
     def __post_init__(self):
@@ -108,6 +114,7 @@ class Fixed:
     """Drops pixels whose confidence is below `level`."""
 
     level: float
+    softmax: Softmax = "before"
     images: ClassVar[Literal["all"]] = "all"
     score: ClassVar[Score] = "confidence"
 

@@ -63,5 +63,27 @@ def refuse_unfit(recipe: Recipe, where: str, add_to: str) -> None:
             f"{where}: method.begin: {begin} is not below steps: {recipe.steps}, so that self-training would never "
             f"begin; set it lower, as to {5 * recipe.steps // 8}"
         )
+    refuse_unfit_swap(recipe, method, name, where)
     if recipe.data.target.labels is not None and method.target_labels == "never":
         raise RecipeError(f"{where}: data.target.labels: has no effect with method {name}; remove it")
+
+
+def refuse_unfit_swap(recipe: Recipe, method: type[Method], name: str, where: str) -> None:
+    """RecipeError where source images cannot take the target's look, or would take it twice."""
+    source, target = recipe.data.source, recipe.data.target
+    if target.augment.swap is not None:
+        raise RecipeError(
+            f"{where}: data.target.augment.swap: the source takes the target's look; set data.source.augment.swap"
+        )
+    if source is None or not (method.style or source.augment.swap is not None):
+        return
+    if method.style and source.augment.swap is not None:
+        raise RecipeError(
+            f"{where}: data.source.augment.swap: method {name} swaps already, by its own beta; remove one of the two"
+        )
+    crops = source.augment.crop, target.augment.crop
+    if None not in crops and crops[0] != crops[1]:
+        raise RecipeError(
+            f"{where}: data.target.augment.crop: {list(crops[1] or ())} is not {list(crops[0] or ())}, that of the "
+            "source, whose images take the look of the target's; give both one size"
+        )

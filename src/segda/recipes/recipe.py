@@ -15,12 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from segda.data.stream.augment import Augment, Kernel, Shape
 from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
-from segda.ground.choices import DeviceName, Domain, OnBadImage, PrecisionName, unknown_device
+from segda.ground.choices import DeviceName, Domain, Mean, OnBadImage, PrecisionName, Softmax, unknown_device
 from segda.ground.safe_yaml import Keys, yaml_line, yaml_values
 from segda.pseudo_labelling.rules import RULES
 from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged
@@ -128,6 +137,8 @@ class Evaluate(Block):
     """Factors of that size: the network sees each, and the mean of the probabilities counts."""
     flip: bool = False
     """Average with the mirrored image, at each size."""
+    softmax: Softmax = "after"
+    """Whether logits become probabilities before they are upsampled to the label's size, or after."""
     classes: tuple[str, ...] | None = Field(None, min_length=1)
     """Classes that means go over, as all but the background; None: all. Predicted are all of them in any case. Of data
     whose labels do not know them all, means go over those that they know.
@@ -167,6 +178,17 @@ class Labelling(Block):
     data: str | None = None
     """What is labelled; None: the recipe's target."""
     weights: Literal["student", "teacher"] = "student"
+    resize: tuple[PositiveInt, PositiveInt] | None = None
+    """Box (width, height) that images are brought to, and the labels' size; None: the runs' evaluate.resize."""
+
+
+class Ensemble(Block):
+    """A stage that measures what earlier stages have trained as one network, on the recipe's evaluate.data."""
+
+    runs: list[str] = Field(min_length=2)
+    """Stages, whose networks count alike."""
+    mean: Mean
+    """Of what."""
 
 
 class Translating(Block):
@@ -182,21 +204,23 @@ class Translating(Block):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a recipe: trains a recipe, labels, or translates."""
+    """One stage of a recipe: trains a recipe, labels, translates or measures."""
 
     name: str
     recipe: Recipe | None = None
     labelling: Labelling | None = None
     translating: Translating | None = None
+    ensemble: Ensemble | None = None
     outputs: tuple[tuple[str, str], ...] = ()
     """Keys of the recipe that stand for the output of an earlier stage, and that stage."""
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The earlier stages whose output it takes."""
-        if self.labelling:
-            return tuple(self.labelling.runs)
-        return (self.translating.run,) if self.translating else tuple(stage for _, stage in self.outputs)
+        if self.translating:
+            return (self.translating.run,)
+        uses = self.labelling or self.ensemble
+        return tuple(uses.runs) if uses else tuple(stage for _, stage in self.outputs)
 
 
 class Recipe(Block):
@@ -245,8 +269,9 @@ class Recipe(Block):
     keep_every: int = Field(0, ge=0)
     """Steps between two snapshots of the student, and of the teacher where there is one; all are kept. 0: none."""
     stages: dict[str, dict[str, dict[str, Any]]] = {}
-    """Name -> {train: what differs from the keys above}, {pseudo-label: a Labelling} or {translate: a Translating}, in
-    the order in which they run. The last one trains; see `stages_of`.
+    """Name -> {train: what differs from the keys above}, {pseudo-label: a Labelling}, {translate: a Translating} or
+    {evaluate: an Ensemble}, in the order in which they run. The last one trains, but for those that measure; see
+    `stages_of`.
     """
 
     _source: Composed = PrivateAttr(Composed({}))
@@ -376,6 +401,14 @@ BLOCKS: dict[str, str] = {
     "reference": "reference: {{set: {set}}}",
 }
 """What to write for a domain of `data`."""
+KINDS: dict[str, str] = {
+    "train": "{train: ...}",
+    "pseudo-label": "{pseudo-label: ...}",
+    "translate": "{translate: ...}",
+    "evaluate": "{evaluate: ...}",
+}
+"""What a stage does, and how it is written."""
+
 OUTPUTS = {
     "data.target.labels": "pseudo-label", "data.source.images": "translate", "network.weights": "train",
     "start": "train",
@@ -397,18 +430,18 @@ def stages_of(recipe: Recipe, where: str = "recipe") -> tuple[Stage, ...]:
     source = recipe._source
     whole = Composed(recipe.model_dump(mode="json", exclude_unset=True), source.comments, source.head)
     found: dict[str, Stage] = {}
-    for number, (name, content) in enumerate(recipe.stages.items(), 1):
+    trains = [name for name, content in recipe.stages.items() if "train" in content]
+    for name, content in recipe.stages.items():
         at = f"{where}: stages.{name}"
         if not re.fullmatch(r"\w[\w.+-]*", name):
             raise RecipeError(f"{at}: cannot be part of a folder's name; use letters, digits and _ . + -")
-        if len(content) != 1 or (kind := next(iter(content))) not in ("train", "pseudo-label", "translate"):
+        if len(content) != 1 or (kind := next(iter(content))) not in KINDS:
             kinds = ", ".join(content) or "nothing"
-            raise RecipeError(
-                f"{at}: unknown stage kind ({kinds}); a stage is {{train: ...}}, {{pseudo-label: ...}} or "
-                "{translate: ...}"
-            )
-        if kind == "pseudo-label":
-            found[name] = _labelling_stage(name, content[kind], found, at)
+            raise RecipeError(f"{at}: unknown stage kind ({kinds}); a stage is {' or '.join(KINDS.values())}")
+        if kind == "evaluate" and not recipe.evaluate.data:
+            raise RecipeError(f"{at}: has no effect without evaluate.data; name labelled data there")
+        if kind in ("pseudo-label", "evaluate"):
+            found[name] = _using_stage(name, kind, content[kind], found, at)
             continue
         if kind == "translate":
             found[name] = _translating_stage(name, content[kind], found, at)
@@ -416,7 +449,7 @@ def stages_of(recipe: Recipe, where: str = "recipe") -> tuple[Stage, ...]:
         for key in content[kind].keys() & {"use", "stages"}:
             raise RecipeError(f"{at}: {key}: only a file can name blocks, and no stage has stages; write the keys out")
         shared = {key: value for key, value in whole.values.items() if key != "stages"}
-        if number < len(recipe.stages):
+        if name != trains[-1]:
             shared = shared | {"expect": None, "data": merged(shared["data"], {"target": {"labels": None}})}
         elif recipe.data.target.labels and _value(content[kind], "data.target.labels") in recipe.stages:
             raise RecipeError(
@@ -425,21 +458,31 @@ def stages_of(recipe: Recipe, where: str = "recipe") -> tuple[Stage, ...]:
             )
         own = whole.below(("stages", name, kind))
         found[name] = _training_stage(name, Composed(shared, whole.comments, whole.head).merged(own), found, recipe, at)
-    if found and found[name].recipe is None:
-        raise RecipeError(f"{where}: stages.{name}: is the last and trains nothing; let the last be a train stage")
+    names = [*found]
+    after = names[names.index(trains[-1]) + 1 :] if trains else names
+    idle = [one for one in after if found[one].ensemble is None]
+    if idle:
+        raise RecipeError(
+            f"{where}: stages.{idle[-1]}: is the last and trains nothing; let the last be a train stage, but for those "
+            "that evaluate"
+        )
     return tuple(found.values())
 
 
-def _labelling_stage(name: str, content: Mapping[str, Any], before: Mapping[str, Stage], at: str) -> Stage:
+def _using_stage(name: str, kind: str, content: Mapping[str, Any], before: Mapping[str, Stage], at: str) -> Stage:
+    """A stage that labels or measures."""
+    block: type[Labelling] | type[Ensemble] = Labelling if kind == "pseudo-label" else Ensemble
     try:
-        labelling = Labelling.model_validate(content)
+        told = block.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{at}: {explain(error, Labelling)}") from error
+        raise RecipeError(f"{at}: {explain(error, block)}") from error
     trained = [one for one, stage in before.items() if stage.recipe is not None]
-    for run in labelling.runs:
+    for run in told.runs:
         if run not in trained:
             raise RecipeError(f"{at}: runs: no stage {run!r} trains before it{nearest(run, trained)}")
-    return Stage(name, labelling=labelling.model_copy(update={"rule": check(RULES, labelling.rule, f"{at}: rule", ())}))
+    if isinstance(told, Ensemble):
+        return Stage(name, ensemble=told)
+    return Stage(name, labelling=told.model_copy(update={"rule": check(RULES, told.rule, f"{at}: rule", ())}))
 
 
 def _translating_stage(name: str, content: Mapping[str, Any], before: Mapping[str, Stage], at: str) -> Stage:

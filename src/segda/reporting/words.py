@@ -16,6 +16,7 @@ MEANING = {
     "masked_rest_balance": "the same where all else is masked",
     "confident": "share of target pixels with a confident pseudo-label",
     "entropy/": "mean entropy on target images by head, relative to ln C, weighted",
+    "robust_entropy/": "robust entropy of the target's cells by head, weighted",
     "fool/": "how little the target looks like the source to each head's discriminator, weighted",
     "discriminator/": "its error on each domain, halved; 0.347 = (ln 2) / 2 where it cannot tell them apart",
     "style/": "how little painted images pass for real ones with each domain's discriminator, squared",

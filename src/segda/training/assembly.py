@@ -37,6 +37,7 @@ from segda.networks.network import Network
 from segda.networks.weights.files import is_plain
 from segda.parts import class_weights
 from segda.parts.class_weights import weighted
+from segda.parts.fourier import swap
 from segda.parts.given import Absent, Given, given_in
 from segda.recipes.build import build, from_scratch
 from segda.recipes.facts import method_class
@@ -167,7 +168,7 @@ class Training:
             # Dropout draws from torch's generator: giving it an address makes step t the same after any resume.
             torch.manual_seed(step_seed(self.recipe.seed, self.t))
 
-        ready = [self._weighted(batch.to(self.device)) for batch in counted(batches)]
+        ready = [self._restyled(self._weighted(batch.to(self.device))) for batch in counted(batches)]
         with group.others_are_asked():
             terms = train_step(
                 self.method, ready, self.t, self.optimisers, self.scaler, self.precision, seed, self.saved
@@ -178,6 +179,14 @@ class Training:
     def _weighted(self, batch: Batch) -> Batch:
         weights = self.class_weights
         return batch if weights is None else batch.replace(source=weighted(batch.source, weights))
+
+    def _restyled(self, batch: Batch) -> Batch:
+        """With the target's look on the source, where the recipe says so."""
+        source = self.recipe.data.source
+        if source is None or source.augment.swap is None:
+            return batch
+        image = swap(batch.source.image, batch.target.image, source.augment.swap)
+        return batch.replace(source=batch.source.replace(image=image))
 
     def batches(self, stop: int, workers: int) -> Generator[tuple[Batch, ...], None, None]:
         """This process's batches of the steps until `stop`; to be closed."""
@@ -240,7 +249,7 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True)
         stream = Stream(
             parts.source, parts.target, recipe.seed, augment, recipe.data.target.augment,
             rare_class, None if rare_class is None else statistics, parts.method.fill, parts.pseudo_labels,
-            parts.references,
+            parts.references, parts.method.style and parts.pseudo_labels is not None,
         )  # fmt: skip
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(parts.method, settings_of(recipe))

@@ -225,7 +225,9 @@ class Trial:
         labelled = {"source": True, "target": learns}
         scenes = {domain: scene(settings, domain, labelled[domain]) for domain, settings in augments(recipe).items()}
         reference = None if told is None else scene(augments(recipe)[told.of], told.of, False)
-        return Batch(scenes.get("source"), scenes["target"], reference=reference)
+        styled = self.training.method.style and learns
+        style = scene(augments(recipe)["target"], "target", False) if styled else None
+        return Batch(scenes.get("source"), scenes["target"], reference=reference, style=style)
 
 
 def out_of_memory(error: Exception) -> bool:

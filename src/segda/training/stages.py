@@ -1,10 +1,11 @@
 """Stages: a recipe that trains, labels its target or translates its source, and trains again, as one command that goes
 on where it stopped.
 
-The last stage's run is OUT, as if the recipe had no stages; the output of an earlier one stands beside it: OUT-teacher,
-OUT-labels. Each is what its own command would leave: a run folder, a folder of pseudo-labels, or one of translated
-images. What is there is skipped, what was cut short goes on, and what is of another recipe is refused before anything
-starts. A stage whose output no later one needs is left out: with labels of one's own for the last, it alone is trained.
+The last training's run is OUT, as if the recipe had no stages; the output of any other stage stands beside it:
+OUT-teacher, OUT-labels, OUT-ensemble.json. Each is what its own command would leave: a run folder, a folder of
+pseudo-labels, one of translated images, or a file of an ensemble's reports. What is there is skipped, what was cut
+short goes on, and what is of another recipe is refused before anything starts. A stage whose output no later one needs
+is left out, unless it measures: with labels of one's own for the last, it alone is trained.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from segda.data.labels.pseudo_labels import SUMMARY, read_summary
 from segda.data.sets.labelled import open_once
 from segda.distributed import group
 from segda.errors import RunError
+from segda.evaluation.ensemble import evaluate_ensemble
+from segda.evaluation.metrics import read_list
+from segda.evaluation.protocol import EnsembleProtocol
 from segda.evaluation.soundness import refuse_bad
 from segda.pseudo_labelling.job import label_images, make_job
-from segda.recipes.recipe import Labelling, Recipe, Translating, setting, stages_of
+from segda.recipes.recipe import Ensemble, Labelling, Recipe, Translating, setting, stages_of
+from segda.reporting.tables import percent
 from segda.run import Standing, product_path, standing
 from segda.run_data import space_of
 from segda.training import assembly, loop, translation
@@ -33,23 +38,24 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Planned:
     """A stage, with the folders of what it takes and makes. It trains `recipe`, labels as `labelling` says, or
-    translates as `translating` says.
+    translates as `translating` says, or measures as `ensemble` says.
     """
 
     name: str
     out: Path
     recipe: Recipe
-    """Of one that labels: what all stages share; of one that translates, what its translator learns."""
+    """Of one that translates: what its translator learns; of any other that does not train: what all stages share."""
     labelling: Labelling | None = None
     translating: Translating | None = None
+    ensemble: Ensemble | None = None
     runs: tuple[Path, ...] = ()
-    """Of one that labels or translates: whose networks."""
+    """Of one that does not train: whose networks."""
     takes: tuple[Path, ...] = ()
     """Outputs of earlier stages."""
 
     @property
     def trains(self) -> bool:
-        return self.labelling is None and self.translating is None
+        return self.labelling is None and self.translating is None and self.ensemble is None
 
     @property
     def data(self) -> str:
@@ -65,6 +71,8 @@ class Planned:
         """What it does, in a few words."""
         if self.trains:
             return self.recipe.name
+        if self.ensemble is not None:
+            return f"mean of {', '.join(path.name for path in self.runs)}"
         return f"labels of {self.data}" if self.labelling else f"{self.data}, translated"
 
     def standing(self) -> Standing:
@@ -73,6 +81,8 @@ class Planned:
             return "finished" if self._labelled(self.labelling) else "new"
         if self.translating is not None:
             return "finished" if self._translated(self.translating) else "new"
+        if self.ensemble is not None:
+            return "finished" if self._measured(self.ensemble) else "new"
         return standing(self.out, self.recipe)
 
     def _labelled(self, how: Labelling) -> bool:
@@ -84,6 +94,9 @@ class Planned:
                 f"{self.out} was made by another rule ({summary.get('rule')}); use a new --out, or --overwrite to "
                 "begin anew"
             )
+        size = summary.get("input", {}).get("resize")
+        if how.resize is not None and size != list(how.resize):
+            raise RunError(f"{self.out} is of another size ({size}); use a new --out, or --overwrite to begin anew")
         made_by = {one.get("sha256") for one in summary.get("runs", ())}
         for run in self.runs:
             weights = product_path(run, how.weights)
@@ -109,6 +122,23 @@ class Planned:
             )
         return summary.get("finished") is True
 
+    def _measured(self, how: Ensemble) -> bool:
+        """Whether all is measured, and of the networks that the runs have now; RunError for another mean's numbers."""
+        if not self.out.is_file():
+            return False
+        protocols = [report.protocol for report in read_list(self.out)]
+        means = [one for one in protocols if isinstance(one, EnsembleProtocol)]
+        made_by = {(one.mean, *(member.run for member in one.members)) for one in means}
+        if made_by != {(how.mean, *map(str, self.runs))}:
+            raise RunError(
+                f"{self.out} is of other runs or another mean; use a new --out, or --overwrite to begin anew"
+            )
+        networks = [product_path(run, "student") for run in self.runs]
+        begun = self.out.stat().st_mtime_ns
+        return {one.data for one in protocols} == set(self.recipe.evaluate.data) and all(
+            path.is_file() and path.stat().st_mtime_ns <= begun for path in networks
+        )
+
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
@@ -116,13 +146,14 @@ def _digest(path: Path) -> str:
 
 
 def plan(recipe: Recipe, out: Path) -> list[Planned]:
-    """The stages that the last one needs, in their order; a recipe without stages is one."""
+    """The stages that the last training and those that measure need, in their order; a recipe without stages is one."""
     stages = {stage.name: stage for stage in stages_of(recipe)}
     if not stages:
         return [Planned("train", out, recipe)]
-    last = next(reversed(stages))
+    last = [name for name, stage in stages.items() if stage.recipe is not None][-1]
     places = {name: out if name == last else beside(out, name) for name in stages}
-    due = {last}
+    places |= {name: beside(out, f"{name}.json") for name, stage in stages.items() if stage.ensemble is not None}
+    due = {last, *(name for name, stage in stages.items() if stage.ensemble is not None)}
     for name in reversed(stages):
         due |= set(stages[name].needs) if name in due else set()
     shared = recipe.model_copy(update={"stages": {}})
@@ -131,28 +162,32 @@ def plan(recipe: Recipe, out: Path) -> list[Planned]:
         if name not in due:
             continue
         takes = tuple(places[one] for one in stage.needs)
-        if stage.labelling is not None:
-            planned.append(Planned(name, places[name], shared, stage.labelling, None, takes, takes))
-        elif stage.translating is not None:
-            learnt = stages[stage.translating.run].recipe
-            assert learnt is not None, "refused with the recipe"
-            planned.append(Planned(name, places[name], learnt, None, stage.translating, takes, takes))
-        elif stage.recipe is not None:
+        if stage.recipe is not None:
             settings = [setting(key, str(places[one].absolute())) for key, one in stage.outputs]
             own = stage.recipe.override(*settings) if settings else stage.recipe
             planned.append(Planned(name, places[name], own, takes=takes))
+            continue
+        learnt = stages[stage.translating.run].recipe if stage.translating else shared
+        assert learnt is not None, "refused with the recipe"
+        kinds = (stage.labelling, stage.translating, stage.ensemble)
+        planned.append(Planned(name, places[name], learnt, *kinds, runs=takes, takes=takes))
     return planned
 
 
+def last_trained(planned: Sequence[Planned]) -> Planned:
+    """The stage whose run is OUT."""
+    return [stage for stage in planned if stage.trains][-1]
+
+
 def beside(out: Path, stage: str) -> Path:
-    """Where an earlier stage's output stands."""
+    """Where the output of another stage stands."""
     return out.with_name(f"{out.name}-{stage}")
 
 
 def run_stages(planned: Sequence[Planned], root: Path, overwrite: bool) -> None:
     """Each stage that is not finished; overwrite: all, from their beginning."""
-    last = planned[-1]
     trained = [stage.out for stage in planned if stage.trains]
+    last = last_trained(planned)
     with stoppable(last.recipe, last.out) as attempt, one_writer(*trained):
         if not overwrite:
             group.on_rank_zero(lambda: [stage.standing() for stage in planned])
@@ -169,6 +204,8 @@ def run_stages(planned: Sequence[Planned], root: Path, overwrite: bool) -> None:
                 _translate(stage, stage.translating, root, overwrite)
             elif stage.labelling is not None:
                 _label(stage, stage.labelling, root, overwrite)
+            elif stage.ensemble is not None:
+                _measure(stage, stage.ensemble, root)
             attempt.kept = f"{stage.out} and what is before it are there"
 
 
@@ -177,7 +214,7 @@ def _label(stage: Planned, how: Labelling, root: Path, overwrite: bool) -> None:
     label_images(
         lambda: make_job(
             list(stage.runs), stage.data, how.rule, stage.out, (), root, how.weights, None, recipe.device,
-            recipe.precision, False,
+            recipe.precision, False, how.resize,
         ),
         overwrite=overwrite, score=False,
     )  # fmt: skip
@@ -193,13 +230,25 @@ def _translate(stage: Planned, how: Translating, root: Path, overwrite: bool) ->
     )  # fmt: skip
 
 
+def _measure(stage: Planned, how: Ensemble, root: Path) -> None:
+    recipe = stage.recipe
+    reports = evaluate_ensemble(
+        stage.runs, recipe.evaluate.data, how.mean, None, root, out=stage.out, device=recipe.device,
+        precision=recipe.precision,
+    )  # fmt: skip
+    for report in reports:
+        log.info(f"{report.protocol.data}  mIoU of the mean {percent(report.miou)}")
+
+
 def check_stages(planned: Sequence[Planned], root: Path) -> None:
     """A few steps of each stage that trains on what is there, and a look at the images that are labelled."""
     for stage in planned:
         if len(planned) > 1:
             log.info(f"stage {stage.name}")
         missing = [place for place in stage.takes if not place.exists()]
-        if not stage.trains:
+        if stage.ensemble is not None:
+            log.info(f"not checked: it measures the {stage.what}")
+        elif not stage.trains:
             dataset = open_once(stage.data, root, space_of(stage.recipe))
             log.info(f"{len(dataset)} images of {stage.data} to {'label' if stage.labelling else 'translate'}")
         elif missing:

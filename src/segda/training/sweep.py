@@ -26,6 +26,7 @@ from segda.recipes.recipe import Recipe, load_recipe
 from segda.recipes.sweeps import Combination, load_sweep
 from segda.reporting.comparison import Comparison, side_by_side
 from segda.training.stages import Planned as Stage
+from segda.training.stages import last_trained
 from segda.training.stages import plan as plan_stages
 
 log = logging.getLogger(__name__)
@@ -91,11 +92,12 @@ def plan(
     planned = []
     for one in combined.combinations:
         changes = [*one.settings, *settings]
-        *stages, last = _stages(one, folder, [*changes, *changed], combined.file)
+        stages = _stages(one, folder, [*changes, *changed], combined.file)
+        last = last_trained(stages)
         words = ["train", one.recipe, "--out", str(folder / one.name)]
         words += [word for change in changes for word in ("--set", change)]
-        earlier = tuple(stage.out for stage in stages)
-        planned.append(Planned(folder / one.name, last.recipe, (*words, *options), earlier))
+        others = tuple(stage.out for stage in stages if stage is not last)
+        planned.append(Planned(folder / one.name, last.recipe, (*words, *options), others))
     _check_all_differ(planned, combined.file)
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not there.is_dir():
@@ -138,7 +140,7 @@ def in_its_own_process(words: Sequence[str]) -> str | None:
 
 
 def _stages(one: Combination, folder: Path, changes: Sequence[str], file: str) -> list[Stage]:
-    """The stages of a run, of which the last is as the run folder will hold it."""
+    """The stages of a run, of which the last that trains is as the run folder will hold it."""
     try:
         recipe = load_recipe(one.recipe)
         return plan_stages(recipe.override(*changes) if changes else recipe, folder / one.name)

@@ -56,6 +56,8 @@ class Augment(BaseModel):
     max_class_share: a crop is drawn again while one class has this share of its labelled pixels or more, or all.
     flip: probability of mirroring left and right.
     distort: how colours change, see Distortion; null leaves them.
+    swap: beta, with which the source's crops take the look of the step's target crops, each of the one in its place,
+        see parts/fourier.py. The trainer does it, on the device, before the method sees them; null leaves them.
     ignore_top, ignore_bottom: rows of the result that get weight 0.
     """
 
@@ -66,6 +68,7 @@ class Augment(BaseModel):
     max_class_share: Annotated[float, Field(gt=0, le=1)] | None
     flip: Annotated[float, Field(ge=0, le=1)]
     distort: Distortion | None = None
+    swap: Annotated[float, Field(ge=0, le=0.5)] | None = None
     ignore_top: Annotated[int, Field(ge=0)] = 0
     ignore_bottom: Annotated[int, Field(ge=0)] = 0
     shape: Shape = "keep"

@@ -9,11 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from segda.data.stream.reader_processes import ImageNumber, Note, Reading, read_ahead
-from segda.data.stream.stream import REFERENCE, SOURCE, TARGET, Stream
+from segda.data.stream.stream import REFERENCE, SOURCE, STYLE, TARGET, Stream
 from segda.distributed.shares import Share
 from segda.errors import DataError, ImageError, SegdaError
 from segda.ground.choices import OnBadImage
-from segda.scene import DOMAINS, Batch, Scene, present, stack
+from segda.scene import DOMAINS, Batch, Scene, block_of, present, stack
 
 TRIES = 8
 """Other draws that are tried in the place of one whose image cannot be read."""
@@ -93,7 +93,8 @@ def loader(
                     skipped(Skip(step, *left_out))
                 drawn = drawn.pinned() if pin else drawn
                 scenes, share = drawn.scenes, Share(seed, step, place * batch, shares)
-                micro_batches.append(Batch(scenes.get(SOURCE), scenes[TARGET], scenes.get(REFERENCE), share))
+                source, reference, style = (scenes.get(domain) for domain in (SOURCE, REFERENCE, STYLE))
+                micro_batches.append(Batch(source, scenes[TARGET], reference, share, style))
             yield tuple(micro_batches)
 
 
@@ -151,8 +152,9 @@ class _Maker:
                     raise
                 left_out.append((n, error.path, str(error)))
         raise DataError(
-            f"data.{DOMAINS[domain]}: {TRIES + 1} images drawn in a row cannot be read, last {left_out[-1][1]}: "
-            "too many are bad for data.on_bad_image: skip; mend the data set, `segda check-data` finds them"
+            f"data.{block_of(DOMAINS[domain])}: {TRIES + 1} images drawn in a row cannot be read, last "
+            f"{left_out[-1][1]}: too many are bad for data.on_bad_image: skip; mend the data set, `segda check-data` "
+            "finds them"
         )
 
 
@@ -161,7 +163,8 @@ def refuse_sizes(domain: str, sizes: Iterable[Sequence[int]], of: str) -> None:
     found = {f"{width}x{height}" for height, width in sizes}
     if len(found) > 1:
         raise DataError(
-            f"{domain} images of one {of} differ in size ({', '.join(sorted(found))}); give data.{domain}.augment.crop"
+            f"{domain} images of one {of} differ in size ({', '.join(sorted(found))}); give "
+            f"data.{block_of(domain)}.augment.crop"
         )
 
 

@@ -10,7 +10,8 @@ image has enough of is left out (their code stops).
 
 The target is always read without its ground truth. It has a label only where a folder of pseudo-labels is given. A
 reference comes with its image, brought to the same size, cut out at the same place and mirrored with it; it draws
-nothing of its own. Its colours stay as they are, and its labels are never read.
+nothing of its own. Its colours stay as they are, and its labels are never read. A style is a further draw of the
+target's images, cut as those are, without labels.
 """
 
 from __future__ import annotations
@@ -49,10 +50,11 @@ log = logging.getLogger(__name__)
 Reading = Callable[[int, int], None]
 """Is told the domain and the number of an image before it is read."""
 
-SOURCE, TARGET, REFERENCE = 0, 1, 2
+SOURCE, TARGET, REFERENCE, STYLE = 0, 1, 2, 3
 """The domains by number, as DOMAINS names them."""
 
-PART = 3  # with SOURCE and TARGET, which stream of random numbers: default_rng((seed, stream, number)); 2 is a step's
+# With SOURCE and TARGET, which stream of random numbers: default_rng((seed, stream, number)); 2 is a step's.
+PART, OTHER = 3, 4
 
 
 class RareClass(BaseModel):
@@ -127,6 +129,7 @@ class Draw(NamedTuple):
     source: Scene | None
     target: Scene
     reference: Scene | None
+    style: Scene | None = None
 
 
 class Stream(Dataset):
@@ -138,6 +141,7 @@ class Stream(Dataset):
     target_labels: pseudo-labels of the target's images; the target scene has them as its label. Its crops are the same
     with and without.
     references: of the target's images or the source's. Their crops are the same with and without.
+    style: whether each draw has a further scene of the target. The others are the same with and without.
     DataError if a source image lacks its label (or the reverse); RecipeError for a setting that cannot have an effect.
     """
 
@@ -153,6 +157,7 @@ class Stream(Dataset):
         fill: tuple[float, float, float] = IMAGENET_MEAN,
         target_labels: PseudoLabels | None = None,
         references: References | None = None,
+        style: bool = False,
     ):
         if target_augment.max_class_share is not None:
             raise RecipeError("data.target.augment.max_class_share: target labels are never read; set it to null there")
@@ -160,7 +165,7 @@ class Stream(Dataset):
             source.check_pairs()
         self.source, self.target, self.seed, self.fill = source, target, seed, fill
         self.source_augment, self.target_augment, self.rare = source_augment, target_augment, rare
-        self.target_labels, self.references = target_labels, references
+        self.target_labels, self.references, self.style = target_labels, references, style
         if rare is not None:
             assert statistics is not None, "rare-class sampling needs the source's class statistics"
             self._count_classes(rare, statistics)
@@ -191,16 +196,17 @@ class Stream(Dataset):
         drawn: dict[int, Scene] = {}
         for domain in self.drawn:
             drawn |= self.scenes(domain, n)
-        return Draw(drawn.get(SOURCE), drawn[TARGET], drawn.get(REFERENCE))
+        return Draw(drawn.get(SOURCE), drawn[TARGET], drawn.get(REFERENCE), drawn.get(STYLE))
 
     @property
     def drawn(self) -> tuple[int, ...]:
         """The domains that are drawn from; a reference comes with its image."""
-        return (TARGET,) if self.source is None else (SOURCE, TARGET)
+        source, style = () if self.source is None else (SOURCE,), (STYLE,) if self.style else ()
+        return (*source, TARGET, *style)
 
     def scenes(self, domain: int, n: int, reading: Reading = lambda domain, i: None) -> dict[int, Scene]:
-        """The n-th scene of SOURCE or TARGET, and its reference where it has one."""
-        return self._source(n, reading) if domain == SOURCE else self._target(n, reading)
+        """The n-th scene of SOURCE, TARGET or STYLE, and its reference where it has one."""
+        return self._source(n, reading) if domain == SOURCE else self._target(domain, n, reading)
 
     def file(self, domain: int, i: int) -> str:
         """Where image i of a domain is."""
@@ -209,23 +215,25 @@ class Stream(Dataset):
     def _known(self, domain: int) -> DataSet:
         """The data set of a domain that is there."""
         references = None if self.references is None else self.references.data
-        found = (self.source, self.target, references)[domain]
+        found = (self.source, self.target, references, self.target)[domain]
         assert found is not None
         return found
 
-    def _target(self, n: int, reading: Reading) -> dict[int, Scene]:
-        rng = np.random.default_rng((self.seed, TARGET, n))
-        i, settings = self._next(self.target, TARGET, n), self.target_augment
-        reading(TARGET, i)
+    def _target(self, domain: int, n: int, reading: Reading) -> dict[int, Scene]:
+        """The n-th scene of TARGET, with its pseudo-label where there are any, or of STYLE."""
+        stream = {TARGET: TARGET, STYLE: OTHER}[domain]
+        rng = np.random.default_rng((self.seed, stream, n))
+        i, settings = self._next(self.target, stream, n), self.target_augment
+        reading(domain, i)
         scene = self.target.read(i, label=False)
         size, factor = size_of(scene), settings.draw_factor(rng)
         scene = settings.resized(scene, factor)
-        if self.target_labels is not None:
+        if self.target_labels is not None and domain == TARGET:
             label = torch.full(size_of(scene), IGNORE, dtype=torch.uint8)
             inner = scaled_size(size, settings.resize, settings.shape, factor)  # smaller where the image was filled up
             label[: inner[0], : inner[1]] = resize_label(self.target_labels.read(i, size), inner, settings.kernel)
             scene = scene.replace(label=label)
-        return self._cut(TARGET, i, scene, size, factor, draw_box(scene, settings, rng), settings, rng, reading)
+        return self._cut(domain, i, scene, size, factor, draw_box(scene, settings, rng), settings, rng, reading)
 
     def _source(self, n: int, reading: Reading) -> dict[int, Scene]:
         source, settings = self._known(SOURCE), self.source_augment

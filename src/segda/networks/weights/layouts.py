@@ -1,6 +1,7 @@
 """Checkpoints of other code bases: what they call the parts of our networks, one row a code base.
 
 advent             ADVENT, ESL, MinEnt and AdaptSegNet: the state dict of DeepLab-v2 with one head or two
+single             FDA and BDL: the same network with one head, by the name that ADVENT's auxiliary head has
 advent-imagenet    the file that their trainings start from, DeepLab_resnet_pretrained_imagenet.pth: an encoder alone
 daformer           DAFormer's Mix Transformer and sep-ASPP head in mmsegmentation; EB_DA, and MIC's DAFormer
 daformer-...       any encoder with one of the other heads of DAFormer's experiments
@@ -37,6 +38,8 @@ CLASSIFIERS: Names = {
     "layer5.conv2d_list.S": "classifiers.aux.S",
     "layer6.conv2d_list.S": "classifiers.main.S",
 }
+
+SINGLE: Names = {"layer5.conv2d_list.S": "classifiers.main.S"}
 
 
 def conv(theirs: str, ours: str) -> Names:
@@ -155,6 +158,7 @@ class Layout:
     turned: our name of the 1x1 convolution over the stacked levels, where they stack the deepest first.
     encoder: of a file that holds an encoder alone, its family. folder: of Hugging Face's kind, with a configuration.
     lacks: for a network that we have in part, what it is without the tensors that have no place here.
+    only_with: the beginning of a name of theirs that any such file has, where without it names are another style's.
     """
 
     networks: tuple[str, ...]
@@ -168,6 +172,7 @@ class Layout:
     encoder: str | None = None
     folder: bool = False
     lacks: str = ""
+    only_with: str = ""
 
     @property
     def network(self) -> str:
@@ -249,7 +254,12 @@ def head(names: Names) -> Part:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "advent": Layout(("deeplab_v2",), (Part("", "encoder.", Style(USUAL_RESNET, 1)), Part("", "", Style(CLASSIFIERS)))),
+    "advent": Layout(
+        ("deeplab_v2",),
+        (Part("", "encoder.", Style(USUAL_RESNET, 1)), Part("", "", Style(CLASSIFIERS))),
+        only_with="layer6.",
+    ),
+    "single": Layout(("deeplab_v2",), (Part("", "encoder.", Style(USUAL_RESNET, 1)), Part("", "", Style(SINGLE)))),
     "advent-imagenet": Layout(
         ("deeplab_v2",),
         (Part("Scale.", "encoder.", Style(USUAL_RESNET, 1)),),
@@ -322,6 +332,7 @@ def styles_of(keys: Iterable[str], which: str = "student", styles: Iterable[str]
     """The styles, of all or of `styles`, that a file with these names may have.
 
     Those of whose network there is something in every part, and of these the ones that leave the fewest names over.
+    FDA's head has the name of ADVENT's auxiliary one, but never beside ADVENT's main one.
     """
     left: dict[str, int] = {}
     for style in styles or LAYOUTS:
@@ -329,7 +340,8 @@ def styles_of(keys: Iterable[str], which: str = "student", styles: Iterable[str]
         inside = [key for key in keys if layout.inside(key, which) is not None and not layout.skipped(key, which)]
         names = [layout.ours(key, which) for key in inside]
         places = {name.startswith("encoder.") for found in names for name in found}
-        if places == ({True} if layout.encoder else {True, False}):
+        told = any((layout.inside(key, which) or "").startswith(layout.only_with) for key in inside)
+        if told and places == ({True} if layout.encoder else {True, False}):
             left[style] = names.count(())
     return [style for style, count in left.items() if count == min(left.values())]
 
