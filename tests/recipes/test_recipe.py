@@ -163,8 +163,10 @@ FAMILIES = {
     ("synthia_cityscapes", "deeplab_v2"): ADVERSARIAL,
     ("gta5_mapillary", "deeplab_v2"): ADVERSARIAL,
     ("synthia_mapillary", "deeplab_v2"): ADVERSARIAL,
-    ("gta5_cityscapes", "deeplab_v2 of one head"): ("bdl", "fda"),
-    ("synthia_cityscapes", "deeplab_v2 of one head"): ("bdl", "fda"),
+    ("gta5_cityscapes", "deeplab_v2 of one head"): ("bdl",),
+    ("synthia_cityscapes", "deeplab_v2 of one head"): ("bdl",),
+    ("gta5_cityscapes", "deeplab_v2 of one head, crops"): ("fda",),
+    ("synthia_cityscapes", "deeplab_v2 of one head, crops"): ("fda",),
     **{(pair, ""): ("cyclegan",) for pair in ("streets", "camvid", "gta5_cityscapes", "synthia_cityscapes")},
 }
 """Domains and network ("": the method trains none) -> the methods that have a recipe for them."""
@@ -180,8 +182,10 @@ def pair_of(name: str, tree: dict) -> str:
 
 def network_of(tree: dict) -> str:
     network = tree.get("network", {})
-    one_head = network.get("multi_level") is False
-    return network.get("name", "") + (" of one head" if one_head else "")
+    if network.get("multi_level") is not False:
+        return network.get("name", "")
+    # FDA's authors train on crops, BDL's on whole images.
+    return f"{network['name']} of one head" + (", crops" if tree["data"]["source"]["augment"]["crop"] else "")
 
 
 def family(pair: str, network: str) -> dict[str, dict]:
