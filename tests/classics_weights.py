@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 
 from golden import Golden
 from segda.data.labels.spaces import space_named
-from segda.networks import DeepLabV2
+from segda.networks import NETWORKS, DeepLabV2
 from segda.networks.encoders.table import CAFFE_MEAN
+from segda.networks.network import Network
 from segda.networks.weights.layouts import LAYOUTS
 from segda.networks.weights.names import to_ours
 from segda.parts.adversary import Discriminator
+from segda.recipes.build import build
 from segda.scene import IGNORE
 
 GOLDEN = Golden("classics")
@@ -53,6 +56,18 @@ def theirs(net: str) -> Mapping[str, Tensor]:
     """The state dict of one of the recorded networks by the authors' names; to be copied, not to be changed."""
     row = GOLDEN.json("weights.json")[net]
     return MappingProxyType({name: generated(row["prefix"] + name, *rest) for name, *rest in row["entries"]})
+
+
+def authors_dannet(style: str, spec: dict[str, Any], network: str) -> Network:
+    """A network of DANNet's with the weights of `theirs(network)`, in training mode. Its images are recorded ones: they
+    lack what the network would do to a photograph, so its mean is set to 0 and its deviation to 1.
+    """
+    ours = build(NETWORKS, spec, "network", class_names=space_named("cityscapes-19").classes)
+    found, _ = to_ours(theirs(network), LAYOUTS[style].ours, GOLDEN.folder)
+    own = ours.state_dict()
+    plain = {name: torch.full_like(own[name], name != "mean") for name in ("mean", "scale", "deviation") if name in own}
+    ours.load_state_dict({name: found[name] for name in own if name not in plain} | plain)
+    return ours
 
 
 def authors_translator(network: nn.Module, net: str) -> nn.Module:

@@ -18,6 +18,7 @@ from PIL import Image
 
 import processes
 from forks import Forks
+from segda.data.labels.spaces import space_named
 from segda.methods import METHODS
 from segda.recipes.recipe import Recipe, parse_recipe
 
@@ -39,6 +40,9 @@ FRAMES = {
     "val": ("0016E5_101", "0016E5_102"),
     "test": ("0001TP_101", "0001TP_102", "0001TP_103"),
 }
+
+PAIRS = {"0001TP_001": "0006R0_f02", "0001TP_002": "0016E5_001", "0001TP_003": "0006R0_f01"}
+"""By day and at dusk, in pairs.csv of the data root."""
 
 RECIPE = """
 seed: 3
@@ -67,6 +71,12 @@ PHOTOMETRIC = {"jitter_prob": 0.8, "jitter_strength": 0.2, "blur_prob": 0.5, "bl
 SELF_TRAINING = {"decay": 0.9, "threshold": 0.2, "classes_of": "batch", "photometric": PHOTOMETRIC}
 FEATURE_DISTANCE = {"weight": 0.005, "classes": ["car", "pole"], "min_share": 0.5}
 MASKING = {"mode": "target", "block": 8, "ratio": 0.7, "weight": 1.0, "augment": True}
+CAMVID = space_named("camvid-11").classes
+LIT = {"name": "relit", "width": 2, "blocks": 1, "spread": 0.16, "frequencies": {
+    name: 0.5 / 2**number for number, name in enumerate(CAMVID)
+}}  # fmt: skip
+"""What DANNet needs around a network of CamVid's classes."""
+
 METHOD_SETTINGS = {
     "source_only": {"photometric": PHOTOMETRIC},
     "minent": {"entropy_weight": {"main": 0.1}},
@@ -85,6 +95,13 @@ METHOD_SETTINGS = {
     "ease": {
         "decay": 0.9, "floor": 2.0, "begin": 0, "classes_of": "batch", "photometric": PHOTOMETRIC,
         "source_photometric": PHOTOMETRIC, "balance": {"weight": 0.1, "level": 0.4}, "momentum": 0.9,
+    },
+    "dannet": {
+        "adversarial_weight": 0.1, "width": 4, "spread": 0.05, "target_size": [48, 48],
+        "light": {"variation": 10, "dissimilarity": 1, "exposure": 1, "target": 0.01, "source": 1},
+        "static": {
+            "classes": [*CAMVID[:-1]], "neighbours": "paper", "weight": 1, "level": 0.4, "day_share": 0.8,
+        },
     },
 }  # fmt: skip
 """Settings to build each method with, for a network with one head."""
@@ -131,6 +148,7 @@ def write_camvid(root: Path, frames: dict[str, tuple[str, ...]] = FRAMES) -> Pat
                 path = root / "camvid" / folder / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
+    (root / "pairs.csv").write_text("".join(f"{night},{day}\n" for night, day in PAIRS.items()))
     return root
 
 
@@ -201,11 +219,19 @@ def recipe(camvid: Path) -> Recipe:
     return small_recipe(camvid)
 
 
+def around(method: str, network: dict) -> dict:
+    """The spec of a network as a method takes it."""
+    return LIT | {"over": network} if method == "dannet" and network["name"] != "relit" else network
+
+
 def small_recipe(root: Path, method: str = "source_only", **settings) -> Recipe:
     """The small recipe with a method of METHOD_SETTINGS."""
     tree = yaml.safe_load(RECIPE)
     tree["data"]["root"] = str(root)
     tree["method"] = {"name": method, **METHOD_SETTINGS[method], **settings}
+    if METHODS[method].reference == "must":
+        tree["data"]["reference"] = {"set": "camvid:train:day", "pairs": str(root / "pairs.csv")}
+    tree["network"] = around(method, tree["network"])
     tree["players"] = {player: ADAM for player in METHODS[method].players if player != "student"}
     if not METHODS[method].has_student():
         del tree["network"], tree["optim"]

@@ -22,7 +22,7 @@ from segda.training.max_batch import Trial
 
 ROWS = [
     "mit_daformer", "deeplab_v2", "deeplab_v2 with one head", "segformer", "danet", "resnet50_v1c", "resnext50_32x4d",
-    "resnest50",
+    "resnest50", "pspnet", "relit",
 ]  # fmt: skip
 """Of the table: every network, every kind of encoder, one head and several. Decoders keep their maps."""
 

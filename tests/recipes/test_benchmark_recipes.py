@@ -7,9 +7,12 @@ import pytest
 from layouts import LAYOUTS, write_row
 from segda.commands.train import train
 from segda.data.rows import DATASETS
+from segda.data.sets.datasets import open_data
 from segda.data.sets.files import FileSet
+from segda.errors import DataError
 from segda.recipes.blocks import shipped
 from segda.recipes.recipe import load_recipe
+from segda.run_data import space_of
 
 PUBLISHED = [name for name in shipped() if load_recipe(name).network.get("weights") == "nvidia/mit-b5"]
 
@@ -64,6 +67,30 @@ def test_a_published_recipe_takes_a_step_on_its_data_sets_and_never_opens_a_targ
     terms = next(line for line in said if line.startswith("source ")).split()[::2]
     assert set(terms) == TERMS[recipe.method["name"]]
     assert not (tmp_path / "run").exists()
+
+
+LIT = [
+    "steps=1", "device=cpu", "precision='32'", "data.workers=0", "start=null", "network.width=2", "network.blocks=1",
+    "network.over={name: deeplab_v2, encoder: small, weights: scratch, multi_level: false}",
+    "data.source.augment.crop=[48, 48]", "data.target.augment.crop=[64, 64]",
+    "data.target.augment.bring_to=[48, 48]", "method.width=4", "method.target_size=[80, 80]",
+]  # fmt: skip
+"""The same for DANNet's, whose network is another then."""
+
+
+@pytest.mark.parametrize("name", ["dannet_cityscapes_dark-zurich", "dannet_cityscapes_acdc"])
+def test_dannets_recipes_take_a_step_with_references_on_their_data_sets(name, root, tmp_path, said):
+    recipe = load_recipe(name).override(*LIT)
+    space = space_of(recipe)
+    night, day = (open_data(spec, root, space) for spec in (recipe.data.target.set, recipe.data.reference.set))
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("".join(f"{one},{day.names[i % len(day)]}\n" for i, one in enumerate(night.names)))
+    train(recipe.override(f"data.reference.pairs={pairs}"), tmp_path / "run", root, check=True)
+    terms = next(line for line in said if line.startswith("fool/day ")).split()[::2]
+    assert {"static", "fool/night", "variation/source", "light/night", "source"} <= set(terms)
+    pairs.write_text("\n".join(pairs.read_text().split()[1:]) + "\n")
+    with pytest.raises(DataError, match=f"1 of {len(night)} images of .* have no reference .*{night.names[0]}"):
+        train(recipe.override(f"data.reference.pairs={pairs}"), tmp_path / "run", root, check=True)
 
 
 def test_the_published_recipes_are_the_four_methods_on_the_five_benchmarks_and_mic_on_one():

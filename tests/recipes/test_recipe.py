@@ -168,6 +168,9 @@ FAMILIES = {
     ("gta5_cityscapes", "deeplab_v2 of one head, crops"): ("fda",),
     ("synthia_cityscapes", "deeplab_v2 of one head, crops"): ("fda",),
     **{(pair, ""): ("cyclegan",) for pair in ("streets", "camvid", "gta5_cityscapes", "synthia_cityscapes")},
+    ("streets", "relit"): ("dannet",),
+    ("cityscapes_acdc", "relit"): ("dannet",),
+    ("cityscapes_dark-zurich", "relit"): ("dannet",),
 }
 """Domains and network ("": the method trains none) -> the methods that have a recipe for them."""
 

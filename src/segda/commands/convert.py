@@ -44,6 +44,10 @@ def convert(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Start at random what the network has and the file has not.")
     ] = False,
+    light: Annotated[
+        Path | str | None,
+        typer.Option(metavar="FILE", help="Of DANNet: what relights, beside FILE; for a recipe with network relit."),
+    ] = None,
     step: Step = None,
     settings: Settings = (),
     trust: Trust = (),
@@ -55,6 +59,7 @@ def convert(
     To ours: OUT is a run folder, which evaluate, predict and network.weights take, or a .safetensors file. FILE is a
     file, a folder of Hugging Face's kind, or the name of a model on its hub. Without --from, the names in the file and
     the recipe say which style it is; an encoder alone needs no recipe. --weights says which network of a training.
+    DANNet keeps what relights in a second file: --light reads it, --to writes it, as OUT_light.pth.
     From ours: FILE is a run folder (--weights and --step say which of its networks) or a .safetensors file, OUT a .pth
     state dict, or a folder for Hugging Face.
 
@@ -77,6 +82,8 @@ def convert(
         )
     if step is not None and target == OURS:
         raise RecipeError(f"--step {step} is of a run of ours; it has no effect without --to")
+    if light is not None and target != OURS:
+        raise RecipeError(f"--light {light}: has no effect with --to, which writes it beside OUT; remove it")
     if recipe is None and settings:
         raise RecipeError(f"--set {settings[0]} changes a recipe; add --recipe")
     which: Weights = "teacher" if weights == "ema" else weights
@@ -87,4 +94,4 @@ def convert(
         if recipe is not None:
             recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
             recipe = recipe.override(*settings) if settings else recipe
-        return ours(given, out, source, recipe, agreement)
+        return ours(given, out, source, recipe, agreement, None if light is None else Path(light))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segda import run as runs
 from segda.errors import RecipeError, RunError, WeightsError, few, nearest
-from segda.networks.weights.layouts import LAYOUTS, Layout
+from segda.networks.weights.layouts import LAYOUTS, Layout, relit
 
 OURS = "segda"
 """The name of our own style."""
@@ -24,6 +24,11 @@ CONSTANTS = ("mean", "scale", "deviation")
 """Our names of a network's normalisation, which is not learnt."""
 
 
+def is_constant(key: str) -> bool:
+    """Whether a tensor is of a network's normalisation, or of one inside it."""
+    return key.rpartition(".")[2] in CONSTANTS
+
+
 @dataclass(frozen=True)
 class Asked:
     """One conversion: where to, from or to which style, which network of several, and what was agreed to."""
@@ -36,10 +41,13 @@ class Asked:
     overwrite: bool
     step: int | None = None
     """Of a run of ours: which of its snapshots."""
+    relit: bool = False
+    """Whether the network of the style is inside one that relights."""
 
     @property
     def layout(self) -> Layout:
-        return layout_named(self.style)
+        layout = layout_named(self.style)
+        return relit(layout) if self.relit else layout
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,11 @@ from torch import Tensor
 from segda import run as runs
 from segda.conversion import translators
 from segda.conversion.asked import (
-    CONSTANTS,
     PLAIN,
     Asked,
     Converted,
     agreed,
+    is_constant,
     layout_named,
     refuse_idle,
     refuse_taken,
@@ -35,7 +36,7 @@ from segda.networks.network import Network
 from segda.networks.weights import hugging_face
 from segda.networks.weights.files import save_tensors
 from segda.networks.weights.hub import HUB_NAME, ON_HUB, from_hub
-from segda.networks.weights.layouts import LAYOUTS, Layout, from_theirs, styles_of
+from segda.networks.weights.layouts import LAYOUTS, LIGHT, Layout, from_theirs, relit_in, styles_of
 from segda.networks.weights.load import COUNTER, check, family_of, read
 from segda.networks.weights.names import FAMILIES
 from segda.networks.weights.wrappers import Held, stripped
@@ -51,9 +52,10 @@ def _refuse_another_network(layout: Layout, style: str, recipe: Recipe | None) -
         return
     if recipe is None:
         raise RecipeError("--recipe: needed to know the network, its classes and how it is measured; give a recipe")
-    if recipe.network["name"] not in layout.networks:
+    spec = relit_in(recipe.network)
+    if spec["name"] not in layout.networks or layout.variant not in (None, spec.get("variant", "advent")):
         raise RecipeError(
-            f"--recipe: its network is {recipe.network['name']}, but {style} checkpoints are {layout.network}; "
+            f"--recipe: its network is {in_words(recipe.network)}, but {style} checkpoints are {layout.network}; "
             "give a recipe with that network"
         )
 
@@ -117,8 +119,11 @@ def style_of(held: Held, recipe: Recipe | None) -> str:
     return fitting[0]
 
 
-def in_words(spec: Mapping[str, object]) -> str:
-    return f"{spec['name']} with decoder {spec['decoder']}" if "decoder" in spec else str(spec["name"])
+def in_words(spec: Mapping[str, Any]) -> str:
+    inner = relit_in(spec)
+    around = "" if inner is spec else f"{spec['name']} over "
+    parts = (("with decoder", "decoder"), ("of variant", "variant"))
+    return " ".join([f"{around}{inner['name']}", *(f"{word} {inner[key]}" for word, key in parts if key in inner)])
 
 
 def _network(held: Held, asked: Asked, recipe: Recipe | None) -> Converted:
@@ -300,7 +305,7 @@ def fill(
         if isinstance(module, Encoder):
             held = {key.removeprefix(f"{place}."): value for key, value in found.items() if key.startswith(f"{place}.")}
             check(module, held, family_of(module), file, allow_missing=allow_missing)
-    added = tuple(key for key in own if key not in found and (key in CONSTANTS or key.endswith(COUNTER)))
+    added = tuple(key for key in own if key not in found and (is_constant(key) or key.endswith(COUNTER)))
     missing = tuple(key for key in own if key not in found and key not in added)
     theirs = {key: layout.theirs(key)[0] or key for key in own}
     surplus = [layout.theirs(key)[0] for key in found if key not in own]
@@ -350,8 +355,14 @@ def ours(
     source: str | None,
     recipe: Recipe | None,
     agreement: tuple[runs.Which, tuple[str, ...], bool, bool, int | None],
+    light: Path | None = None,
 ) -> Converted:
-    """A checkpoint of the style of `source`, or the one that its names say, as a network or an encoder of ours."""
+    """A checkpoint of the style of `source`, or the one that its names say, as a network or an encoder of ours.
+
+    light: the file of what relights, for a recipe with a network that does.
+    """
+    if light is not None and (recipe is None or recipe.network.get("name") != "relit"):
+        raise RecipeError(f"--light {light}: has no effect without a recipe whose network is relit; remove it")
     if source == translators.STYLE or (source is None and recipe is not None and translators.trains_translator(recipe)):
         done = _translator(given, Asked(out, translators.STYLE, *agreement), recipe)
         return replace(done, detected=source is None)
@@ -364,6 +375,20 @@ def ours(
         _refuse_another_network(layout_named(source), source, recipe)
     held = opened(given, source, agreement[0])
     asked = Asked(out, source or style_of(held, recipe), *agreement)
+    relights = recipe is not None and not asked.layout.encoder and recipe.network["name"] == "relit"
+    if light is None and relights and not asked.allow_missing:
+        raise RecipeError(
+            "--light: needed, the recipe's network relights, which DANNet keeps in a file of its own "
+            "(dannet_psp_light.pth); or --allow-missing to have that at random"
+        )
+    if relights and asked.layout.folder:
+        raise RecipeError(
+            f"--recipe: its network relights, which {asked.style} models do not; give one of what it is over"
+        )
+    if relights:
+        lit = {} if light is None else read(_file_of(light, None)).tensors
+        held = replace(held, tensors=held.tensors | {LIGHT + name: tensor for name, tensor in lit.items()})
+        asked = replace(asked, relit=True)
     if asked.layout.encoder:
         done = _encoder(held, asked, asked.layout.encoder)
     elif out.suffix == ".safetensors" or runs.is_strange(out):  # the latter is refused

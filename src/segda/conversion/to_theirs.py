@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from segda import run as runs
 from segda.conversion import translators
-from segda.conversion.asked import CONSTANTS, PLAIN, Asked, Converted, agreed, refuse_idle, refuse_taken
+from segda.conversion.asked import PLAIN, Asked, Converted, agreed, is_constant, refuse_idle, refuse_taken
 from segda.errors import RecipeError, RunError, WeightsError
 from segda.ground.alone import LOCK, alone_in
 from segda.ground.atomic import atomic_write, cannot_write
@@ -22,14 +23,16 @@ from segda.networks.encoders.mit import MITS
 from segda.networks.weights.archives import write_archive
 from segda.networks.weights.files import read_facts, save_tensors
 from segda.networks.weights.hugging_face import CONFIG, PREPROCESSOR
-from segda.networks.weights.layouts import to_theirs
+from segda.networks.weights.layouts import LIGHT, relit_in, to_theirs
 from segda.networks.weights.load import read_tensors
 
 WEIGHTS = "model.safetensors"
 
 
 def back(given: Path, asked: Asked) -> Converted:
-    """Ours, into a state dict as their code reads it, or a folder for `from_pretrained`."""
+    """Ours, into a state dict as their code reads it, or a folder for `from_pretrained`. What relights goes into a
+    second file, OUT_light.pth.
+    """
     if asked.style == translators.STYLE:
         return translators.back(given, asked)
     layout = asked.layout
@@ -57,24 +60,35 @@ def back(given: Path, asked: Asked) -> Converted:
         raise WeightsError(
             f"{path}: holds {has}, but {asked.style} checkpoints are {layout.network}; choose another style"
         )
+    light = None
+    if spec is not relit_in(spec):
+        if layout.folder:
+            raise WeightsError(f"{path}: holds relit, for which {asked.style} has no place; choose a .pth style")
+        asked = replace(asked, relit=True)
+        layout = asked.layout
+        light = asked.out.with_stem(f"{asked.out.stem}_light")
+        refuse_taken(light, asked.overwrite)
     if layout.folder and spec["encoder"] not in MITS:
         raise WeightsError(
             f"{path}: has encoder {spec['encoder']}, but {asked.style} models have a MiT; choose a .pth style"
         )
     tensors = read_tensors(path)
     found, unknown = to_theirs(tensors, layout)
-    constant = tuple(key for key in unknown if key in CONSTANTS)
-    others = [key for key in unknown if key not in CONSTANTS]
+    constant = tuple(key for key in unknown if is_constant(key))
+    others = [key for key in unknown if not is_constant(key)]
     refuse_idle(asked.leave_out, others)
     left_out = agreed(others, asked, path)
     taken = len(tensors) - len(left_out) - len(constant)
     if layout.folder:
         _folder(asked.out, found, spec, class_names, {key: tensors[key] for key in constant}, asked)
         return Converted(asked.out, asked.style, taken, left_out)
-    with atomic_write(asked.out) as partial, partial.open("wb") as file:
-        write_archive(file, {key: tensor.contiguous() for key, tensor in found.items()}, asked.out)
+    files = {} if light is None else {light: {key: found.pop(key) for key in [*found] if key.startswith(LIGHT)}}
+    for out, content in (files | {asked.out: found}).items():
+        with atomic_write(out) as partial, partial.open("wb") as file:
+            write_archive(file, {key.removeprefix(LIGHT): one.contiguous() for key, one in content.items()}, out)
+    notes = () if light is None else (f"what relights: {light}",)
     # Constants of the network are elsewhere in their code.
-    return Converted(asked.out, asked.style, taken, constant + left_out)
+    return Converted(asked.out, asked.style, taken, constant + left_out, notes=notes)
 
 
 def _folder(

@@ -5,6 +5,7 @@ from segda.methods.bdl import BDL
 from segda.methods.cyclegan import CycleGAN
 from segda.methods.dacs import DACS
 from segda.methods.daformer import DAFormer
+from segda.methods.dannet import DANNet
 from segda.methods.ease import EASE
 from segda.methods.ebda import EBDA
 from segda.methods.esl import ESL
@@ -27,4 +28,5 @@ METHODS: dict[str, type[Method]] = {
     "ease": EASE,
     "bdl": BDL,
     "cyclegan": CycleGAN,
+    "dannet": DANNet,
 }

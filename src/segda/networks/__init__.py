@@ -8,16 +8,22 @@ from segda.networks.encoders.pyramids import PYRAMIDS
 from segda.networks.encoders.table import ENCODERS, of_family
 from segda.networks.mit_daformer import MiTDAFormer
 from segda.networks.network import Network
+from segda.networks.pspnet import PSPNet
+from segda.networks.relit import Relit
 
 NETWORKS: dict[str, type[Network]] = {
     "mit_daformer": MiTDAFormer,
     "encoder_decoder": EncoderDecoder,
     "deeplab_v2": DeepLabV2,
+    "pspnet": PSPNet,
+    "relit": Relit,
 }
 
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "mit_daformer": {"encoder": of_family("mit")},
     "encoder_decoder": {"encoder": tuple(ENCODERS), "decoder": tuple(DECODERS), "pyramid": tuple(PYRAMIDS)},
     "deeplab_v2": {"encoder": of_family("resnet")},
+    "pspnet": {"encoder": of_family("residual")},
+    "relit": {},
 }
 """The values of those settings of each network that name a part."""

@@ -3,12 +3,16 @@
 With two heads it is the network of AdaptSegNet (Tsai et al., CVPR 2018, sec. 4.2), ADVENT and ESL, `advent/model/
 deeplabv2.py`: the auxiliary head looks at the third stage, the main one at the fourth, and each is upsampled with its
 corners aligned.
+
+DANNet's authors have it in a variant (W-zx-Y/DANNet, network/deeplab.py), which their weights need: a head ends after
+its second dilation, the stem's batch norm learns, and images are RGB, normalised as ImageNet's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +21,13 @@ from torch import Tensor, nn
 from segda.errors import RecipeError
 from segda.networks.encoders.encoder import learning_layers
 from segda.networks.encoders.resnet import Bottleneck, ResNet, init_weights
-from segda.networks.encoders.table import CAFFE_MEAN, encoder_row, of_family
+from segda.networks.encoders.table import CAFFE_MEAN, IMAGENET, encoder_row, of_family
 from segda.networks.network import Head, Network, Output, lay_out, refuse_smaller
 from segda.networks.weights.load import load_encoder_weights
 
 DILATIONS = (6, 12, 18, 24)
-"""Of a head's four convolutions [code, deeplabv2.py]."""
+"""Of a head's four convolutions [code, deeplabv2.py]. DANNet's heads return after the second [code DANNet,
+deeplab.py:98]."""
 
 
 class Classifier(nn.ModuleList):
@@ -65,6 +70,7 @@ class DeepLabV2(Network):
     made of it. Files of torchvision and of the hub were trained with the stride on the 3x3 and on RGB of mean 0 and
     deviation 1; here they are the start of a network with the stride on the 1x1 that sees BGR in 0..255 less its mean.
     multi_level: an auxiliary head on the third stage; its share of the loss is aux_weight (given with it, else not).
+    variant: "advent", or "dannet" for the weights of DANNet's authors.
     """
 
     mean: Tensor
@@ -79,6 +85,7 @@ class DeepLabV2(Network):
         multi_level: bool,
         aux_weight: float | None = None,
         freeze: bool | int = False,
+        variant: Literal["advent", "dannet"] = "advent",
     ):
         super().__init__()
         if multi_level != (aux_weight is not None):
@@ -93,17 +100,24 @@ class DeepLabV2(Network):
         self.align_corners = True
         self.weight_of = {"main": 1.0} | ({} if aux_weight is None else {"aux": aux_weight})
         row = encoder_row(str(encoder), of_family("resnet"))
-        self.smallest, self.fill = row.smallest, row.normalisation.mean
+        self.variant, colours = variant, IMAGENET if variant == "dannet" else row.normalisation
+        self.smallest, self.fill = row.smallest, colours.mean
         built = row.build(str(encoder))
         assert isinstance(built, ResNet)
         self.encoder = built
         self.stride = self.encoder.stride
-        level = {"main": 3, "aux": 2}
+        level, dilations = {"main": 3, "aux": 2}, DILATIONS[:2] if variant == "dannet" else DILATIONS
         self.classifiers = nn.ModuleDict(
-            {head: Classifier(self.encoder.channels[level[head]], self.classes, DILATIONS) for head in self.heads}
+            {head: Classifier(self.encoder.channels[level[head]], self.classes, dilations) for head in self.heads}
         )
-        self.register_buffer("mean", torch.tensor(CAFFE_MEAN).view(3, 1, 1))
-        self.register_buffer("scale", torch.tensor(255.0))
+        if variant == "dannet":
+            self.encoder.bn1.requires_grad_(True)
+            deviation = torch.tensor(IMAGENET.deviation).view(3, 1, 1)
+            self.register_buffer("mean", torch.tensor(IMAGENET.mean).view(3, 1, 1) / deviation)
+            self.register_buffer("scale", 1 / deviation)
+        else:
+            self.register_buffer("mean", torch.tensor(CAFFE_MEAN).view(3, 1, 1))
+            self.register_buffer("scale", torch.tensor(255.0))
         self.origin = load_encoder_weights(self.encoder, weights)
         self.encoder.freeze(freeze)
         lay_out(self, torch.channels_last)
@@ -111,7 +125,7 @@ class DeepLabV2(Network):
     def features(self, image: Tensor) -> list[Tensor]:
         """Four maps of strides 4, 8, 8, 8; the last two are what the heads look at."""
         refuse_smaller(image, self.smallest, "deeplab_v2")
-        normalised = image.flip(1) * self.scale - self.mean
+        normalised = (image if self.variant == "dannet" else image.flip(1)) * self.scale - self.mean
         return self.encoder(normalised.contiguous(memory_format=torch.channels_last))
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
@@ -141,14 +155,14 @@ class DeepLabV2(Network):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """stem: the first convolution; blocks: those inside bottlenecks; shortcuts: those beside them; head: the heads.
 
-        Without batch norm, which is not trained. Apart because the authors' optimiser updates them once, three times
-        and four times a step (see `backbone_updates` in training/optim.py).
+        Without batch norm, which is not trained, but for the stem's of DANNet's. Apart because the authors' optimiser
+        updates them once, three times and four times a step (see `backbone_updates` in training/optim.py).
         """
         blocks = [block for block in self.encoder.blocks() if isinstance(block, Bottleneck)]
         inside = [convolution for block in blocks for convolution in (block.conv1, block.conv2, block.conv3)]
         beside = [module for block in blocks for module in block.shortcut if isinstance(module, nn.Conv2d)]
         groups = {
-            "stem": list(self.encoder.conv1.parameters()),
+            "stem": [*self.encoder.conv1.parameters(), *self.encoder.bn1.parameters()],
             "blocks": [weight for convolution in inside for weight in convolution.parameters()],
             "shortcuts": [weight for convolution in beside for weight in convolution.parameters()],
             "head": list(self.classifiers.parameters()),

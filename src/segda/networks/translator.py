@@ -116,10 +116,16 @@ def init_weights(network: nn.Module) -> None:
 def translated(generator: nn.Module, image: Tensor) -> Tensor:
     """RGB in [0, 1] -> the same in the generator's style, of any size of at least 8 pixels a side.
 
-    A generator works on [-1, 1] and on multiples of 4: what is missing to them is reflected below and on the right, and
-    cut off again.
+    A generator works on [-1, 1].
     """
     refuse_smaller(image, SMALLEST, "translator")
+    return (at_any_size(generator, image * 2 - 1) + 1) / 2
+
+
+def at_any_size(generator: nn.Module, image: Tensor) -> Tensor:
+    """What a generator makes of an image whose sides may be no multiples of 4: what is missing to them is reflected
+    below and on the right, and cut off again.
+    """
     height, width = image.shape[-2:]
     padded = F.pad(image, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="reflect")
-    return (generator(padded * 2 - 1)[..., :height, :width] + 1) / 2
+    return generator(padded)[..., :height, :width]

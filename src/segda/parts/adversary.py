@@ -1,10 +1,13 @@
-"""An adversary that tells source from target, region by region (Tsai et al., CVPR 2018; Vu et al., CVPR 2019)."""
+"""An adversary that tells source from target, region by region (Tsai et al., CVPR 2018; Vu et al., CVPR 2019; with
+least squares Mao et al., ICCV 2017).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,34 +16,50 @@ SOURCE, TARGET = 0.0, 1.0
 """What a discriminator's sigmoid is taught to be (valeoai/ADVENT train_UDA.py: source_label, target_label)."""
 
 
-class Discriminator(nn.Sequential):
-    """Fully convolutional: five 4 x 4 convolutions of stride 2 and padding 1 with bias, LeakyReLU(0.2) between them.
-
-    maps (B, C, H, W) -> logits (B, 1, H // 32, W // 32), one for each region; sides of at least 32 pixels.
-    width: channels of the first convolution (64 in the papers); the next ones have 2, 4 and 8 times as many.
-    No normalisation; torch's own initialisation. DCGAN's discriminator as in ADVENT's discriminator.py.
+class Shape(NamedTuple):
+    """A discriminator's: the strides of its five convolutions, and how many times its width the first four have as
+    channels.
     """
 
-    def __init__(self, channels: int, width: int):
-        sizes = [channels, width, 2 * width, 4 * width, 8 * width, 1]
+    strides: tuple[int, int, int, int, int]
+    wider: tuple[int, int, int, int]
+
+
+DCGAN = Shape((2, 2, 2, 2, 2), (1, 2, 4, 8))
+"""ADVENT's, one score for 32 x 32 pixels [code ADVENT, discriminator.py]."""
+
+FINE = Shape((2, 2, 1, 1, 1), (1, 2, 4, 4))
+"""DANNet's, one score for 4 x 4 pixels [code DANNet, discriminator.py]."""
+
+
+class Discriminator(nn.Sequential):
+    """Fully convolutional: five 4 x 4 convolutions of padding 1 with bias, LeakyReLU(0.2) between them.
+
+    maps (B, C, H, W) -> scores (B, 1, h, w), one for each region; sides of at least 32 pixels. DCGAN: h = H // 32;
+    FINE: h = H // 4 - 3. width: channels of the first convolution (64 in the papers).
+    No normalisation; torch's own initialisation.
+    """
+
+    def __init__(self, channels: int, width: int, shape: Shape = DCGAN):
+        sizes = [channels, *(width * factor for factor in shape.wider), 1]
         layers: list[nn.Module] = []
-        for before, after in pairwise(sizes):
-            layers += [nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for (before, after), stride in zip(pairwise(sizes), shape.strides, strict=True):
+            layers += [nn.Conv2d(before, after, kernel_size=4, stride=stride, padding=1), nn.LeakyReLU(0.2)]
         super().__init__(*layers[:-1])
 
 
 class Discriminators(nn.ModuleDict):
-    """One discriminator for each head of a network, by the head's name."""
+    """One discriminator for each head of a network, or for each domain, by the head's or the domain's name."""
 
-    def __init__(self, heads: Sequence[str], channels: int, width: int):
-        super().__init__({head: Discriminator(channels, width) for head in heads})
+    def __init__(self, names: Sequence[str], channels: int, width: int, shape: Shape = DCGAN):
+        super().__init__({name: Discriminator(channels, width, shape) for name in names})
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The score on each head's maps."""
-        return {head: self[head](maps[head]) for head in self}
+        """The score on each one's maps."""
+        return {name: self[name](maps[name]) for name in self}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        return {head: list(discriminator.parameters()) for head, discriminator in self.items()}
+        return {name: list(discriminator.parameters()) for name, discriminator in self.items()}
 
 
 def adversarial_loss(score: Tensor, domain: float) -> Tensor:

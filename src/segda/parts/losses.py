@@ -12,7 +12,7 @@ from segda.distributed.shares import Share
 from segda.networks.network import Output
 from segda.scene import IGNORE, Scene, crop
 
-Over = Literal["all", "valid"]
+Over = Literal["all", "valid", "weight"]
 
 
 def cross_entropy(
@@ -29,19 +29,24 @@ def cross_entropy(
     logits (B, C, H, W), label (B, H, W) with IGNORE (such a pixel adds 0), weight (B, H, W) or None for ones.
     over="all" divides by B*H*W, ignored pixels included, as mmsegmentation does and so DAFormer and EBDA
     (spec of lhoyer/DAFormer, mmseg `cross_entropy_loss.py`); over="valid" by the number of pixels that are not IGNORE,
-    as ADVENT does. Without any valid pixel the result is 0, not NaN.
+    as ADVENT does; over="weight" by the sum of the weights of those, as torch's weighted cross entropy and so DANNet.
+    Without any valid pixel the result is 0, not NaN.
 
     Where a step's scenes are in shares, the mean of the shares' results is the result of all: "valid" divides by the
-    mean of their numbers of pixels, which is `labelled` where somebody knows it already.
+    mean of their numbers of pixels ("weight": of their sums), which is `labelled` where somebody knows it already.
     """
     pixels = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
     if weight is not None:
         pixels = pixels * weight
     if over == "all":
         return pixels.mean()
-    if labelled is not None:
+    if over == "valid" and labelled is not None:
         return pixels.sum() / (labelled or 1)
-    count = share.mean((label != IGNORE).sum())
+    if over == "weight":
+        assert weight is not None, "a mean over weights needs them"
+        count = share.mean((weight * (label != IGNORE)).sum())
+    else:
+        count = share.mean((label != IGNORE).sum())
     return pixels.sum() / torch.where(count == 0, 1, count)
 
 

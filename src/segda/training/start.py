@@ -1,6 +1,7 @@
 """What a training begins with, beside its encoder's own weights: the whole student, and networks of other runs.
 
-start: WHERE             the recipe's student begins with the weights of a trained one, encoder and decoder
+start: WHERE             the recipe's student begins with the weights of a trained one, encoder and decoder; a network
+                         around another may begin with that one's alone, and is at random itself
 given: {name: WHERE}     a trained network is handed to the method, frozen
 
 WHERE is a run, which stands for its student; a .safetensors file of ours, as RUN/teacher.safetensors, a snapshot, or
@@ -10,6 +11,7 @@ far as `segda convert` can read it for the recipe.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.networks.weights.files import read_facts
 from segda.networks.weights.hub import HUB_NAME, from_hub
-from segda.networks.weights.layouts import LAYOUTS
+from segda.networks.weights.layouts import LAYOUTS, relit_in
 from segda.parts.given import Given
 from segda.recipes.build import build, from_scratch
 from segda.recipes.diff import differences
@@ -52,12 +54,13 @@ def begin_with(network: Network, recipe: Recipe) -> str:
             return _from_other_code(network, recipe)
         _refuse_other_classes(found, network.class_names)
         tensors = runs.read_tensors(found.file)
+        network, spec, whose = inside(network, recipe.network, found.spec["name"])
         try:
             runs.fill(network, tensors, found.file)
         except WeightsError as error:
             different = [
                 f"{key}: {there!r} there, {here!r} here"
-                for key, (there, here) in differences(found.spec, recipe.network, "network.").items()
+                for key, (there, here) in differences(found.spec, spec, "network.").items()
                 if key.rpartition(".")[2] not in BESIDES
             ]
             if not different:
@@ -69,7 +72,23 @@ def begin_with(network: Network, recipe: Recipe) -> str:
     except SegdaError as error:
         error.args = (f"start: {error}",)
         raise
-    return f"student: {len(tensors)} tensors from {found.file}{_step_said(found.file)}"
+    return f"{whose}: {len(tensors)} tensors from {found.file}{_step_said(found.file)}"
+
+
+def inside(network: Network, spec: Mapping[str, Any], name: str) -> tuple[Network, Mapping[str, Any], str]:
+    """The network called `name` that the student wraps, with its spec, and what to call it; the student itself where it
+    is the one, or wraps none.
+    """
+    inner, settings, place = network, spec, "student"
+    while settings["name"] != name and len(inner.wrapped()) == 1:
+        (wrapped,) = inner.wrapped()
+        key = next((key for key, child in inner.named_children() if child is wrapped), "")
+        if not isinstance(settings.get(key), Mapping):
+            break
+        inner, settings, place = wrapped, settings[key], f"{place}.{key}"
+    if settings["name"] != name or inner is network:
+        return network, spec, "student"
+    return inner, settings, f"{place}, the rest at random"
 
 
 def given_network(name: str, where: str, class_names: tuple[str, ...]) -> Given:
@@ -145,9 +164,10 @@ def _from_other_code(network: Network, recipe: Recipe) -> str:
         raise WeightsError(f"{held.file} holds an encoder alone; name it in network.weights")
     found, _ = translated(held, Asked(Path(), style, "student", (), False, False))
     taken = len(found)
+    network, _, whose = inside(network, recipe.network, relit_in(recipe.network)["name"])
     found, notes = as_configured(network, found, layout, held.file)
     fill(network, found, layout, held.file)
-    return "; ".join((f"student: {taken} tensors from {recipe.start} ({held.file.name}), {style} names", *notes))
+    return "; ".join((f"{whose}: {taken} tensors from {recipe.start} ({held.file.name}), {style} names", *notes))
 
 
 def _step_said(file: Path) -> str:

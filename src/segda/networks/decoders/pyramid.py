@@ -1,6 +1,8 @@
-"""Decoders over all levels without dilation: SegFormer's and UPerNet's, as mmsegmentation 0.16 has them.
+"""Decoders over all levels without dilation: SegFormer's and UPerNet's, as mmsegmentation 0.16 has them. And what the
+latter goes back to, PSPNet's pooling of the deepest level alone, as DANNet's authors have it.
 
-Xie et al., "SegFormer", NeurIPS 2021, sec. 3.2; Xiao et al., "Unified Perceptual Parsing", ECCV 2018, sec. 3.2.
+Xie et al., "SegFormer", NeurIPS 2021, sec. 3.2; Xiao et al., "Unified Perceptual Parsing", ECCV 2018, sec. 3.2; Zhao et
+al., "Pyramid Scene Parsing Network", CVPR 2017, sec. 3.2.
 """
 
 from __future__ import annotations
@@ -64,6 +66,33 @@ class UPerNet(nn.Module):
             summed.insert(0, above)
         smooth = [look(level) for look, level in zip(self.smooth, summed[:-1], strict=True)]
         return self.classify(self.dropout(self.fuse(stacked([*smooth, summed[-1]]))))
+
+
+class PSP(nn.Module):
+    """The deepest level beside its means over grids of several sizes: (B, c, h, w) -> logits (B, C, h, w).
+
+    scales: sides of the grids. The pooled maps pass neither norm nor ReLU, nor does a ReLU follow the 3x3 convolution's
+    norm [code DANNet, pspnet.py].
+    """
+
+    def __init__(self, inputs: Sequence[int], classes: int, *, channels: int, scales: Sequence[int], dropout: float):
+        super().__init__()
+        deepest = inputs[-1]
+        self.scales = tuple(scales)
+        self.pooled = nn.ModuleList(nn.Conv2d(deepest, channels, 1, bias=False) for _ in scales)
+        fused = nn.Conv2d(deepest + len(scales) * channels, channels, 3, padding=1, bias=False)
+        self.fuse = nn.Sequential(fused, nn.BatchNorm2d(channels))
+        self.dropout = ChannelDropout(dropout)
+        self.classify = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        deepest = levels[-1]
+        size = deepest.shape[-2:]
+        context = [
+            F.interpolate(look(F.adaptive_avg_pool2d(deepest, scale)), size, mode="bilinear", align_corners=True)
+            for look, scale in zip(self.pooled, self.scales, strict=True)
+        ]
+        return self.classify(self.dropout(self.fuse(torch.cat([*context, deepest], dim=1))))
 
 
 def three_by_three(width: int, channels: int) -> nn.Sequential:

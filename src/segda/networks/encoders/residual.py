@@ -2,7 +2,9 @@
 
 DAFormer compares them with Mix Transformers (Hoyer et al., CVPR 2022, sec. 5.1). Unlike the ResNets of DeepLab-v2 (see
 resnet.py): a block's stride is that of its 3x3 convolution, the first block of a dilated stage has half the stage's
-dilation, the max pooling rounds down, and batch norm is trained.
+dilation, the max pooling rounds down, and batch norm is trained. `resnet101_deep` is PSPNet's as DANNet's authors have
+it (W-zx-Y/DANNet, network/pspnet.py): 64, 64 and 128 channels in its stem, the pooling rounds up, the first block of a
+stage has its whole dilation.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ class ResidualSize:
 
     depths: blocks of the four stages. stem: channels of the first maps. deep: three 3x3 convolutions make them, not one
     7x7. widen: inner channels of a block for each of its planes. groups: of its 3x3 convolution. split: that
-    convolution is two, and attention weighs them (ResNeSt); then pooling, not a stride, makes maps smaller.
+    convolution is two, and attention weighs them (ResNeSt); then pooling, not a stride, makes maps smaller. contracted:
+    the first block of a dilated stage has half the stage's dilation. ceil: the max pooling rounds up.
     """
 
     depths: tuple[int, int, int, int]
@@ -32,11 +35,14 @@ class ResidualSize:
     widen: int = 1
     groups: int = 1
     split: bool = False
+    contracted: bool = True
+    ceil: bool = False
 
 
 RESIDUALS: dict[str, ResidualSize] = {
     "resnet50_v1c": ResidualSize((3, 4, 6, 3), 64),
     "resnet101_v1c": ResidualSize((3, 4, 23, 3), 64),
+    "resnet101_deep": ResidualSize((3, 4, 23, 3), 128, contracted=False, ceil=True),
     "resnext50_32x4d": ResidualSize((3, 4, 6, 3), 64, deep=False, widen=2, groups=32),
     "resnext101_32x4d": ResidualSize((3, 4, 23, 3), 64, deep=False, widen=2, groups=32),
     "resnest50": ResidualSize((3, 4, 6, 3), 64, split=True),
@@ -70,13 +76,14 @@ class Residual(Encoder):
         super().__init__()
         row = RESIDUALS[name]
         self.name = name
-        self.channels = CHANNELS
+        self.channels, self.ceil = CHANNELS, row.ceil
         self.stem = deep_stem(row.stem) if row.deep else shallow_stem(row.stem)
         self.stages = nn.ModuleList()
         width = row.stem
         for planes, depth, stride, dilation in zip(PLANES, row.depths, STRIDES, DILATIONS, strict=True):
-            # The first block's dilation is halved: mmsegmentation's contract_dilation.
-            blocks = [Block(width, planes, row, stride, max(1, dilation // 2), projected=True)]
+            # mmsegmentation's contract_dilation.
+            first = max(1, dilation // 2) if row.contracted else dilation
+            blocks = [Block(width, planes, row, stride, first, projected=True)]
             width = WIDER * planes
             blocks += [Block(width, planes, row, 1, dilation, projected=False) for _ in range(depth - 1)]
             self.stages.append(nn.Sequential(*blocks))
@@ -90,7 +97,7 @@ class Residual(Encoder):
         return [[block] for block in self.blocks()]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        cells = F.max_pool2d(self.stem(image), 3, stride=2, padding=1)
+        cells = F.max_pool2d(self.stem(image), 3, stride=2, padding=1, ceil_mode=self.ceil)
         levels: list[Tensor] = []
         for stage in self.stages:
             levels.append(stage(levels[-1] if levels else cells))

@@ -2,6 +2,8 @@
 
 advent             ADVENT, ESL, MinEnt and AdaptSegNet: the state dict of DeepLab-v2 with one head or two
 single             FDA and BDL: the same network with one head, by the name that ADVENT's auxiliary head has
+dannet             DANNet's PSPNet, also what it starts from; what relights is in a file of its own (see `relit`)
+dannet-deeplab     DANNet's DeepLab-v2, a variant of ADVENT's (see networks/deeplab.py)
 advent-imagenet    the file that their trainings start from, DeepLab_resnet_pretrained_imagenet.pth: an encoder alone
 daformer           DAFormer's Mix Transformer and sep-ASPP head in mmsegmentation; EB_DA, and MIC's DAFormer
 daformer-...       any encoder with one of the other heads of DAFormer's experiments
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 
 from segda.networks.weights.names import (
+    DEEP_STEM,
     MIT,
     OFFICIAL_MIT,
     OPEN_MMLAB,
@@ -40,6 +43,19 @@ CLASSIFIERS: Names = {
 }
 
 SINGLE: Names = {"layer5.conv2d_list.S": "classifiers.main.S"}
+
+PSPNET: Names = {
+    "head.0.stages.S.1": "pooled.S",
+    "head.0.bottleneck.0": "fuse.0",
+    "head.0.bottleneck.1": "fuse.1",
+    "head.1": "classify",
+}
+
+RELIGHTING: Names = {"model.B": "model.B", "model.B.conv_block.S": "model.B.conv_block.S"}
+"""What relights: DANNet's names are ours."""
+
+LIGHT = "light."
+"""Stands here before the names of DANNet's second file."""
 
 
 def conv(theirs: str, ours: str) -> Names:
@@ -151,7 +167,7 @@ class Layout:
     """How one code base names the tensors of a network of ours.
 
     networks: the row of NETWORKS, more than one for an encoder that several have. decoder: of `encoder_decoder`, its
-    row of HEADS. parts: all of it that is learnt. around: what may stand before every name.
+    row of HEADS. variant: of `deeplab_v2`. parts: all of it that is learnt. around: what may stand before every name.
     teacher: what stands before every name of the student's teacher, in checkpoints that hold several networks; others:
     what stands before the names of any of them that is not the student's.
     skips: beginnings of names, after what stands before them, that the authors' own code does not use.
@@ -164,6 +180,7 @@ class Layout:
     networks: tuple[str, ...]
     parts: tuple[Part, ...]
     decoder: str | None = None
+    variant: str | None = None
     around: str = r"(module\.)?"
     teacher: str | None = None
     others: str | None = None
@@ -177,12 +194,19 @@ class Layout:
     @property
     def network(self) -> str:
         """Its networks, in words."""
-        names = " or ".join(self.networks)
+        names = " or ".join(self.networks) + (f" of variant {self.variant}" if self.variant else "")
         return f"{names} with decoder {self.decoder.replace('-', '_')}" if self.decoder else names
 
     def holds(self, spec: Mapping[str, Any]) -> bool:
-        """Whether its checkpoints are of the network that a recipe describes, as far as their names can tell."""
-        return spec["name"] in self.networks and self.decoder in (None, head_of(spec.get("decoder", "")))
+        """Whether its checkpoints are of the network that a recipe describes, or relights, as far as their names can
+        tell.
+        """
+        spec = relit_in(spec)
+        return (
+            spec["name"] in self.networks
+            and self.decoder in (None, head_of(spec.get("decoder", "")))
+            and self.variant in (None, spec.get("variant", "advent"))
+        )
 
     def inside(self, key: str, which: str) -> str | None:
         """The name inside the `which` network, the student or the teacher; None if the tensor is another's."""
@@ -198,9 +222,9 @@ class Layout:
         return inside is not None and inside.startswith(self.skips)
 
     def ours(self, key: str, which: str = "student") -> tuple[str, ...]:
-        """Our names of what is in their tensor `key`, usually one; () if it is none of the network's."""
+        """Our names of what is in their tensor `key`, usually one; () if it is none of the network's, or skipped."""
         inside = self.inside(key, which)
-        if inside is None:
+        if inside is None or inside.startswith(self.skips):
             return ()
         key = inside
         for part in self.parts:
@@ -218,6 +242,18 @@ class Layout:
         return "", 0, 0
 
 
+def relit_in(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The network that is relit, in the spec of one that does; of any other, itself."""
+    return spec["over"] if spec["name"] == "relit" else spec
+
+
+def relit(layout: Layout) -> Layout:
+    """The layout of a network inside `relit`: its names, and those of the second file, with LIGHT before them."""
+    inside = (replace(part, ours=f"over.{part.ours}") for part in layout.parts)
+    turned = None if layout.turned is None else f"over.{layout.turned}"
+    return replace(layout, parts=(*inside, Part(LIGHT, "relighting.", Style(RELIGHTING))), turned=turned)
+
+
 def head_of(decoder: str) -> str:
     """The row of HEADS of a row of DECODERS: channels and the size of the deepest map are in no name."""
     return decoder.removesuffix("_256").removesuffix("_enlarged").replace("_", "-")
@@ -225,6 +261,8 @@ def head_of(decoder: str) -> str:
 
 MIT_BACKBONE = Part("backbone.", "encoder.", Style(OFFICIAL_MIT, 1))
 RESIDUAL_BACKBONE = Part("backbone.", "encoder.", Style(OPEN_MMLAB, 1))
+
+USUAL_ENCODER = Part("", "encoder.", Style(USUAL_RESNET, 1))
 
 TRAINING: Training = {
     "around": r"(module\.)?(model\.)?",
@@ -255,11 +293,22 @@ def head(names: Names) -> Part:
 
 LAYOUTS: dict[str, Layout] = {
     "advent": Layout(
-        ("deeplab_v2",),
-        (Part("", "encoder.", Style(USUAL_RESNET, 1)), Part("", "", Style(CLASSIFIERS))),
-        only_with="layer6.",
+        ("deeplab_v2",), (USUAL_ENCODER, Part("", "", Style(CLASSIFIERS))), variant="advent", only_with="layer6."
     ),
-    "single": Layout(("deeplab_v2",), (Part("", "encoder.", Style(USUAL_RESNET, 1)), Part("", "", Style(SINGLE)))),
+    "single": Layout(("deeplab_v2",), (USUAL_ENCODER, Part("", "", Style(SINGLE))), variant="advent"),
+    "dannet": Layout(
+        ("pspnet",),
+        (Part("", "encoder.", Style(DEEP_STEM, 1)), Part("", "decoder.", Style(PSPNET))),
+        skips=("fc.", "dsn."),  # of ImageNet; without a loss [code DANNet, train.py]
+    ),
+    "dannet-deeplab": Layout(
+        ("deeplab_v2",),
+        (USUAL_ENCODER, Part("", "", Style(CLASSIFIERS))),
+        variant="dannet",
+        only_with="layer6.",
+        # Without a loss; beyond the early return [code DANNet, train.py, deeplab.py:98].
+        skips=("fc.", "layer5.", "layer6.conv2d_list.2.", "layer6.conv2d_list.3."),
+    ),
     "advent-imagenet": Layout(
         ("deeplab_v2",),
         (Part("Scale.", "encoder.", Style(USUAL_RESNET, 1)),),

@@ -143,6 +143,13 @@ OPEN_MMLAB: Names = {
 }
 """Of mmsegmentation's ResNet, ResNeXt and ResNeSt, and of the files at open-mmlab:// that they start from."""
 
+DEEP_STEM: Names = {
+    **{f"conv{number}": f"stem.{place}" for number, place in ((1, 0), (2, 3), (3, 6))},
+    **{f"bn{number}": f"stem.{place}" for number, place in ((1, 1), (2, 4), (3, 7))},
+    **{theirs: ours for theirs, ours in OPEN_MMLAB.items() if theirs.startswith("layerS")},
+}
+"""Of PSPNet's ResNet with a deep stem, as DANNet's authors have it."""
+
 
 LITE: Names = {
     **{f"stem.{part}": f"stem.{part}" for part in ("conv", "norm")},
@@ -309,7 +316,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "residual": Family(
         "residual",
-        {"our": Style(RESIDUAL), "open-mmlab": Style(OPEN_MMLAB, 1)},
+        {"our": Style(RESIDUAL), "open-mmlab": Style(OPEN_MMLAB, 1), "deep stem": Style(DEEP_STEM, 1)},
         re.compile(r"(module\.)?(model\.)?(backbone\.)?(encoder\.)?"),
         residual_size,
     ),
