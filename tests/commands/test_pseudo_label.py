@@ -251,7 +251,7 @@ def test_the_command_line_prints_a_table_and_says_how_to_go_on(place, tmp_path, 
     with monkeypatch.context() as patch:
         stopping(patch, look, "views", 1)
         assert main(arguments) == 130
-    assert "pseudo-label and sweep when called again" in capsys.readouterr().err
+    assert "pseudo-label, translate and sweep when called again" in capsys.readouterr().err
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert "1 of 3 images are there" in out and "floor 0.3" in out and "hidden labels" in out
