@@ -1,6 +1,6 @@
 """Trainings alone or under torchrun: `python tests/ranks.py DATA LABELS OUT`.
 
-Twenty steps of many methods, and whole runs with weights in shards that stop and go on.
+Ten steps of many methods, and whole runs with weights in shards that stop and go on.
 
 Whatever the number of processes and passes, a step has four scenes of each domain. Writes OUT/CASE-PASSES.safetensors:
 all weights and buffers, and the last step's terms.
@@ -23,7 +23,7 @@ from segda.errors import Interrupted
 from segda.recipes.recipe import Recipe
 from segda.training import assembly, loop
 
-STEPS, SCENES = 20, 4
+STEPS, SCENES = 10, 4
 
 FEW = 5
 """Steps of translators, in which instance norm makes rounding much larger from step to step; their pools are full after
@@ -163,8 +163,11 @@ def sharded_run(data: Path) -> Recipe:
 
 
 WRAPPED = """network={name: "two_scales:TwoScales", detail: 0.1, over: {name: "two_scales:TwoScales", detail: 0.1, over:
-{name: deeplab_v2, encoder: small, weights: scratch, multi_level: false}}}"""
-"""Networks inside networks."""
+{name: encoder_decoder, encoder: tiny, decoder: deeplab_v2_reduced, weights: scratch, drop_path: 0}}}"""
+"""Networks inside networks, each of which halves the image."""
+
+LARGE = ("resize=[176, 132]", "crop=[128, 128]")
+"""A quarter of such a crop's side is as small as the innermost network takes."""
 
 
 def whole_runs(data: Path, out: Path) -> None:
@@ -172,11 +175,13 @@ def whole_runs(data: Path, out: Path) -> None:
     OUT/wrapped-sharded of networks inside networks.
     """
     recipe = sharded_run(data)
-    wrapped = recipe.override(WRAPPED, "steps=2", "data.batch=2", f"optim={SGD}", "optim.lr=0.01", "evaluate.data=[]")
+    settings = ("steps=2", "data.batch=2", f"optim={SGD}", "optim.lr=0.01", "evaluate.data=[]")
+    crops = [f"data.{side}.augment.{key}" for side in ("source", "target") for key in LARGE]
+    wrapped = recipe.override(WRAPPED, *settings, *crops)
     train(wrapped, out / "wrapped-sharded")
     train(wrapped.override("shard=false"), out / "wrapped")
     train(recipe, out / "sharded")
-    train(recipe.override("shard=false"), out / "plain")
+    train(recipe.override("shard=false", "evaluate.data=[]"), out / "plain")
     run_steps = loop.run_steps
 
     def stop_after_three(training: assembly.Training, run: Path, *arguments) -> None:

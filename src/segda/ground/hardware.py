@@ -9,6 +9,7 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -179,7 +180,9 @@ def command(words: Sequence[str]) -> list[str]:
     return kept
 
 
+@cache
 def _version(package: str) -> str | None:
+    """Of an installed package. Kept, since Python reads all folders of packages for each."""
     try:
         return version(package)
     except PackageNotFoundError:

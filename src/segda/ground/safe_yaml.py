@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,16 @@ def _loaded(text: str) -> tuple[Any, yaml.Node | None]:
         raise ValueError(f"not valid YAML: {len(text)} characters, more than {CHARACTERS}")
     # Every Exception: of a wrong date or number PyYAML lets through whatever Python says of it.
     try:
-        loader = _Limited(text)
-        node = loader.get_single_node()
-        return (None if node is None else loader.construct_document(node)), node
+        node = _parsed(text)
+        return (None if node is None else _Limited("").construct_document(node)), node
     except Exception as error:
         raise ValueError(f"not valid YAML: {one_line(error)}") from error
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> yaml.Node | None:
+    """What PyYAML needs longest for. Recipes share blocks, and so a command may read one many times."""
+    return _Limited(text).get_single_node()
 
 
 def _comments(node: yaml.Node, lines: list[str], first: int, above: Keys = ()) -> Iterator[tuple[Keys, Comment]]:

@@ -51,6 +51,7 @@ class MiT(Encoder):
     def __init__(self, name: str, *, drop_path: float):
         super().__init__()
         # Costs seconds, and is not needed to name what exists. The sub-module alone is a third cheaper.
+        from transformers.initialization import no_init_weights
         from transformers.models.segformer.configuration_segformer import SegformerConfig
         from transformers.models.segformer.modeling_segformer import SegformerModel
 
@@ -65,11 +66,9 @@ class MiT(Encoder):
             mlp_ratios=[4, 4, 4, 4],
             attn_implementation="sdpa",
         )
-        device = torch.get_default_device()
-        # On "meta" the library's own random start draws nothing from the generator.
-        with torch.device("meta"):
+        # The library's own random start would draw from the generator.
+        with no_init_weights():
             self.stages = SegformerModel(config).stages
-        self.to_empty(device=device)
         self.train()
 
         blocks = self.blocks()
