@@ -106,6 +106,7 @@ METHOD_SETTINGS = {
             "classes": [*CAMVID[:-1]], "neighbours": "paper", "weight": 1, "level": 0.4, "day_share": 0.8,
         },
     },
+    "mgcda": {"photometric": PHOTOMETRIC},
 }  # fmt: skip
 """Settings to build each method with, for a network with one head."""
 

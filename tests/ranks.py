@@ -63,6 +63,7 @@ METHODS = {
     "bdl": {"adversarial_weight": {"main": 1.0}},
     "cyclegan": {},
     "dannet": {},
+    "mgcda": {},
 }  # fmt: skip
 """Name, the method's first word -> its settings beside those of METHOD_SETTINGS."""
 

@@ -61,6 +61,7 @@ def test_the_census_has_no_gradient():
     ("method", "domains"),
     [
         ("source_only", {"source"}),
+        ("mgcda", {"source"}),
         ("minent", {"source", "target"}),
         ("advent", {"source", "target"}),
         ("dacs", {"source", "target", "mixed"}),

@@ -29,6 +29,21 @@ def pseudo_label(
         Sequence[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the rule, e.g. floor=0.2. Repeatable."),
     ] = (),
+    refine: Annotated[
+        RuleLike | None,
+        typer.Option(
+            metavar="references",
+            help="Fuse each prediction with that of the image's reference (MGCDA); see refine.yaml.",
+        ),
+    ] = None,
+    refine_settings: Annotated[
+        Sequence[str],
+        typer.Option(
+            "--refine-set",
+            metavar="KEY=VALUE",
+            help="A setting of it: references=NAME:SPLIT, alignment=none|filter|geometry, run=RUN, ... Repeatable.",
+        ),
+    ] = (),
     root: Root = None,
     weights: Whose = "student",
     device: Device = "auto",
@@ -52,6 +67,10 @@ def pseudo_label(
     the size that the runs' recipes give an image (evaluate.resize), or --resize. Memory does not grow with the number
     of images; scratch files on disk do, and are removed at the end. A call that was interrupted goes on when it is
     repeated. Also under torchrun; with the same OMP_NUM_THREADS, the result is the same to the bit.
+
+    With --refine references, what the networks say of an image is fused with what they (or another run's network, run=)
+    say of its reference, the same place by day: as it is, smoothed along the image's edges (alignment=filter), or
+    moved to the image's camera by features and the reference's depth (alignment=geometry, depth=DIR).
     """
     from segda.ground.trust import trusting
     from segda.pseudo_labelling.job import label_images, make_job
@@ -61,7 +80,7 @@ def pseudo_label(
     def job() -> Job:
         return make_job(
             list(map(Path, runs)), data, rule, Path(out), settings, root, weights, step, device, precision, score,
-            box,
+            box, refine, refine_settings,
         )  # fmt: skip
 
     with trusting(trust):

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.labelled import measured_classes
 from segda.distributed import group
-from segda.errors import RecipeError, RunError, WeightsError
-from segda.evaluation.certainty import labels
+from segda.errors import DataError, RecipeError, RunError, WeightsError
+from segda.evaluation.certainty import labels, labels_and_confidence
 from segda.evaluation.inference import Settings
 from segda.evaluation.look import Eye, Sight, agreed, look
-from segda.evaluation.metrics import Confusion, Report, read_reports
+from segda.evaluation.metrics import Confusion, Recognised, Report, read_reports, uiou_thresholds
 from segda.evaluation.protocol import Protocol, Statistics
 from segda.ground.choices import Mean, Weights
 from segda.networks.network import Network
 from segda.run import load_recipe_of, network_path, product_path, snapshots, step_of
+
+log = logging.getLogger(__name__)
 
 STUDENT_AND_TEACHER: tuple[Weights, ...] = ("student", "teacher")
 
@@ -110,8 +115,23 @@ def evaluate_network(
     step = "" if protocol["step"] is None else f" after step {protocol['step']}"
     title = f"{dataset.spec} {protocol['weights']}{step}"
     told = protocol_of(dataset, settings, **protocol)
-    counts = count([Eye(network, settings, device, autocast)], "probabilities", dataset, title)
-    return report_of(counts, told, dataset)
+    eyes = [Eye(network, settings, device, autocast)]
+    recognised = recognised_on(dataset, device)
+    counts = count(eyes, "probabilities", dataset, title, recognised)
+    if recognised is None:
+        return report_of(counts, told, dataset)
+    kinds = group.all_reduce_sum(recognised.counts())
+    known = dict(zip(recognised.thresholds, kinds, strict=True))
+    return replace(report_of(counts, told, dataset), recognised=known)
+
+
+def recognised_on(dataset: DataSet, device: torch.device) -> Recognised | None:
+    """To count UIoU with, where all images come with a mask of what nobody could tell."""
+    masks = sum(dataset.masked(i) for i in range(len(dataset)))
+    if 0 < masks < len(dataset):
+        log.warning(f"{dataset.spec}: {masks} of {len(dataset)} images have a mask of what cannot be told: no UIoU")
+    classes = len(dataset.space.classes)
+    return Recognised(classes, uiou_thresholds(classes), device) if masks == len(dataset) else None
 
 
 def protocol_of(dataset: DataSet, settings: Settings, **known: Any) -> Protocol:
@@ -146,8 +166,12 @@ def report_of(counts: np.ndarray, protocol: Any, dataset: DataSet) -> Report:
     return Report(protocol, dataset.space.classes, counts, views)
 
 
-def count(eyes: Sequence[Eye], mean: Mean, dataset: DataSet, title: str) -> np.ndarray:
+def count(
+    eyes: Sequence[Eye], mean: Mean, dataset: DataSet, title: str, recognised: Recognised | None = None
+) -> np.ndarray:
     """(C + 1, C) pixels, see Confusion.counts, of a network, or of the mean of several.
+
+    recognised: counts this process's share as well.
 
     Of several processes, each counts its share of the images, also where that is none, and gets the sum. An error of
     one is raised there and ends all, when each is through with its share.
@@ -157,10 +181,26 @@ def count(eyes: Sequence[Eye], mean: Mean, dataset: DataSet, title: str) -> np.n
 
     def each(sight: Sight) -> None:
         assert sight.scene.label is not None
-        confusion.add(sight.scene.label, labels(sight.views, sight.size, mean))
+        predicted = labels(sight.views, sight.size, mean)
+        confusion.add(sight.scene.label, predicted)
+        if recognised is not None:
+            _, confidence = labels_and_confidence(sight.views, sight.size)
+            recognised.add(sight.scene.label, _mask(dataset, sight), predicted, confidence)
 
     agreed(look(eyes, dataset, each, title=title, label=True))
     return group.all_reduce_sum(confusion.counts())
+
+
+def _mask(dataset: DataSet, sight: Sight) -> Tensor:
+    """Where in an image nobody could tell the class; DataError for a mask of another size than the image's."""
+    mask = torch.from_numpy(dataset.invalid(sight.index))
+    if tuple(mask.shape) != sight.size:
+        (tall, wide), (height, width) = mask.shape, sight.size
+        raise DataError(
+            f"{dataset.place(sight.index)} is {width}x{height}, its mask of what cannot be told {wide}x{tall}; restore "
+            "the data set's own masks"
+        )
+    return mask
 
 
 def _check_classes(eyes: Sequence[Eye], dataset: DataSet) -> None:

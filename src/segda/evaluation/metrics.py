@@ -1,5 +1,5 @@
-"""Confusion: which class was predicted where which was true; Report: IoU and accuracy of it, with their
-protocol; Snapshots: the reports of a training's checkpoints.
+"""Confusion: which class was predicted where which was true; Recognised: the same with a right to say nothing; Report:
+IoU and accuracy, with their protocol.
 
 The numbers are those of mmsegmentation's `intersect_and_union` (DAFormer's evaluation): pixels are summed
 over the whole data set first, a class without pixels and predictions has no IoU and does not enter the mean.
@@ -65,6 +65,54 @@ class Confusion:
         return np.concatenate([rows[: self.classes], other])
 
 
+class Recognised:
+    """Running counts for UIoU, uncertainty-aware IoU: a network may say nothing where it is not sure, and is right to
+    where nobody could tell (Sakaridis et al., ICCV 2019, sec. 4). The authors' code has none of it, and no value of
+    theirs is known: it is the paper's definition in our words.
+
+    thresholds: confidences below which a prediction counts as none; at 1 / C and below, UIoU is IoU.
+    """
+
+    def __init__(self, classes: int, thresholds: Sequence[float], device: torch.device | str = "cpu"):
+        self.classes, self.thresholds = classes, tuple(thresholds)
+        self.kinds = torch.zeros(len(self.thresholds), 5, classes, dtype=torch.int64, device=device)
+
+    def add(self, label: Tensor, invalid: Tensor, prediction: Tensor, confidence: Tensor) -> None:
+        """Four equally shaped maps: train ids, whether nobody could tell, train ids, confidence of these."""
+        known = label.to(self.kinds.device) < self.classes
+        true, predicted = (one.to(self.kinds.device)[known].long() for one in (label, prediction))
+        blind, sure = (one.to(self.kinds.device)[known] for one in (invalid, confidence))
+        right = true == predicted
+        for counts, threshold in zip(self.kinds, self.thresholds, strict=True):
+            silent = sure < threshold
+            kinds = (
+                (true, ~silent & right), (true, silent & blind), (predicted, ~silent & ~right),
+                (true, ~silent & ~right), (true, silent & ~blind),
+            )  # fmt: skip
+            for row, (of, where) in zip(counts, kinds, strict=True):
+                row += torch.bincount(of[where], minlength=self.classes)
+
+    def counts(self) -> np.ndarray:
+        """(thresholds, 5, C) int64: pixels of a class that are predicted (TP), rightly left out (TI), predicted but of
+        another class (FP), predicted as another (FN), and left out though they can be told (FI).
+        """
+        return self.kinds.cpu().numpy()
+
+    def rates(self) -> list[float]:
+        """UIoU at each threshold."""
+        return [_uiou(counts) for counts in self.counts()]
+
+
+def _uiou(counts: np.ndarray) -> float:
+    """(5, C) of Recognised -> the mean over classes of (TP + TI) / (TP + TI + FP + FN + FI)."""
+    return _mean(_ratio(counts[:2].sum(0), counts.sum(0)))
+
+
+def uiou_thresholds(classes: int) -> tuple[float, ...]:
+    """From where UIoU is IoU up to nearly certain."""
+    return (1 / classes, *(tenth / 10 for tenth in range(1, 10) if tenth / 10 > 1 / classes))
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """What one network, or an ensemble, does on one data set. All rates are in [0, 1]; NaN (null in JSON) where a class
@@ -79,6 +127,14 @@ class Report:
     """Title of a further mean -> the classes, or groups of classes, whose IoU it goes over, see Space.views. Predicted
     are all classes; in a group, one taken for another is right.
     """
+    recognised: Mapping[float, np.ndarray] = field(default_factory=dict)
+    """Threshold -> (5, C) of Recognised.counts, on data that say where nobody could tell; elsewhere none."""
+
+    @property
+    def uiou(self) -> dict[float, float]:
+        """Threshold of confidence -> UIoU."""
+        among = [name in self.over for name in self.class_names]
+        return {threshold: _uiou(counts[:, among]) for threshold, counts in self.recognised.items()}
 
     @property
     def iou(self) -> np.ndarray:
@@ -124,6 +180,9 @@ class Report:
         labelled = zip(self.class_names, self.counts.sum(1), strict=False)
         if never := [name for name, pixels in labelled if name in self.over and not pixels]:
             said.append(f"no labelled pixel of {few(never, NAMED)}: IoU 0 where predicted, else left out")
+        if self.recognised:
+            told = ", ".join(f"{100 * rate:.1f} ({threshold:.2f})" for threshold, rate in self.uiou.items())
+            said.append(f"UIoU (below a confidence nothing is said): {told}; unverified, see docs/FIDELITY.md")
         return said
 
     def _measured(self, rates: np.ndarray) -> np.ndarray:
@@ -177,6 +236,10 @@ class Report:
             "accuracy": known(self.accuracy),
             "classes": list(self.class_names),
             "counts": self.counts.tolist(),
+            "uiou": [
+                {"threshold": threshold, "uiou": _null(self.uiou[threshold]), "counts": counts.tolist()}
+                for threshold, counts in self.recognised.items()
+            ],
         }
 
     @classmethod
@@ -184,13 +247,9 @@ class Report:
         names = tuple(table["classes"])
         if not all(isinstance(name, str) and name.isprintable() for name in names) or len(set(names)) < len(names):
             raise ValueError("names of classes that cannot be shown, or that repeat")
-        rows = table["counts"]
-        if not all(type(pixels) is int and 0 <= pixels < MOST for row in rows for pixels in row):
-            raise ValueError("counts that are no numbers of pixels")
-        counts = np.array(rows, np.int64)
-        if counts.shape != (len(names) + 1, len(names)):
-            raise ValueError(f"counts of shape {counts.shape} for {len(names)} classes")
-        # Older reports have no views.
+        counts = _pixels(table["counts"], (len(names) + 1, len(names)))
+        # Older reports have no views, and no UIoU.
+        recognised = {float(row["threshold"]): _pixels(row["counts"], (5, len(names))) for row in table.get("uiou", ())}
         views = {
             name: tuple(one if isinstance(one, str) else tuple(one) for one in view["classes"])
             for name, view in table.get("views", {}).items()
@@ -203,7 +262,17 @@ class Report:
         protocol = protocol_from_json(table["protocol"])
         if protocol.over is not None and (not protocol.over or not set(protocol.over) <= set(names)):
             raise ValueError("means over classes that are not in the report")
-        return cls(protocol, names, counts, views)
+        return cls(protocol, names, counts, views, recognised)
+
+
+def _pixels(rows: list[list[int]], shape: tuple[int, int]) -> np.ndarray:
+    """Numbers of pixels in JSON; ValueError for anything else."""
+    if not all(type(pixels) is int and 0 <= pixels < MOST for row in rows for pixels in row):
+        raise ValueError("counts that are no numbers of pixels")
+    counts = np.array(rows, np.int64)
+    if counts.shape != shape:
+        raise ValueError(f"counts of shape {counts.shape} for {shape[1]} classes")
+    return counts
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

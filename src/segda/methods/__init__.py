@@ -11,6 +11,7 @@ from segda.methods.ebda import EBDA
 from segda.methods.esl import ESL
 from segda.methods.fda import FDA
 from segda.methods.method import Method
+from segda.methods.mgcda import MGCDA
 from segda.methods.mic import MIC
 from segda.methods.minent import MinEnt
 from segda.methods.source_only import SourceOnly
@@ -29,4 +30,5 @@ METHODS: dict[str, type[Method]] = {
     "bdl": BDL,
     "cyclegan": CycleGAN,
     "dannet": DANNet,
+    "mgcda": MGCDA,
 }

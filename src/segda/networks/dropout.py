@@ -71,6 +71,16 @@ class ChannelDropout(SceneDropout):
         return maps * self.factor(maps, self.counter(maps)[:, None] + channels)[:, :, None, None]
 
 
+class ValueDropout(SceneDropout):
+    """In training, each value of a scene is 0 with probability p, else over 1 - p; (B, D, h, w) -> the same."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if self.p == 0 or not self.training:
+            return maps
+        values = torch.arange(maps[0].numel(), device=maps.device)
+        return maps * self.factor(maps, self.counter(maps)[:, None] + values).view(maps.shape)
+
+
 def number_scenes(module: nn.Module) -> Callable[[int], None]:
     """A function that tells all dropout in a module which scene of the step the first one of the next batch is."""
     layers = [one for one in module.modules() if isinstance(one, SceneDropout)]

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segda.errors import RecipeError, nearest
@@ -19,6 +20,7 @@ from segda.networks.decoders.attention import DANet, ISAFusion, ISANet
 from segda.networks.decoders.daformer import ASPP, SepASPP, Stacked, bottleneck_aspp, pointwise, upsample
 from segda.networks.decoders.deeplab import DeepLabV3Plus, DilatedSum
 from segda.networks.decoders.pyramid import SegFormer, UPerNet
+from segda.networks.decoders.refinenet import RefineNet
 from segda.networks.encoders.encoder import Norm, learning_groups, learning_layers
 from segda.networks.encoders.pyramids import PYRAMIDS
 from segda.networks.encoders.table import encoder_row, on_grid
@@ -42,6 +44,7 @@ class Decoder:
     heads: with more than the main one, the module is Headed. dropout: whether it has any.
     deepest: the stride that the encoder's last map is enlarged to first, for every use of it (mmsegmentation's neck).
     pools: batch norm sees maps of one cell, so that training needs two images.
+    align_corners: how its logits are upsampled.
     """
 
     build: Callable[..., nn.Module]
@@ -50,6 +53,7 @@ class Decoder:
     dropout: bool = True
     deepest: int | None = None
     pools: bool = False
+    align_corners: bool = False
 
 
 ASPP_DILATIONS = (1, 6, 12, 18)
@@ -74,6 +78,7 @@ DECODERS: dict[str, Decoder] = {
     "deeplab_v3_plus_enlarged": Decoder(DeepLabV3Plus, PLUS, deepest=8),
     "danet": Decoder(DANet, {"channels": 512, "inner": 64}, heads=("main", "pam", "cam")),
     "isanet": Decoder(ISANet, {"channels": 512, "inner": 256, "side": 8}),
+    "refinenet": Decoder(RefineNet, {"channels": 256}, align_corners=True),
 }
 
 
@@ -120,7 +125,7 @@ class EncoderDecoder(Network):
         self.class_names = tuple(class_names)
         self.fill = kind.normalisation.mean
         self.heads = row.heads
-        self.align_corners = False
+        self.align_corners = row.align_corners
         self.encoder = kind.build(encoder, **({"drop_path": drop_path} if kind.drop_path else {}))
         self.pyramid = None if pyramid is None else PYRAMIDS[pyramid](*kind.channels)
         self.stride = self.encoder.stride * (1 if self.pyramid is None else 2)
@@ -184,7 +189,8 @@ class EncoderDecoder(Network):
 
     def upsampled(self, logits: Tensor, image: Tensor) -> Tensor:
         # In the network's own type: under autocast the decoder's is bfloat16, too coarse to interpolate in.
-        return upsample(logits.to(self.mean.dtype), image.shape[-2:])
+        logits = logits.to(self.mean.dtype)
+        return F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=self.align_corners)
 
     def blocks(self) -> list[nn.Module]:
         return self.encoder.blocks()

@@ -30,6 +30,7 @@ from segda.ground.choices import DeviceName, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.ground.safe_yaml import read_json
 from segda.pseudo_labelling.label import Job, compare_with_truth, predict, write_labels
+from segda.pseudo_labelling.refine import REFINEMENTS, References, open_references, refine_spec
 from segda.pseudo_labelling.rules import RULES, rule_spec
 from segda.recipes.build import build
 from segda.recipes.recipe import Recipe
@@ -62,17 +63,24 @@ def make_job(
     precision: PrecisionName,
     score: bool,
     box: tuple[int, int] | None = None,
+    refine: str | Mapping[str, Any] | None = None,
+    refine_settings: Sequence[str] = (),
 ) -> Job:
     """Checks and loads everything, the cheap things first; writes nothing. box: (width, height) that images are brought
     to, and the labels' size; None: the runs' evaluate.resize.
     """
     spec = rule_spec(rule, settings)
+    refinement = _refinement(refine, refine_settings)
     chosen = build(RULES, spec, "rule")
     if not runs:
         raise RecipeError("no RUN: give the folder of at least one trained run")
     recipes = [_brought_to(load_recipe_of(run), box) for run in runs]
     first = recipes[0]
-    for run, recipe in zip(runs, recipes, strict=True):
+    looks = [*runs]
+    if refinement is not None and refinement.run is not None:
+        looks.append(Path(refinement.run))
+        recipes.append(_brought_to(load_recipe_of(looks[-1]), box))
+    for run, recipe in zip(looks, recipes, strict=True):
         if space_in(run).classes != space_in(runs[0]).classes:
             raise RecipeError(f"{run} and {runs[0]} predict different classes; use runs of one label space")
         for key in ("resize", "shape"):
@@ -89,15 +97,27 @@ def make_job(
     look = first.evaluate
     sizes = [scaled_size(opened.size(i), look.resize, look.shape) for i in range(len(opened))]
     eyes, members = [], []
-    for run, recipe in zip(runs, recipes, strict=True):
-        eyes.append(Eye(load_network(run, weights, where, step), recipe.evaluate, where, autocast(where, dtype)))
-        with network_path(run, weights, step).open("rb") as file:
+    for run, recipe in zip(looks, recipes, strict=True):
+        # A step is of the runs that label, not of the one that looks at references.
+        at = step if run in runs else None
+        eyes.append(Eye(load_network(run, weights, where, at), recipe.evaluate, where, autocast(where, dtype)))
+        with network_path(run, weights, at).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         own = recipe.evaluate.model_dump(mode="json", include=LOOK)
-        at = step_of(run, weights) if step is None else step
+        at = step_of(run, weights) if at is None else at
         members.append({"run": str(run), "weights": weights, "step": at, "sha256": digest, **own})
+    count = len(runs)
+    refiner = None if refinement is None else open_references(refinement, opened, root, eyes[-1], members[-1])
     scratch = Scratch(out / ".scratch", [part_name(opened, i) for i in range(len(opened))], sizes)
-    return Job(out, opened, spec, chosen, eyes, members, dtype, scratch)
+    return Job(out, opened, spec, chosen, eyes[:count], members[:count], dtype, scratch, refiner)
+
+
+def _refinement(refine: str | Mapping[str, Any] | None, settings: Sequence[str]) -> References | None:
+    if refine is None:
+        if settings:
+            raise RecipeError(f"--refine-set {settings[0]}: has no effect without --refine; remove it")
+        return None
+    return build(REFINEMENTS, refine_spec(refine, settings), "refine")
 
 
 def _brought_to(recipe: Recipe, box: tuple[int, int] | None) -> Recipe:
@@ -160,7 +180,7 @@ def prepare(job: Job, overwrite: bool) -> None:
         own = {f"{name}.png" for name in job.dataset.names}
         for path in (*(path for path in out.glob("*.png") if is_signed(path, WRITER) or path.name in own), out / SHEET):
             path.unlink(missing_ok=True)
-        for path in (*folder.glob("*.part"), folder / MARKS):
+        for path in (*folder.glob("*.part"), *folder.glob("*.how"), folder / MARKS):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(out, error) from error

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,9 +31,11 @@ from segda.distributed import group
 from segda.errors import RunError
 from segda.evaluation.certainty import most_probable, probabilities
 from segda.evaluation.inference import Settings
-from segda.evaluation.look import Eye, Sight, agreed, look
+from segda.evaluation.look import Eye, Sight, agreed, look, resting
+from segda.ground.atomic import write_text
 from segda.ground.progress import track
 from segda.pseudo_labelling.order_statistics import index_at, order_statistics
+from segda.pseudo_labelling.refine import Refiner, plain
 from segda.pseudo_labelling.rules import Rule, labels_kept
 from segda.scene import IGNORE
 
@@ -47,7 +50,7 @@ WRITERS = min(4, os.cpu_count() or 1)
 class Job:
     """All that is known before the first image is decoded.
 
-    members: which networks the eyes have, for the summary.
+    members: which networks the eyes have, for the summary. refiner: what the predictions are refined with.
     """
 
     out: Path
@@ -58,6 +61,7 @@ class Job:
     members: list[dict[str, Any]]
     precision: torch.dtype
     scratch: Scratch
+    refiner: Refiner | None = None
 
     @property
     def look(self) -> Settings:
@@ -87,6 +91,7 @@ class Job:
             "device": self.eyes[0].device.type,
             "score": self.rule.score,
             "softmax": self.rule.softmax,
+            **({} if self.refiner is None else {"refinement": self.refiner.marks()}),
         }
 
 
@@ -97,8 +102,14 @@ def predict(job: Job) -> None:
     def write(sight: Sight) -> None:
         size, box = job.scratch.sizes[sight.index], job.look.resize
         covers = (box[1], box[0]) if box is not None and job.look.shape == "pad" else size
-        views = [replace(view, covers=covers, softmax=job.rule.softmax) for view in sight.views]
-        label, score = most_probable(probabilities(views, size), job.rule.score)
+        if job.refiner is None:
+            views = [replace(view, covers=covers, softmax=job.rule.softmax) for view in sight.views]
+            label, score = most_probable(probabilities(views, size), job.rule.score)
+        else:
+            maps, how = job.refiner.refined(sight, covers, size)
+            label, score = most_probable(maps, job.rule.score)
+            # Before the scratch file, which says that the image is done.
+            write_text(aligned_file(job, sight.index), how)
         if not torch.isfinite(score).all():
             raise RunError(
                 f"{job.members[0]['run']}: the prediction for {sight.scene.names[0]} is not finite; use "
@@ -106,7 +117,23 @@ def predict(job: Job) -> None:
             )
         job.scratch.write(sight.index, label.cpu().numpy(), score.cpu().numpy())
 
-    agreed(look(job.eyes, job.dataset, write, title=f"predicting {job.dataset.spec}", indices=due))
+    with resting([] if job.refiner is None else [job.refiner.eye.network]):
+        agreed(look(job.eyes, job.dataset, write, title=f"predicting {job.dataset.spec}", indices=due))
+
+
+def aligned_file(job: Job, i: int) -> Path:
+    """Says how the reference of image i was brought to it."""
+    return job.scratch.path(i).with_suffix(".how")
+
+
+def refinement(job: Job) -> dict[str, Any]:
+    """For the summary: what predictions were refined with, and how many references were aligned in which way."""
+    if job.refiner is None:
+        return {}
+    ways = Counter(aligned_file(job, i).read_text() for i in range(len(job.dataset)))
+    settings = plain(job.refiner.settings)
+    told = {"settings": settings, "network": job.refiner.member, "aligned": dict(sorted(ways.items()))}
+    return {"refinement": told}
 
 
 def write_labels(job: Job) -> dict[str, Any]:
@@ -172,6 +199,7 @@ def write_labels(job: Job) -> dict[str, Any]:
         "score_of_a_pixel": job.rule.score,
         "windows": len(thresholds),
         "runs": job.members,
+        **refinement(job),
         "precision": str(job.precision).removeprefix("torch."),
         "pixels": int(pixels.sum()),
         "kept": int(kept.sum()),

@@ -23,9 +23,8 @@ import yaml
 
 from segda.errors import RecipeError
 from segda.ground.choices import Softmax
-from segda.ground.safe_yaml import yaml_values
 from segda.pseudo_labelling.order_statistics import index_at
-from segda.recipes.build import check
+from segda.recipes.build import changed, check
 from segda.scene import IGNORE
 
 Score = Literal["entropy", "confidence"]
@@ -168,13 +167,4 @@ def rule_spec(rule: str | Mapping[str, Any], changes: Sequence[str] = ()) -> dic
 
     changes: "KEY=VALUE", the value in YAML. RecipeError for an unknown rule or setting.
     """
-    spec = {"name": rule, **shipped_rules().get(rule, {})} if isinstance(rule, str) else dict(rule)
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not key or not equals:
-            raise RecipeError(f"--set {change!r}: write KEY=VALUE, for example floor=0.2")
-        try:
-            spec[key] = yaml_values(text)
-        except ValueError as error:
-            raise RecipeError(f"--set {key}: {text!r:.80} is not a YAML value: {error}") from error
-    return check(RULES, spec, "rule", ())
+    return check(RULES, changed(rule, shipped_rules(), changes, "--set"), "rule", ())

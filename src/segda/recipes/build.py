@@ -21,7 +21,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch import nn
 
 from segda.errors import RecipeError, SegdaError, nearest
-from segda.ground.safe_yaml import one_line
+from segda.ground.safe_yaml import one_line, yaml_values
 from segda.ground.trust import permit
 from segda.networks.network import Network
 from segda.recipes.optimisers import OPTIMISERS
@@ -46,6 +46,25 @@ def check(table: Mapping[str, type], spec: Mapping[str, Any], where: str, given:
     settings = _arguments(table, class_named(table, spec, where), spec, where, given)
     plain = {key: TypeAdapter(Any).dump_python(value, mode="json") for key, value in settings.items()}
     return {"name": spec["name"], **plain}
+
+
+def changed(
+    given: str | Mapping[str, Any], shipped: Mapping[str, Mapping[str, Any]], changes: Sequence[str], option: str
+) -> dict[str, Any]:
+    """A name with its shipped settings, or a mapping of its name and settings; with changes of single ones.
+
+    changes: "KEY=VALUE", the value in YAML, as `option` of the command line has them.
+    """
+    spec = {"name": given, **shipped.get(given, {})} if isinstance(given, str) else dict(given)
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not key or not equals:
+            raise RecipeError(f"{option} {change!r}: write KEY=VALUE")
+        try:
+            spec[key] = yaml_values(text)
+        except ValueError as error:
+            raise RecipeError(f"{option} {key}: {text!r:.80} is not a YAML value: {error}") from error
+    return spec
 
 
 def from_scratch(table: Mapping[str, type], spec: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
 from segda.ground.choices import DeviceName, Domain, Mean, OnBadImage, PrecisionName, Softmax, unknown_device
 from segda.ground.safe_yaml import Keys, yaml_line, yaml_values
+from segda.pseudo_labelling.refine import REFINEMENTS
 from segda.pseudo_labelling.rules import RULES
 from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged
 from segda.recipes.build import check, explain
@@ -69,7 +70,10 @@ class Source(Block):
     rare_class: RareClass | None = None
     """Rare-class sampling; None: every image once an epoch."""
     images: Path | None = None
-    """Folder of its images in another style, written by `segda translate` or other code; labels are the set's own."""
+    """Folder of its images in another style, written by `segda translate` or other code; labels are the set's own. A
+    part with other `labels` keeps its images."""
+    labels: Path | None = None
+    """Folder of pseudo-labels, in place of its own labels for the part of `set` that they were made for."""
 
 
 class Target(Block):
@@ -180,6 +184,8 @@ class Labelling(Block):
     weights: Literal["student", "teacher"] = "student"
     resize: tuple[PositiveInt, PositiveInt] | None = None
     """Box (width, height) that images are brought to, and the labels' size; None: the runs' evaluate.resize."""
+    refine: dict[str, Any] | None = None
+    """What the predictions are fused with, see pseudo_labelling/refine.py; its `run` may be a stage."""
 
 
 class Ensemble(Block):
@@ -212,7 +218,7 @@ class Stage:
     translating: Translating | None = None
     ensemble: Ensemble | None = None
     outputs: tuple[tuple[str, str], ...] = ()
-    """Keys of the recipe that stand for the output of an earlier stage, and that stage."""
+    """Keys of the recipe, or of the labelling, that stand for the output of an earlier stage, and that stage."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -220,7 +226,7 @@ class Stage:
         if self.translating:
             return (self.translating.run,)
         uses = self.labelling or self.ensemble
-        return tuple(uses.runs) if uses else tuple(stage for _, stage in self.outputs)
+        return tuple(dict.fromkeys((*(uses.runs if uses else ()), *(stage for _, stage in self.outputs))))
 
 
 class Recipe(Block):
@@ -410,9 +416,12 @@ KINDS: dict[str, str] = {
 """What a stage does, and how it is written."""
 
 OUTPUTS = {
-    "data.target.labels": "pseudo-label", "data.source.images": "translate", "network.weights": "train",
+    "data.target.labels": "pseudo-label",
+    "data.source.labels": "pseudo-label",
+    "data.source.images": "translate",
+    "network.weights": "train",
     "start": "train",
-}  # fmt: skip
+}
 """Keys by which a stage takes the output of an earlier one -> what that one does; of `given` each key is one, too."""
 
 
@@ -482,7 +491,12 @@ def _using_stage(name: str, kind: str, content: Mapping[str, Any], before: Mappi
             raise RecipeError(f"{at}: runs: no stage {run!r} trains before it{nearest(run, trained)}")
     if isinstance(told, Ensemble):
         return Stage(name, ensemble=told)
-    return Stage(name, labelling=told.model_copy(update={"rule": check(RULES, told.rule, f"{at}: rule", ())}))
+    rule, refine = check(RULES, told.rule, f"{at}: rule", ()), told.refine
+    outputs: tuple[tuple[str, str], ...] = ()
+    if refine is not None:
+        refine = check(REFINEMENTS, refine, f"{at}: refine", ())
+        outputs = (("refine.run", refine["run"]),) if refine.get("run") in trained else ()
+    return Stage(name, labelling=told.model_copy(update={"rule": rule, "refine": refine}), outputs=outputs)
 
 
 def _translating_stage(name: str, content: Mapping[str, Any], before: Mapping[str, Stage], at: str) -> Stage:

@@ -21,6 +21,7 @@ from segda.data.sets.dataset import DataSet, image_weights
 from segda.data.sets.datasets import open_data
 from segda.data.sets.labelled import measured_classes, open_labelled
 from segda.data.sets.pairs import partners
+from segda.data.sets.relabelled import made_for, relabelled
 from segda.data.sets.translated import translated_data
 from segda.data.stream.loading import loader
 from segda.data.stream.stream import References, Stream
@@ -305,12 +306,17 @@ def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
 
 
 def source_of(recipe: Recipe, root: Path, space: Space) -> DataSet | None:
-    """The labelled domain, with its images in another style where the recipe names their folder."""
+    """The labelled domain, with its images in another style, and other labels, where the recipe names their folders."""
     told = recipe.data.source
     if told is None:
         return None
     data = open_data(told.set, root, space)
-    return data if told.images is None else translated_data(data, expanded(told.images))
+    labels = None if told.labels is None else expanded(told.labels)
+    if told.images is not None:
+        # What has labels of a network is of the target's kind already.
+        of_network = None if labels is None else made_for(labels, data)
+        data = translated_data(data, expanded(told.images), of_network)
+    return data if labels is None else relabelled(data, labels, "data.source.labels")
 
 
 def say_of(datasets: Sequence[DataSet]) -> None:

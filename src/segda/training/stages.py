@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segda.data.labels.pseudo_labels import SUMMARY, read_summary
 from segda.data.sets.labelled import open_once
@@ -25,6 +26,8 @@ from segda.evaluation.metrics import read_list
 from segda.evaluation.protocol import EnsembleProtocol
 from segda.evaluation.soundness import refuse_bad
 from segda.pseudo_labelling.job import label_images, make_job
+from segda.pseudo_labelling.refine import REFINEMENTS, plain, refuse_unready
+from segda.recipes.build import build
 from segda.recipes.recipe import Ensemble, Labelling, Recipe, Translating, setting, stages_of
 from segda.reporting.tables import percent
 from segda.run import Standing, product_path, standing
@@ -75,6 +78,12 @@ class Planned:
             return f"mean of {', '.join(path.name for path in self.runs)}"
         return f"labels of {self.data}" if self.labelling else f"{self.data}, translated"
 
+    def refuse_unready(self, root: Path) -> None:
+        """RecipeError or DataError where references, or their depths, lack: before hours of training, not after."""
+        if self.labelling is not None and self.labelling.refine is not None:
+            images = open_once(self.data, root, space_of(self.recipe))
+            refuse_unready(build(REFINEMENTS, self.labelling.refine, "refine"), images, root)
+
     def standing(self) -> Standing:
         """How far it is; RunError where the folder holds something else. Labels that are begun go on by themselves."""
         if self.labelling is not None:
@@ -97,8 +106,15 @@ class Planned:
         size = summary.get("input", {}).get("resize")
         if how.resize is not None and size != list(how.resize):
             raise RunError(f"{self.out} is of another size ({size}); use a new --out, or --overwrite to begin anew")
-        made_by = {one.get("sha256") for one in summary.get("runs", ())}
-        for run in self.runs:
+        refined = summary.get("refinement") or {}
+        if _settings_of(how) != _but_run(refined.get("settings")):
+            raise RunError(
+                f"{self.out} was refined otherwise ({refined.get('settings')}); use a new --out, or --overwrite to "
+                "begin anew"
+            )
+        made_by = {one.get("sha256") for one in (*summary.get("runs", ()), refined.get("network", {}))}
+        by = () if how.refine is None or how.refine.get("run") is None else (Path(how.refine["run"]),)
+        for run in (*self.runs, *by):
             weights = product_path(run, how.weights)
             if weights.is_file() and _digest(weights) not in made_by:
                 raise RunError(
@@ -140,6 +156,15 @@ class Planned:
         )
 
 
+def _settings_of(how: Labelling) -> dict[str, Any] | None:
+    """Of a refinement, as a folder's summary has them, but for the run: its network is known by its digest."""
+    return None if how.refine is None else _but_run(plain(build(REFINEMENTS, how.refine, "refine")))
+
+
+def _but_run(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if settings is None else {key: value for key, value in settings.items() if key != "run"}
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -162,6 +187,13 @@ def plan(recipe: Recipe, out: Path) -> list[Planned]:
         if name not in due:
             continue
         takes = tuple(places[one] for one in stage.needs)
+        if stage.labelling is not None:
+            runs = tuple(places[one] for one in stage.labelling.runs)
+            how = stage.labelling
+            for _, one in stage.outputs:  # the network that looks at references
+                how = how.model_copy(update={"refine": {**(how.refine or {}), "run": str(places[one].absolute())}})
+            planned.append(Planned(name, places[name], shared, how, runs=runs, takes=takes))
+            continue
         if stage.recipe is not None:
             settings = [setting(key, str(places[one].absolute())) for key, one in stage.outputs]
             own = stage.recipe.override(*settings) if settings else stage.recipe
@@ -169,8 +201,9 @@ def plan(recipe: Recipe, out: Path) -> list[Planned]:
             continue
         learnt = stages[stage.translating.run].recipe if stage.translating else shared
         assert learnt is not None, "refused with the recipe"
-        kinds = (stage.labelling, stage.translating, stage.ensemble)
-        planned.append(Planned(name, places[name], learnt, *kinds, runs=takes, takes=takes))
+        planned.append(
+            Planned(name, places[name], learnt, None, stage.translating, stage.ensemble, runs=takes, takes=takes)
+        )
     return planned
 
 
@@ -186,6 +219,8 @@ def beside(out: Path, stage: str) -> Path:
 
 def run_stages(planned: Sequence[Planned], root: Path, overwrite: bool) -> None:
     """Each stage that is not finished; overwrite: all, from their beginning."""
+    for stage in planned:
+        stage.refuse_unready(root)
     trained = [stage.out for stage in planned if stage.trains]
     last = last_trained(planned)
     with stoppable(last.recipe, last.out) as attempt, one_writer(*trained):
@@ -214,7 +249,7 @@ def _label(stage: Planned, how: Labelling, root: Path, overwrite: bool) -> None:
     label_images(
         lambda: make_job(
             list(stage.runs), stage.data, how.rule, stage.out, (), root, how.weights, None, recipe.device,
-            recipe.precision, False, how.resize,
+            recipe.precision, False, how.resize, how.refine,
         ),
         overwrite=overwrite, score=False,
     )  # fmt: skip
@@ -243,6 +278,7 @@ def _measure(stage: Planned, how: Ensemble, root: Path) -> None:
 def check_stages(planned: Sequence[Planned], root: Path) -> None:
     """A few steps of each stage that trains on what is there, and a look at the images that are labelled."""
     for stage in planned:
+        stage.refuse_unready(root)
         if len(planned) > 1:
             log.info(f"stage {stage.name}")
         missing = [place for place in stage.takes if not place.exists()]

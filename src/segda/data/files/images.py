@@ -233,12 +233,25 @@ def _instances(path: Path) -> np.ndarray:
     return ids.astype(np.uint8)
 
 
+def read_disparity(path: Path) -> np.ndarray:
+    """(H, W) uint16 of a 16-bit greyscale PNG. DataError, naming the file, for any other."""
+    content, head = picture_of(path)
+    if (head.bits, head.kind) != (16, "greyscale"):
+        raise DataError(f"{path}: {head.kind} with {head.bits} bits a channel; disparities are 16-bit greyscale PNGs")
+    return _decoded(path, content)
+
+
 def _as_stored(path: Path, wanted: tuple[int, str], where: str, other: tuple[int, str] | None = None) -> np.ndarray:
     """Pixels of a PNG of a kind (bits, name), (H, W) or (H, W, BGR or BGRA)."""
     content, head = picture_of(path)
     if (head.bits, head.kind) not in (wanted, other):
         what = f"{path}: {head.kind} with {head.bits} bits a channel, where {where}"
         raise DataError(f"{what}; use the data set's own label files")
+    return _decoded(path, content)
+
+
+def _decoded(path: Path, content: bytes) -> np.ndarray:
+    """A PNG's pixels as they are stored."""
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ImageError(f"{path}: damaged, it cannot be decoded; copy or download it again", path)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from segda.data.rows.row import Archive, Listed, Row
 
+MASKS = {"_gt_invIds.png": 1, "_gt_invGray.png": 255}
+"""Of what cannot be recognised, in ACDC and Dark Zurich; the files have not been seen: any other value is refused."""
+
 ACDC_ARCHIVES = (Archive("rgb_anon_trainvaltest.zip", "rgb_anon/"), Archive("gt_trainval.zip", "gt/"))
 DARK_ZURICH_ARCHIVES = tuple(
     Archive(f"Dark_Zurich_{part}.zip", holds)
@@ -44,6 +47,7 @@ ADVERSE: dict[str, Row] = {
             ),
         ),
         archives=ACDC_ARCHIVES,
+        invalid=tuple(("gt/{condition}/{split}/{sequence}/{key}" + end, value) for end, value in MASKS.items()),
         conditions=WEATHER,
         counts={"train": 1600, "val": 406, "test": 2000},
     ),
@@ -93,6 +97,7 @@ ADVERSE: dict[str, Row] = {
             ("gt/{split}/{condition}/{sequence}/{key}_gt_labelIds.png", "cityscapes"),
         ),
         archives=DARK_ZURICH_ARCHIVES,
+        invalid=tuple(("gt/{split}/{condition}/{sequence}/{key}" + end, value) for end, value in MASKS.items()),
         conditions={name: (name,) for name in ("day", "twilight", "night")},
         counts={"train:day": 3041, "train:twilight": 2920, "train:night": 2416, "val": 50, "test": 151},
     ),

@@ -64,6 +64,8 @@ class Row:
     lists: condition or split -> the list of its images.
     labellings: what ids mean, where it is not in data/labels/labellings.py.
     shared_labels: the labels are those of a larger set, so that a label without an image is no fault.
+    invalid: (path template, value) of masks that say, by that value, where nobody could tell the class from the image
+        alone; 0 is elsewhere. The first that exists is the image's.
     """
 
     doc: str
@@ -85,6 +87,7 @@ class Row:
     no_labels: tuple[str, ...] = ()
     id_names: tuple[str, ...] = ()
     shared_labels: bool = False
+    invalid: tuple[tuple[str, int], ...] = ()
 
     def image_files(self, split: str) -> tuple[str, ...]:
         """Path templates of a split's images; only the fields other than {split} are left."""
@@ -120,6 +123,7 @@ class Row:
                     images=images,
                     labels=labels,
                     layouts=(),
+                    invalid=(),
                     conditions={} if by_folder and not any("{condition}" in i for i in images) else self.conditions,
                 )
                 for images, labels in self.layouts

@@ -91,6 +91,14 @@ class DataSet(Protocol):
         """
         ...
 
+    def masked(self, i: int) -> bool:
+        """Whether it is known where in image i nobody could tell the class. Opens no file."""
+        ...
+
+    def invalid(self, i: int) -> np.ndarray:
+        """(H, W) bool: where in the label of image i nobody could tell the class from the image alone."""
+        ...
+
     def label_place(self, i: int) -> str:
         """Where the label of image i is, or would be, for messages."""
         ...

@@ -229,6 +229,30 @@ class FileSet:
         refuse_train_ids(self.spec, path, labelling, ids)
         return ids, self.tables[labelling]
 
+    def _mask_file(self, i: int) -> tuple[Path, int] | None:
+        """The mask of image i, and the value that says that nobody could tell; None where there is none."""
+        known = self.fields_of(i)
+        masks = (
+            (self.tree.path(self.row.of(self.split, one).format(**known)), value) for one, value in self.row.invalid
+        )
+        return next((mask for mask in masks if is_file(mask[0])), None)
+
+    def masked(self, i: int) -> bool:
+        return self._mask_file(i) is not None
+
+    def invalid(self, i: int) -> np.ndarray:
+        found = self._mask_file(i)
+        assert found is not None
+        path, value = found
+        mask = read_ids(path)
+        other = mask[(mask != 0) & (mask != value)]
+        if other.size:
+            raise DataError(
+                f"{path} has the value {other[0]} ({other.size} pixels), where 0 and {value} are known; move the masks "
+                "away to measure without UIoU"
+            )
+        return mask == value
+
     @cached_property
     def tables(self) -> dict[str, np.ndarray]:
         """Labelling -> (256,) uint8 of what its ids mean in this space."""

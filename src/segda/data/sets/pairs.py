@@ -40,17 +40,23 @@ Found = list[list[int]]
 """The references that each image may have."""
 
 
-def partners(images: DataSet, references: DataSet, pairs: Path | None = None) -> np.ndarray:
+def partners(
+    images: DataSet,
+    references: DataSet,
+    pairs: Path | None = None,
+    block: str = "data.reference",
+    key: str = "data.reference.set",
+) -> np.ndarray:
     """(N,) the number in `references` of each image's reference.
 
     pairs: a list with a line `image,reference` for each image, called by their names or paths, with or without what
     they end with; lines of other images do not matter. None: the rule of the two data sets, else the same name.
+    block, key: what asks for them, and its key that names the references, for messages.
     RecipeError or DataError, for all images at once, where one has no reference, or several.
     """
     if references.shares is not None:
         raise RecipeError(
-            f"data.reference.set: {references.spec}: weights have no effect, since a reference comes with its image; "
-            "leave out the *"
+            f"{key}: {references.spec}: weights have no effect, since a reference comes with its image; leave out the *"
         )
     absent: dict[int, str] = {}
     if pairs is None:
@@ -63,17 +69,17 @@ def partners(images: DataSet, references: DataSet, pairs: Path | None = None) ->
         first = several[0]
         both = " and ".join(references.names[j] for j in sorted(set(found[first]))[:2])
         raise DataError(
-            f"data.reference: {len(several)} of {len(images)} images of {images.spec} have several references in "
-            f"{references.spec} ({how}), first {images.names[first]}: {both}; say which with data.reference.pairs"
+            f"{block}: {len(several)} of {len(images)} images of {images.spec} have several references in "
+            f"{references.spec} ({how}), first {images.names[first]}: {both}; say which with {block}.pairs"
         )
     lacking = [i for i, candidates in enumerate(found) if not candidates]
     if lacking:
         told = [images.names[i] + (f" (no {absent[i]} there)" if i in absent else "") for i in lacking[:NAMED]]
         more = ", ..." if len(lacking) > NAMED else ""
         raise DataError(
-            f"data.reference: {len(lacking)} of {len(images)} images of {images.spec} have no reference in "
+            f"{block}: {len(lacking)} of {len(images)} images of {images.spec} have no reference in "
             f"{references.spec} ({how}): {', '.join(told)}{more}; get the missing images, say with "
-            "data.reference.pairs which belongs to which, or choose another data.reference.set"
+            f"{block}.pairs which belongs to which, or choose another {key}"
         )
     return np.array([candidates[0] for candidates in found])
 

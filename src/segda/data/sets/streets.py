@@ -120,6 +120,12 @@ class Streets:
     def _table(self) -> np.ndarray:
         return self.space.lookup(LABELLING)
 
+    def masked(self, i: int) -> bool:
+        return False
+
+    def invalid(self, i: int) -> np.ndarray:
+        raise AssertionError("drawn streets have no masks")
+
     def label_place(self, i: int) -> str:
         return self.names[i]
 

@@ -29,23 +29,32 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 """Endings that a translated image keeps; that of one of any other format is .png."""
 
 
-def translated_data(data: DataSet, folder: Path) -> DataSet:
+def translated_data(data: DataSet, folder: Path, but: str | None = None) -> DataSet:
     """The data set with its images from `folder`, where each must be; opens no image. DataError names those that are
     missing.
+
+    but: the spec of a part that keeps its images.
     """
+    painted = [part for part in data.parts if part.spec != but]
+    if not painted:
+        raise DataError(
+            f"{folder}: {data.spec} has labels of a network, and then it keeps its images; leave out data.source.images"
+        )
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder of translated images of {data.spec}; make it with segda translate RUN --data "
             f"{data.spec} --out {folder}"
         )
-    names = [image_names(part) for part in data.parts]
+    names = [image_names(part) for part in painted]
     found = _nearest(folder, names)
     if missing := [name for of_one in found for name in of_one if not (folder / name).is_file()]:
+        count, specs = sum(map(len, painted)), "+".join(part.spec for part in painted)
         raise DataError(
-            f"{folder}: {len(missing)} of the {len(data)} images of {data.spec} are missing: {few(missing)}; translate "
+            f"{folder}: {len(missing)} of the {count} images of {specs} are missing: {few(missing)}; translate "
             "the rest too (segda translate goes on where it stopped), or give another folder"
         )
-    parts = tuple(Translated(part, folder, tuple(of_one)) for part, of_one in zip(data.parts, found, strict=True))
+    files = {part.spec: tuple(of_one) for part, of_one in zip(painted, found, strict=True)}
+    parts = tuple(Translated(part, folder, files[part.spec]) if part.spec in files else part for part in data.parts)
     return replace(data, parts=parts) if isinstance(data, Union) else parts[0]
 
 
@@ -153,6 +162,12 @@ class Translated:
 
     def label_ids(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         return self.original.label_ids(i)
+
+    def masked(self, i: int) -> bool:
+        return self.original.masked(i)
+
+    def invalid(self, i: int) -> np.ndarray:
+        return self.original.invalid(i)
 
     def label_place(self, i: int) -> str:
         return self.original.label_place(i)

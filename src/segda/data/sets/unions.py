@@ -97,6 +97,14 @@ class Union:
         part, k = self.at(i)
         return part.label_ids(k)
 
+    def masked(self, i: int) -> bool:
+        part, k = self.at(i)
+        return part.masked(k)
+
+    def invalid(self, i: int) -> np.ndarray:
+        part, k = self.at(i)
+        return part.invalid(k)
+
     def label_place(self, i: int) -> str:
         part, k = self.at(i)
         return part.label_place(k)

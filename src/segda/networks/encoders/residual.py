@@ -1,4 +1,6 @@
-"""Dilated residual encoders of mmsegmentation: ResNet with a deep stem (v1c), ResNeXt and ResNeSt.
+"""Residual encoders of mmsegmentation: ResNet with a deep stem (v1c), ResNeXt and ResNeSt; and torchvision's ResNet.
+
+The stages of the last are not dilated but smaller.
 
 DAFormer compares them with Mix Transformers (Hoyer et al., CVPR 2022, sec. 5.1). Unlike the ResNets of DeepLab-v2 (see
 resnet.py): a block's stride is that of its 3x3 convolution, the first block of a dilated stage has half the stage's
@@ -11,6 +13,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +30,8 @@ class ResidualSize:
     depths: blocks of the four stages. stem: channels of the first maps. deep: three 3x3 convolutions make them, not one
     7x7. widen: inner channels of a block for each of its planes. groups: of its 3x3 convolution. split: that
     convolution is two, and attention weighs them (ResNeSt); then pooling, not a stride, makes maps smaller. contracted:
-    the first block of a dilated stage has half the stage's dilation. ceil: the max pooling rounds up.
+    the first block of a dilated stage has half the stage's dilation. ceil: the max pooling rounds up. dilated: the last
+    two stages are, in the place of a stride.
     """
 
     depths: tuple[int, int, int, int]
@@ -37,6 +42,22 @@ class ResidualSize:
     split: bool = False
     contracted: bool = True
     ceil: bool = False
+    dilated: bool = True
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of the four stages."""
+        return (1, 2, 1, 1) if self.dilated else (1, 2, 2, 2)
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Of the four stages."""
+        return (1, 1, 2, 4) if self.dilated else (1, 1, 1, 1)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The strides of the four maps: the stem and its pooling have 4."""
+        return tuple(4 * factor for factor in accumulate(self.strides, mul))
 
 
 RESIDUALS: dict[str, ResidualSize] = {
@@ -48,11 +69,10 @@ RESIDUALS: dict[str, ResidualSize] = {
     "resnest50": ResidualSize((3, 4, 6, 3), 64, split=True),
     "resnest101": ResidualSize((3, 4, 23, 3), 128, split=True),
     "resnest200": ResidualSize((3, 24, 36, 3), 128, split=True),
+    "resnet101": ResidualSize((3, 4, 23, 3), 64, deep=False, dilated=False),
 }
 
 PLANES = (64, 128, 256, 512)
-STRIDES = (1, 2, 1, 1)
-DILATIONS = (1, 1, 2, 4)
 WIDER = 4
 """A block gives this many times its planes as channels."""
 
@@ -68,19 +88,18 @@ NARROWEST = 32
 
 
 class Residual(Encoder):
-    """(B, 3, H, W) normalised image -> four maps (B, channels[i], h, w) of strides 4, 8, 8, 8; h = ceil(H / stride)."""
-
-    stride = 8
+    """(B, 3, H, W) normalised image -> four maps (B, channels[i], h, w) of its row's strides; h = ceil(H / stride)."""
 
     def __init__(self, name: str):
         super().__init__()
         row = RESIDUALS[name]
         self.name = name
         self.channels, self.ceil = CHANNELS, row.ceil
+        self.stride = row.levels[-1]
         self.stem = deep_stem(row.stem) if row.deep else shallow_stem(row.stem)
         self.stages = nn.ModuleList()
         width = row.stem
-        for planes, depth, stride, dilation in zip(PLANES, row.depths, STRIDES, DILATIONS, strict=True):
+        for planes, depth, stride, dilation in zip(PLANES, row.depths, row.strides, row.dilations, strict=True):
             # mmsegmentation's contract_dilation.
             first = max(1, dilation // 2) if row.contracted else dilation
             blocks = [Block(width, planes, row, stride, first, projected=True)]

@@ -110,9 +110,10 @@ ENCODERS: dict[str, EncoderRow] = {
         )
         for name, size in RESNETS.items()
     },
-    **{  # 16 pixels are two cells of the deepest map: of a single one batch norm has nothing to compare
+    **{  # 16 pixels are two cells of a dilated map, 33 of another: of a single one batch norm has nothing to compare
         name: EncoderRow(
-            Residual, CHANNELS, (4, 8, 8, 8), 16, "residual", batch_norm=True, pools=size.split, channels_last=True
+            Residual, CHANNELS, size.levels, 16 if size.dilated else 33, "residual", batch_norm=True, pools=size.split,
+            channels_last=True, imagenet=None if size.dilated else f"microsoft/{name.replace('net', 'net-')}",
         )
         for name, size in RESIDUALS.items()
     },

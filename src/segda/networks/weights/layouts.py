@@ -7,6 +7,7 @@ dannet-deeplab     DANNet's DeepLab-v2, a variant of ADVENT's (see networks/deep
 advent-imagenet    the file that their trainings start from, DeepLab_resnet_pretrained_imagenet.pth: an encoder alone
 daformer           DAFormer's Mix Transformer and sep-ASPP head in mmsegmentation; EB_DA, and MIC's DAFormer
 daformer-...       any encoder with one of the other heads of DAFormer's experiments
+refinenet          RefineNet-101 in torch, of Nekrasov's port, as DANNet starts from it
 hrda               HRDA, and MIC's HRDA: DAFormer's network of it, without the attention over two scales
 segformer          SegFormer's authors: whole networks, trained on Cityscapes or ADE20K
 mit                their mit_b5.pth, trained on ImageNet: an encoder alone
@@ -143,6 +144,25 @@ HEADS: dict[str, Names] = {
     },
 }
 """The decode heads of DAFormer's experiments: what mmsegmentation calls the parts of our decoders."""
+
+
+BLOCKS = (1, 2, 3, 4)
+"""RefineNet's blocks, of the deepest map first, as Nekrasov's code numbers them."""
+
+REFINENET: Names = {
+    **{f"p_ims1d2_outl{g}_dimred": f"embed.{g - 1}" for g in BLOCKS},
+    **{f"adapt_stage{g}_b2_joint_varout_dimred": f"join.{g - 2}" for g in BLOCKS[1:]},
+    **{f"mflow_conv_g{g}_b3_joint_varout_dimred": f"lead.{g - 1}" for g in BLOCKS[:-1]},
+    **{f"mflow_conv_g{g}_pool.0.{i}_outvar_dimred": f"pool.{g - 1}.{i - 1}" for g in BLOCKS for i in (1, 2, 3, 4)},
+    **{
+        f"{chain}_b.0.{i}_conv{place}": f"{ours}.{g - 1}.{i - 1}.{inner}"
+        for g in BLOCKS
+        for chain, ours, units in ((f"adapt_stage{g}", "adapt", (1, 2)), (f"mflow_conv_g{g}", "refine", (1, 2, 3)))
+        for i in units
+        for place, inner in (("", "first"), ("_relu_varout_dimred", "second"))
+    },
+    "clf_conv": "classify",
+}
 
 
 @dataclass(frozen=True)
@@ -326,6 +346,12 @@ LAYOUTS: dict[str, Layout] = {
         )
         for name, names in HEADS.items()
     },
+    "refinenet": Layout(
+        ("encoder_decoder",),
+        (Part("", "encoder.", Style(OPEN_MMLAB, 1)), Part("", "decoder.", Style(REFINENET))),
+        "refinenet",
+        skips=("fc.",),  # [code of DANNet, network/refinenet.py]
+    ),
     "hrda": Layout(
         ("mit_daformer",),
         (MIT_BACKBONE, Part("decode_head.head.", "decoder.", Style(SEP_ASPP))),

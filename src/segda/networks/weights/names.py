@@ -141,7 +141,8 @@ OPEN_MMLAB: Names = {
     "layerS.B.conv2.fc2": "stages.S.B.conv2.excite",
     **{f"layerS.B.downsample.{place}": f"stages.S.B.shortcut.{place}" for place in (0, 1, 2)},
 }
-"""Of mmsegmentation's ResNet, ResNeXt and ResNeSt, and of the files at open-mmlab:// that they start from."""
+"""Of mmsegmentation's ResNet, ResNeXt and ResNeSt, and of the files at open-mmlab:// that they start from; of
+torchvision's ResNet as well."""
 
 DEEP_STEM: Names = {
     **{f"conv{number}": f"stem.{place}" for number, place in ((1, 0), (2, 3), (3, 6))},
@@ -150,6 +151,9 @@ DEEP_STEM: Names = {
 }
 """Of PSPNet's ResNet with a deep stem, as DANNet's authors have it."""
 
+PUBLISHED_RESIDUAL: Names = {
+    theirs: f"stem.{ours}" if ours in ("conv1", "bn1") else ours for theirs, ours in PUBLISHED_RESNET.items()
+}
 
 LITE: Names = {
     **{f"stem.{part}": f"stem.{part}" for part in ("conv", "norm")},
@@ -287,8 +291,8 @@ def residual_size(tensors: Mapping[str, Tensor]) -> str:
     depths = _blocks(tensors, r"stages\.(\d+)\.(\d+)\.conv3\.")
     first = tensors.get("stages.0.0.conv1.weight")
     inner, stem = (0, 0) if first is None else first.shape[:2]
-    held = (depths, inner, stem, any(".conv2.excite." in name for name in tensors))
-    rows = {name: (row.depths, PLANES[0] * row.widen, row.stem, row.split) for name, row in RESIDUALS.items()}
+    held = (depths, inner, stem, any(".conv2.excite." in name for name in tensors), "stem.conv1.weight" not in tensors)
+    rows = {name: (row.depths, PLANES[0] * row.widen, row.stem, row.split, row.deep) for name, row in RESIDUALS.items()}
     return next((name for name, row in rows.items() if row == held), "")
 
 
@@ -316,8 +320,13 @@ FAMILIES: dict[str, Family] = {
     ),
     "residual": Family(
         "residual",
-        {"our": Style(RESIDUAL), "open-mmlab": Style(OPEN_MMLAB, 1), "deep stem": Style(DEEP_STEM, 1)},
-        re.compile(r"(module\.)?(model\.)?(backbone\.)?(encoder\.)?"),
+        {
+            "our": Style(RESIDUAL),
+            "open-mmlab": Style(OPEN_MMLAB, 1),
+            "deep stem": Style(DEEP_STEM, 1),
+            "Hugging Face": Style(PUBLISHED_RESIDUAL),
+        },
+        re.compile(r"(module\.)?(model\.)?(backbone\.|resnet\.)?(encoder\.)?"),
         residual_size,
     ),
     "efficientnet_lite": Family(
