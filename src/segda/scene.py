@@ -147,3 +147,12 @@ def crop(pixels: Tensor | None, box: Box | None) -> Tensor | None:
         return pixels
     top, left, height, width = box
     return pixels[..., top : top + height, left : left + width]
+
+
+def windows(side: int, window: int, stride: int) -> list[int]:
+    """First pixels of the windows along one side: every `stride`, the last ones moved back to end inside.
+
+    ceil((side - window) / stride) + 1 windows, one if the image is not larger than the window.
+    """
+    count = max(side - window + stride - 1, 0) // stride + 1
+    return [max(min(index * stride, side - window), 0) for index in range(count)]

@@ -50,7 +50,7 @@ def trained(recipe: Recipe) -> MiTDAFormer:
     network = build(NETWORKS, recipe.network, "network", class_names=CLASSES)
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
-            if name not in ("mean", "deviation") and tensor.is_floating_point():
+            if name.removeprefix("over.") not in ("mean", "deviation") and tensor.is_floating_point():
                 tensor.copy_(torch.rand(tensor.shape) + 0.5)
     return network
 
@@ -132,47 +132,54 @@ def test_numpy_itself_is_not_called_for_its_numbers(recipe, tmp_path, monkeypatc
     convert(file, tmp_path / "run", source="daformer", recipe=recipe)
 
 
-# Networks that we have in part
+# HRDA
 
 
-def hrda(network: MiTDAFormer) -> dict[str, Tensor]:
+HRDA = """{{name: hrda, box: [32, 32], grid: 8, context_scale: 0.5, detail_weight: 0.1, attention: conv1,
+attention_dropout: 0.1, over: {over}}}"""
+
+
+def hrda(network) -> dict[str, Tensor]:
     """As HRDA saves it: DAFormer's head inside its own, beside the attention over scales, which is a lighter one."""
-    torch.manual_seed(4)
-    attention = {f"embed_layers.{i}.proj.weight": torch.rand(8, width) for i, width in enumerate((16, 32, 64, 96))}
-    attention |= {f"embed_layers.{i}.proj.bias": torch.rand(8) for i in range(4)}
-    attention |= {"fuse_layer.conv.weight": torch.rand(8, 32, 1, 1), "fuse_layer.bn.weight": torch.rand(8)}
-    attention |= {"fuse_layer.bn.bias": torch.rand(8), "fuse_layer.bn.running_mean": torch.rand(8)}
-    attention |= {"conv_seg.weight": torch.rand(11, 8, 1, 1), "conv_seg.bias": torch.rand(11)}
-    return daformers(network, "decode_head.head.") | prefixed("decode_head.scale_attention.", attention)
+    head = network.attention
+    attention = {f"embed_layers.{i}.proj.{part}": getattr(one, part) for i, one in enumerate(head.embed) for part in
+                 ("weight", "bias")}  # fmt: skip
+    attention |= prefixed("fuse_layer.conv.", head.fuse[0].state_dict())
+    attention |= prefixed("fuse_layer.bn.", head.fuse[1].state_dict()) | prefixed(
+        "conv_seg.", head.classify.state_dict()
+    )
+    attention = {name: tensor.detach().clone() for name, tensor in attention.items()}
+    return daformers(network.over, "decode_head.head.") | prefixed("decode_head.scale_attention.", attention)
 
 
-def test_hrda_is_read_without_its_attention_only_if_that_is_agreed_to(recipe, tmp_path):
+def test_hrda_is_read_whole_and_written_back(recipe, tmp_path):
+    inside = json.dumps(recipe.network)
+    recipe = recipe.override(f"network={HRDA.format(over=inside)}")
     network = trained(recipe)
     theirs = prefixed("model.", hrda(network))
     # MIC's own second teacher, and the usual other two.
     others = prefixed("mic.teacher.ema_model.", hrda(network)) | prefixed("imnet_model.", hrda(network))
     averaged = prefixed("ema_model.", {name: 2 * tensor for name, tensor in hrda(network).items()})
     file = saved(tmp_path / "iter_40000.pth", {"state_dict": theirs | averaged | others})
-    said = (
-        r"14 tensors have no place .*: model\.decode_head\.scale_attention\..*; HRDA weighs two scales by its "
-        r"attention.* numbers are not HRDA's; .* --leave-out model\.decode_head\.scale_attention$"
-    )
-    refused(said, file, recipe, None)
-    done = convert(file, tmp_path / "run", recipe=recipe, leave_out=["model.decode_head.scale_attention"])
-    assert equal(load_network(tmp_path / "run").state_dict(), network.state_dict())
-    assert sum("scale_attention" in name for name in done.left_out) == 14
+    done = convert(file, tmp_path / "run", recipe=recipe)
+    assert (done.style, done.missing) == ("hrda", ())
     assert {f"ema_model.* ({len(theirs)})", f"mic.* ({len(theirs)})"} < set(done.left_out)
-    assert "its numbers are not HRDA's" in done.lines()[-1]
-    facts = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert facts["remark"] == done.remark
-    assert facts["left_out"] == [*done.left_out]
-    done = convert(
-        file, tmp_path / "teacher", recipe=recipe, leave_out=["ema_model.decode_head.scale"], weights="teacher"
-    )
-    bias = load_network(tmp_path / "teacher").decoder.classify.bias
-    assert torch.equal(bias, 2 * network.decoder.classify.bias)
-    with pytest.raises(SegdaError, match="--to hrda: HRDA weighs .*; it can only be read"):
-        convert(tmp_path / "run", tmp_path / "back.pth", target="hrda")
+    assert equal(load_network(tmp_path / "run").state_dict(), network.state_dict())
+    convert(file, tmp_path / "teacher", recipe=recipe, weights="teacher")
+    bias = load_network(tmp_path / "teacher").attention.classify.bias
+    assert torch.equal(bias, 2 * network.attention.classify.bias)
+    done = convert(tmp_path / "run", tmp_path / "back.pth", target="hrda")
+    back = torch.load(tmp_path / "back.pth")
+    assert equal(back, hrda(network)) and set(done.left_out) == {"over.mean", "over.deviation"}
+
+
+def test_hrda_is_no_network_of_one_scale(recipe, tmp_path):
+    inside = json.dumps(recipe.network)
+    wrapped = recipe.override(f"network={HRDA.format(over=inside)}")
+    file = saved(tmp_path / "iter_40000.pth", {"state_dict": hrda(trained(wrapped))})
+    refused("style hrda, whose network is hrda over mit_daformer, not the recipe's mit_daformer", file, recipe, None)
+    alone = saved(tmp_path / "alone.pth", {"state_dict": daformers(trained(recipe))})
+    refused("style daformer.*, not the recipe's hrda; give a recipe with that network", alone, wrapped, None)
 
 
 # SegFormer, as its authors publish it

@@ -9,7 +9,7 @@ import torch
 from golden import Golden
 from segda.data.labels.spaces import SPACES
 from segda.data.stream import stream
-from segda.data.stream.augment import Augment, augment, fitted_size
+from segda.data.stream.augment import Augment, augment, cut, fitted_size
 from segda.data.stream.distortion import Distortion, distort
 from segda.data.stream.stream import RareClass, Stream, class_probabilities
 from segda.scene import Scene
@@ -181,3 +181,24 @@ def test_crops_are_drawn_again_as_often_as_the_authors_reload(pairs, rare, monke
         accesses.append(drawn - before)
     assert accesses == [draw["accesses"] for draw in rare["sequence"]]
     assert len(set(accesses)) > 1
+
+
+@pytest.mark.parametrize(
+    "case", Golden("modern").json("margins.json")["draws"], ids=lambda case: str(case["numpy_seed"])
+)
+def test_margins_lie_where_hrdas_loader_puts_them(case):
+    recorded = Golden("modern").json("margins.json")
+    width, height = case["scale"]
+    rows, columns = case["crop"]
+    # Theirs shrink with the image, to the nearest pixel; ours are those of the image as it was brought to its box.
+    shrunk = recorded["label_size"][0] // height
+    margins = [part // shrunk for part in recorded["margins_top_bottom_left_right"]]
+    settings = Augment(resize=None, crop=(rows, columns), max_class_share=None, flip=0, margins=margins)
+    rng = np.random.RandomState(case["numpy_seed"])
+    top, left = rng.randint(0, height - rows + 1), rng.randint(0, width - columns + 1)
+    scene = Scene(torch.zeros(3, height, width, dtype=torch.uint8))
+    ours = cut(scene, (top, left, rows, columns), case["flip"], settings, (0, 0, 0), None).weight
+    y1, y2, x1, x2 = case["valid_box_y1_y2_x1_x2"]
+    expected = torch.zeros(case["shape"])
+    expected[y1:y2, x1:x2] = 1
+    assert torch.equal(ours, expected) and ours.sum().item() == case["valid_pixels"]

@@ -14,9 +14,10 @@ from evaluation.test_metrics import PROTOCOL
 from golden import Golden
 from segda.data.labels.spaces import SPACES
 from segda.evaluation.certainty import labels, probabilities
-from segda.evaluation.inference import View, boxes, slide, views, windows
+from segda.evaluation.inference import View, boxes, slide, views
 from segda.evaluation.metrics import Confusion, Report
 from segda.recipes.recipe import Evaluate
+from segda.scene import windows
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from segda.evaluation.certainty import labels, labels_and_entropy, mean_logits, probabilities
-from segda.evaluation.inference import View, slide, views, windows
+from segda.evaluation.inference import View, slide, views
+from segda.scene import windows
 
 CPU = torch.device("cpu")
 

@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 
 from segda.errors import DataError, RecipeError
-from segda.networks import CHOICES, NETWORKS
+from segda.networks import CHOICES, HRDA, NETWORKS
 from segda.networks.encoder_decoder import DECODERS
 from segda.networks.network import Network
 from segda.parts.teacher import Teacher
 from segda.recipes.build import build
 from segda.run import fill, read_tensors, save_network
+from segda.scene import crop
 
 CLASSES = ("road", "sky", "car")
 
@@ -44,21 +45,25 @@ SMALL = {
         | ({"dropout": 0.1} if row.dropout else {})
         for decoder, row in DECODERS.items()
     },
+    "hrda": {
+        "name": "hrda", "box": [32, 32], "grid": 8, "context_scale": 0.5, "detail_weight": 0.1, "attention": "conv1",
+        "attention_dropout": 0.1, "window_batch": 3, "over": {"name": "mit_daformer", **MIT},
+    },
     **{
         encoder: {**ANY, "encoder": encoder, "decoder": "deeplab_v2_reduced"}
         for encoder in ("resnet50_v1c", "resnext50_32x4d", "resnest50")
     },
-}
+}  # fmt: skip
 """Settings to build each network with; some in two variants."""
 
 SIZES = [(64, 96), (65, 129), (62, 101), (48, 33)]
 CASES = [
     (name, size)
     for name, settings in SMALL.items()
-    for size in (SIZES if settings["name"] != "encoder_decoder" else SIZES[-1:])
+    for size in {"encoder_decoder": SIZES[-1:], "hrda": SIZES[:-1]}.get(settings["name"], SIZES)
 ]
 at_every_size = pytest.mark.parametrize(("network", "size"), CASES, indirect=["network"])
-"""Of the many of `encoder_decoder` at the smallest alone, which is odd, for the sake of time."""
+"""Of the many of `encoder_decoder` at the smallest alone, which is odd, for the sake of time; of `hrda` without it."""
 
 
 @cache
@@ -70,6 +75,18 @@ def built(name: str) -> Network:
 @pytest.fixture(params=SMALL)
 def network(request) -> Network:
     return copy.deepcopy(built(request.param))
+
+
+def refuse_boxes(network: Network) -> None:
+    """Skips a network that sees a box in training, and all of an image in windows afterwards."""
+    if isinstance(network, HRDA):
+        pytest.skip("trains on a box; tests/conformance/hrda.py has its inference")
+
+
+def large_enough(network: Network, height: int, width: int) -> tuple[int, int]:
+    """That size, or twice as much for a network that sees half of it."""
+    factor = 2 if isinstance(network, HRDA) else 1
+    return factor * height, factor * width
 
 
 def images(*shape: int) -> torch.Tensor:
@@ -86,7 +103,7 @@ def test_heads_are_those_it_says_at_the_size_of_the_image(network, size):
     assert tuple(output.heads) == network.heads
     assert network.heads[0] == "main"
     for head in output.heads.values():
-        assert head.logits.shape == (2, network.classes, *size)
+        assert head.logits.shape == (2, network.classes, *(size if head.box is None else head.box[2:]))
         assert head.logits.dtype == torch.float32
         assert head.weight > 0
     assert output.logits is output.heads["main"].logits
@@ -95,6 +112,7 @@ def test_heads_are_those_it_says_at_the_size_of_the_image(network, size):
 @at_every_size
 @torch.no_grad()
 def test_what_is_used_is_the_main_head_and_its_coarse_logits_upsampled(network, size):
+    refuse_boxes(network)
     network.eval()
     image = images(1, 3, *size)
     logits = network.infer(image)
@@ -107,6 +125,7 @@ def test_what_is_used_is_the_main_head_and_its_coarse_logits_upsampled(network, 
 @torch.no_grad()
 def test_a_teachers_answer_is_the_training_views_main_head_to_the_bit(network, precision):
     """Its dropout is off and its batch norm sees the batch, as in every self-training method."""
+    refuse_boxes(network)
     asked, viewed = Teacher(network, 0.9).train(), Teacher(network, 0.9).train()
     for size in ((48, 64), (65, 43)):
         image = images(2, 3, *size)
@@ -146,10 +165,12 @@ def test_groups_are_all_trainable_parameters_once(network):
 
 
 def test_every_trainable_parameter_gets_a_finite_gradient(network):
-    output = network(images(2, 3, 48, 64))
+    size = large_enough(network, 48, 64)
+    output = network(images(2, 3, *size))
     # Not a plain sum: logits after batch norm would pass on a constant.
-    weight = torch.randn(2, network.classes, 48, 64, generator=torch.Generator().manual_seed(0))
-    sum(head.weight * (head.logits * weight).mean() for head in output.heads.values()).backward()
+    weight = torch.randn(2, network.classes, *size, generator=torch.Generator().manual_seed(0))
+    heads = output.heads.values()
+    sum(head.weight * (head.logits * crop(weight, head.box)).mean() for head in heads).backward()
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -163,7 +184,8 @@ def test_the_fill_colour_is_a_colour(network):
 
 @torch.no_grad()
 def test_saved_and_loaded_it_says_the_same(network, tmp_path):
-    network(images(2, 3, 32, 48))  # running statistics other than the start's
+    size = large_enough(network, 32, 48)
+    network(images(2, 3, *size))  # running statistics other than the start's
     network.eval()
     spec = next(one for one in SMALL.values() if NETWORKS[one["name"]] is type(network))
     save_network(tmp_path / "network.safetensors", network, spec, step=3)
@@ -171,11 +193,11 @@ def test_saved_and_loaded_it_says_the_same(network, tmp_path):
     for parameter in other.parameters():
         parameter.fill_(0.5)
     fill(other, read_tensors(tmp_path / "network.safetensors"), tmp_path)
-    image = images(1, 3, 32, 48)
+    image = images(1, 3, *size)
     assert torch.equal(network.infer(image), other.infer(image))
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if CHOICES[name]])
+@pytest.mark.parametrize("name", [name for name, choices in CHOICES.items() if "encoder" in choices])
 def test_an_unknown_encoder_is_named_with_what_there_is(name):
     with pytest.raises(
         RecipeError, match=r"network.encoder: unknown encoder 'zz9'.*known: .*" + CHOICES[name]["encoder"][0]

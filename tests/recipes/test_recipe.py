@@ -128,7 +128,10 @@ def test_a_class_of_ones_own_is_named_by_its_module():
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_recipe_loads_and_is_named_after_its_method_and_domains(name):
     recipe = load_recipe(name)
-    assert name.startswith(recipe.method["name"] + "_")
+    # HRDA is DAFormer's method on a network of its own.
+    assert name.startswith(recipe.method["name"] + "_") or (
+        name.startswith("hrda_") and (recipe.method["name"], recipe.network["name"]) == ("daformer", "hrda")
+    )
     source = recipe.data.source.set.split(":")[0]
     # Of cityscapes-foggy:train+cityscapes-rain:train, as a target of cityscapes, foggy_rain is left.
     target = "_".join(part.split(":")[0].removeprefix(f"{source}-") for part in recipe.data.target.set.split("+"))
@@ -157,6 +160,11 @@ FAMILIES = {
     ("streets_camvid", "encoder_decoder"): ("source_only", "ease"),
     ("gta5_cityscapes", "mit_daformer"): TRANSFORMER,
     ("daformer_gta5_cityscapes", "mit_daformer"): ("mic",),
+    ("streets", "hrda"): ("daformer",),
+    ("gta5_cityscapes", "hrda"): ("daformer", "mic", "ebda"),
+    ("synthia_cityscapes", "hrda"): ("daformer", "mic", "ebda"),
+    ("cityscapes_acdc", "hrda"): ("daformer", "mic", "ebda"),
+    ("cityscapes_dark-zurich", "hrda"): ("daformer", "mic", "ebda"),
     ("synthia_cityscapes", "mit_daformer"): TRANSFORMER,
     ("cityscapes_acdc", "mit_daformer"): TRANSFORMER,
     ("cityscapes_dark-zurich", "mit_daformer"): TRANSFORMER,
@@ -183,6 +191,8 @@ TREES = {name: yaml.safe_load(load_recipe(name).to_yaml(defaults=False)) for nam
 def pair_of(name: str, tree: dict) -> str:
     """source_only_resnet_streets -> streets."""
     rest = name.removeprefix(tree["method"]["name"] + "_")
+    if tree.get("network", {}).get("name") == "hrda":
+        rest = rest.removeprefix("hrda_").removeprefix("mic_")
     return rest.removeprefix("resnet_").removeprefix("imagenet_")
 
 
@@ -228,6 +238,22 @@ TARGETS = {
     "cityscapes_foggy_rain": ([1024, 512], [1024, 512]),
 }
 """Domains -> boxes of source and target; spec of DAFormer's and EB_DA's data files."""
+
+
+@pytest.mark.parametrize("pair", [pair for pair, network in FAMILIES if network == "hrda" and pair != "streets"])
+def test_the_benchmarks_of_hrda_are_daformers_at_twice_the_size(pair):
+    small, large = load_recipe(f"daformer_{pair}"), load_recipe(f"hrda_{pair}")
+    for domain in ("source", "target"):
+        one, other = (getattr(recipe.data, domain).augment for recipe in (small, large))
+        assert [2 * side for side in one.resize] == [*other.resize] and [2 * side for side in one.crop] == [*other.crop]
+    assert large.data.source.rare_class.crop_ratio == 4 * small.data.source.rare_class.crop_ratio
+    # The same margin at the bottom; none where the target is dark.
+    margins = large.data.target.augment.margins
+    assert margins == ((30, 240, 30, 30) if pair in ("gta5_cityscapes", "synthia_cityscapes") else None)
+    assert (large.evaluate.how, large.evaluate.window, large.evaluate.stride) == ("slide", (1024, 1024), (512, 512))
+    assert large.method == small.method and large.network["over"] == small.network
+    both = load_recipe(f"mic_{pair}").method["masking"]
+    assert (both["mode"], both["augment"]) == (("target", True) if margins else ("both", False))
 
 
 def test_the_published_benchmarks_differ_in_their_data_alone():

@@ -63,8 +63,6 @@ class Converted:
     """Ours that no such file has: the network's normalisation, and counters from before they were invented."""
     missing: tuple[str, ...] = ()
     """Ours that the file should have had, and that are at their random start."""
-    remark: str = ""
-    """What the network is not, for want of what was left out."""
     notes: tuple[str, ...] = ()
     """What the configuration beside the file said, and what became of it."""
     detected: bool = False
@@ -81,8 +79,6 @@ class Converted:
             told.append(f"added {len(self.added)} that the file does not have: {few(self.added)}")
         if self.missing:
             told.append(f"missing {len(self.missing)}, now at their random start: {', '.join(self.missing)}")
-        if self.remark:
-            told.append(self.remark)
         return [*told, *self.notes]
 
 
@@ -96,10 +92,9 @@ def agreed(unknown: Sequence[str], asked: Asked, file: Path) -> tuple[str, ...]:
     """`unknown`, if the user agreed to leave all of it out; else WeightsError."""
     refused = [key for key in unknown if not key.startswith(asked.leave_out)]
     if refused:
-        why = asked.layout.lacks or "is it the right file"
         raise WeightsError(
             f"{file}: {len(refused)} tensors have no place in the other style ({asked.style}): {few(refused)}; "
-            f"{why}; to convert without them: --leave-out {shared(refused)}"
+            f"is it the right file; to convert without them: --leave-out {shared(refused)}"
         )
     return tuple(unknown)
 

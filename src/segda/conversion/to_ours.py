@@ -53,7 +53,8 @@ def _refuse_another_network(layout: Layout, style: str, recipe: Recipe | None) -
     if recipe is None:
         raise RecipeError("--recipe: needed to know the network, its classes and how it is measured; give a recipe")
     spec = relit_in(recipe.network)
-    if spec["name"] not in layout.networks or layout.variant not in (None, spec.get("variant", "advent")):
+    named = spec["name"] in layout.networks and (layout.over is None or layout.holds(spec))
+    if not named or layout.variant not in (None, spec.get("variant", "advent")):
         raise RecipeError(
             f"--recipe: its network is {in_words(recipe.network)}, but {style} checkpoints are {layout.network}; "
             "give a recipe with that network"
@@ -148,7 +149,7 @@ def _network(held: Held, asked: Asked, recipe: Recipe | None) -> Converted:
     taken = len(found)
     found, notes = as_configured(network, found, asked.layout, held.file)
     added, missing = fill(network, found, asked.layout, held.file, allow_missing=asked.allow_missing)
-    done = Converted(asked.out, asked.style, taken, left_out, added, missing, asked.layout.lacks, notes)
+    done = Converted(asked.out, asked.style, taken, left_out, added, missing, notes)
     if as_file:
         runs.save_network(asked.out, network, recipe.network, step=None)
     else:
@@ -164,7 +165,6 @@ def _into_run(done: Converted, recipe: Recipe, file: Path, product: str, save: C
         "start": f"{done.style} checkpoint {file}",
         "left_out": done.left_out,
         "missing": done.missing,
-        **({"remark": done.remark} if done.remark else {}),
         **({"notes": done.notes} if done.notes else {}),
     }
     # The large file first: if there is no room for it, what OUT holds stays. It comes in last, and says that all is

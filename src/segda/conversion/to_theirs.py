@@ -36,8 +36,6 @@ def back(given: Path, asked: Asked) -> Converted:
     if asked.style == translators.STYLE:
         return translators.back(given, asked)
     layout = asked.layout
-    if layout.lacks:
-        raise RecipeError(f"--to {asked.style}: {layout.lacks}; it can only be read, with --from")
     if asked.allow_missing:
         raise RecipeError("--allow-missing has no effect with --to: our own networks lack nothing; remove it")
     if layout.folder:

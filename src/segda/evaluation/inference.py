@@ -23,7 +23,7 @@ from torch import Tensor
 from segda.data.stream.augment import Kernel, Shape, padded_size, resize, scaled_size, size_of
 from segda.ground.choices import Softmax
 from segda.networks.network import Network
-from segda.scene import Scene, stack
+from segda.scene import Scene, stack, windows
 
 Size = tuple[int, int]
 """height, width in pixels."""
@@ -69,15 +69,6 @@ class View:
     covers: Size | None = None
     weight: float = 1.0
     softmax: Softmax = "after"
-
-
-def windows(side: int, window: int, stride: int) -> list[int]:
-    """First pixels of the windows along one side: every `stride`, the last ones moved back to end inside.
-
-    ceil((side - window) / stride) + 1 windows, one if the image is not larger than the window.
-    """
-    count = max(side - window + stride - 1, 0) // stride + 1
-    return [max(min(index * stride, side - window), 0) for index in range(count)]
 
 
 def places(size: Size, window: Size, stride: Size) -> Iterator[tuple[EllipsisType, slice, slice]]:

@@ -6,6 +6,7 @@ from segda.networks.deeplab import DeepLabV2
 from segda.networks.encoder_decoder import DECODERS, EncoderDecoder
 from segda.networks.encoders.pyramids import PYRAMIDS
 from segda.networks.encoders.table import ENCODERS, of_family
+from segda.networks.hrda import ATTENTIONS, HRDA
 from segda.networks.mit_daformer import MiTDAFormer
 from segda.networks.network import Network
 from segda.networks.pspnet import PSPNet
@@ -17,6 +18,7 @@ NETWORKS: dict[str, type[Network]] = {
     "deeplab_v2": DeepLabV2,
     "pspnet": PSPNet,
     "relit": Relit,
+    "hrda": HRDA,
 }
 
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -25,5 +27,6 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "deeplab_v2": {"encoder": of_family("resnet")},
     "pspnet": {"encoder": of_family("residual")},
     "relit": {},
+    "hrda": {"attention": ATTENTIONS},
 }
 """The values of those settings of each network that name a part."""

@@ -218,7 +218,7 @@ class Trial:
             shape = (batch, *size(settings, domain))
             image = torch.randint(0, 256, (batch, 3, *shape[1:]), generator=generator, dtype=torch.uint8)
             label = torch.randint(0, classes, shape, generator=generator, dtype=torch.uint8) if labelled else None
-            weight = torch.ones(shape) if settings.ignore_top or settings.ignore_bottom else None
+            weight = torch.ones(shape) if settings.weighs else None
             return Scene(image, label, weight, ("noise",) * batch)
 
         learns = self.training.method.target_labels == "must" or recipe.data.target.labels is not None

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from segda.data.stream.distortion import Distortion, distort
@@ -59,6 +59,8 @@ class Augment(BaseModel):
     swap: beta, with which the source's crops take the look of the step's target crops, each of the one in its place,
         see parts/fourier.py. The trainer does it, on the device, before the method sees them; null leaves them.
     ignore_top, ignore_bottom: rows of the result that get weight 0.
+    margins: (top, bottom, left, right) pixels of the image that get weight 0 wherever the crop lies, counted after the
+        image was brought to its box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +73,7 @@ class Augment(BaseModel):
     swap: Annotated[float, Field(ge=0, le=0.5)] | None = None
     ignore_top: Annotated[int, Field(ge=0)] = 0
     ignore_bottom: Annotated[int, Field(ge=0)] = 0
+    margins: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt] | None = None
     shape: Shape = "keep"
     kernel: Kernel = "bilinear"
     scale: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] | None = None
@@ -81,6 +84,17 @@ class Augment(BaseModel):
         if self.size is not None and self.ignore_top + self.ignore_bottom >= self.size[0]:
             raise ValueError(f"ignore_top and ignore_bottom leave no row of a crop of height {self.size[0]}")
         return self
+
+    @model_validator(mode="after")
+    def _margins_are_of_the_image(self) -> Augment:
+        if self.margins is not None and (self.ignore_top or self.ignore_bottom or self.bring_to or self.scale):
+            raise ValueError("margins: does not go with ignore_top, ignore_bottom, bring_to or scale")
+        return self
+
+    @property
+    def weighs(self) -> bool:
+        """Whether its scenes have a weight map."""
+        return bool(self.ignore_top or self.ignore_bottom or self.margins)
 
     @model_validator(mode="after")
     def _shape_and_kernel_count(self) -> Augment:
@@ -292,9 +306,10 @@ def cut(
     """The box of a single scene, brought to its size, mirrored or not, distorted or not, padded to the crop's size, in
     memory of its own.
 
-    Has a weight map if rows are ignored; padded pixels are IGNORE in the label and count in the weight.
+    Has a weight map if rows or margins are ignored; padded pixels are IGNORE in the label and count in the weight.
     fill: the RGB in [0, 1] of padding. rng: of the distortion; None: colours stay as they are.
     """
+    inside = within(size_of(scene), settings.margins or (0, 0, 0, 0), box)
     scene = scene.replace(image=crop(scene.image, box), label=crop(scene.label, box))
     if settings.bring_to is not None:
         if settings.crop not in (None, box[2:]):
@@ -315,6 +330,17 @@ def cut(
         weight = torch.ones(height, width)
         weight[: settings.ignore_top] = 0
         weight[height - settings.ignore_bottom :] = 0
+    if settings.margins is not None:
+        weight = torch.ones(height, width)
+        weight[: box[2], : box[3]] = inside.flip(-1) if mirrored else inside
     plain = torch.contiguous_format
     label = None if scene.label is None else scene.label.clone(memory_format=plain)
     return scene.replace(image=scene.image.clone(memory_format=plain), label=label, weight=weight)
+
+
+def within(size: tuple[int, int], margins: tuple[int, int, int, int], box: Box) -> Tensor:
+    """(h, w) of a box of an image (height, width): 0 in its margins at the top, bottom, left and right, else 1."""
+    weight = torch.zeros(size)
+    top, bottom, left, right = margins
+    weight[top : max(top, size[0] - bottom), left : max(left, size[1] - right)] = 1
+    return crop(weight, box)

@@ -8,7 +8,7 @@ advent-imagenet    the file that their trainings start from, DeepLab_resnet_pret
 daformer           DAFormer's Mix Transformer and sep-ASPP head in mmsegmentation; EB_DA, and MIC's DAFormer
 daformer-...       any encoder with one of the other heads of DAFormer's experiments
 refinenet          RefineNet-101 in torch, of Nekrasov's port, as DANNet starts from it
-hrda               HRDA, and MIC's HRDA: DAFormer's network of it, without the attention over two scales
+hrda               HRDA, and MIC's HRDA, on DAFormer's network
 segformer          SegFormer's authors: whole networks, trained on Cityscapes or ADE20K
 mit                their mit_b5.pth, trained on ImageNet: an encoder alone
 huggingface        a folder of transformers' SegformerForSemanticSegmentation, or its weights
@@ -186,14 +186,14 @@ class Training(TypedDict):
 class Layout:
     """How one code base names the tensors of a network of ours.
 
-    networks: the row of NETWORKS, more than one for an encoder that several have. decoder: of `encoder_decoder`, its
-    row of HEADS. variant: of `deeplab_v2`. parts: all of it that is learnt. around: what may stand before every name.
+    networks: the row of NETWORKS, more than one for an encoder that several have. over: of a network around a network,
+    the row of that one. decoder: of `encoder_decoder`, its row of HEADS. variant: of `deeplab_v2`. parts: all of it that
+    is learnt. around: what may stand before every name.
     teacher: what stands before every name of the student's teacher, in checkpoints that hold several networks; others:
     what stands before the names of any of them that is not the student's.
     skips: beginnings of names, after what stands before them, that the authors' own code does not use.
     turned: our name of the 1x1 convolution over the stacked levels, where they stack the deepest first.
     encoder: of a file that holds an encoder alone, its family. folder: of Hugging Face's kind, with a configuration.
-    lacks: for a network that we have in part, what it is without the tensors that have no place here.
     only_with: the beginning of a name of theirs that any such file has, where without it names are another style's.
     """
 
@@ -201,6 +201,7 @@ class Layout:
     parts: tuple[Part, ...]
     decoder: str | None = None
     variant: str | None = None
+    over: str | None = None
     around: str = r"(module\.)?"
     teacher: str | None = None
     others: str | None = None
@@ -208,13 +209,14 @@ class Layout:
     turned: str | None = None
     encoder: str | None = None
     folder: bool = False
-    lacks: str = ""
     only_with: str = ""
 
     @property
     def network(self) -> str:
         """Its networks, in words."""
         names = " or ".join(self.networks) + (f" of variant {self.variant}" if self.variant else "")
+        if self.over is not None:
+            return f"{names} over {self.over}"
         return f"{names} with decoder {self.decoder.replace('-', '_')}" if self.decoder else names
 
     def holds(self, spec: Mapping[str, Any]) -> bool:
@@ -224,6 +226,7 @@ class Layout:
         spec = relit_in(spec)
         return (
             spec["name"] in self.networks
+            and self.over in (None, spec.get("over", {}).get("name"))
             and self.decoder in (None, head_of(spec.get("decoder", "")))
             and self.variant in (None, spec.get("variant", "advent"))
         )
@@ -353,10 +356,13 @@ LAYOUTS: dict[str, Layout] = {
         skips=("fc.",),  # [code of DANNet, network/refinenet.py]
     ),
     "hrda": Layout(
-        ("mit_daformer",),
-        (MIT_BACKBONE, Part("decode_head.head.", "decoder.", Style(SEP_ASPP))),
-        lacks="HRDA weighs two scales by its attention, which has no place here: without it the network sees one "
-        "scale, and its numbers are not HRDA's",
+        ("hrda",),
+        (
+            Part("backbone.", "over.encoder.", Style(OFFICIAL_MIT, 1)),
+            Part("decode_head.head.", "over.decoder.", Style(SEP_ASPP)),
+            Part("decode_head.scale_attention.", "attention.", Style(HEADS["conv1"])),
+        ),
+        over="mit_daformer",
         **TRAINING,
     ),
     "segformer": Layout(
@@ -414,7 +420,7 @@ def styles_of(keys: Iterable[str], which: str = "student", styles: Iterable[str]
         layout = LAYOUTS[style]
         inside = [key for key in keys if layout.inside(key, which) is not None and not layout.skipped(key, which)]
         names = [layout.ours(key, which) for key in inside]
-        places = {name.startswith("encoder.") for found in names for name in found}
+        places = {name.removeprefix("over.").startswith("encoder.") for found in names for name in found}
         told = any((layout.inside(key, which) or "").startswith(layout.only_with) for key in inside)
         if told and places == ({True} if layout.encoder else {True, False}):
             left[style] = names.count(())
