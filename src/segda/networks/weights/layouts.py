@@ -187,8 +187,8 @@ class Layout:
     """How one code base names the tensors of a network of ours.
 
     networks: the row of NETWORKS, more than one for an encoder that several have. over: of a network around a network,
-    the row of that one. decoder: of `encoder_decoder`, its row of HEADS. variant: of `deeplab_v2`. parts: all of it that
-    is learnt. around: what may stand before every name.
+    the row of that one. decoder: of `encoder_decoder`, its row of HEADS. variant: of `deeplab_v2`. parts: all of it
+    that is learnt. around: what may stand before every name.
     teacher: what stands before every name of the student's teacher, in checkpoints that hold several networks; others:
     what stands before the names of any of them that is not the student's.
     skips: beginnings of names, after what stands before them, that the authors' own code does not use.
