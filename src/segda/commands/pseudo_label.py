@@ -29,6 +29,16 @@ def pseudo_label(
         Sequence[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the rule, e.g. floor=0.2. Repeatable."),
     ] = (),
+    root: Root = None,
+    weights: Whose = "student",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds labels.")] = False,
+    score: Annotated[
+        bool,
+        typer.Option("--score", help="When all is written, compare with the true labels; for the report only."),
+    ] = False,
     refine: Annotated[
         RuleLike | None,
         typer.Option(
@@ -44,16 +54,6 @@ def pseudo_label(
             help="A setting of it: references=NAME:SPLIT, alignment=none|filter|geometry, run=RUN, ... Repeatable.",
         ),
     ] = (),
-    root: Root = None,
-    weights: Whose = "student",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    *,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in an OUT that holds labels.")] = False,
-    score: Annotated[
-        bool,
-        typer.Option("--score", help="When all is written, compare with the true labels; for the report only."),
-    ] = False,
     step: Step = None,
     resize: Annotated[
         str | tuple[int, int] | None,
