@@ -303,10 +303,11 @@ def test_a_style_that_cannot_be_told_is_refused_with_those_there_are(recipe, tmp
     refused(r"has names of advent-imagenet and mit; say which it is with --from", file, None, None)
     advents = saved(tmp_path / "advent.pth", authors(deeplab()))
     said = (
-        r"has the names of style advent, whose network is deeplab_v2, not the recipe's mit_daformer; give a recipe with"
+        r"has the names of style advent or dannet-deeplab, whose network is deeplab_v2 of variant advent or deeplab_v2 "
+        r"of variant dannet, not the recipe's mit_daformer; give a recipe with"
     )
     refused(said, advents, recipe, None)
-    refused("--recipe: needed to know the network of this advent checkpoint", advents, None, None)
+    refused("--recipe: needed to know the network of this advent or dannet-deeplab checkpoint", advents, None, None)
     student = saved(tmp_path / "student.pth", daformers(trained(recipe)))
     refused("holds a student of style .*, and no teacher", student, recipe, None, weights="teacher")
     twice = saved(tmp_path / "sepaspp.pth", daformers(trained(recipe)))
@@ -416,9 +417,9 @@ def test_a_file_of_one_head_is_told_from_advents_by_what_it_lacks(of_one_head, t
         assert torch.equal(load_network(tmp_path / "run")(image).logits, ours.eval()(image).logits)
     convert(tmp_path / "run", tmp_path / "back.pth", target="single")
     assert equal(torch.load(tmp_path / "back.pth", weights_only=True), fdas(ours))
-    # ADVENT's two heads stay ADVENT's, and its one head is called by another name.
+    # ADVENT's two heads stay ADVENT's, whose names are DANNet's too, and its one head is called by another name.
     for tensors in (authors(deeplab()), authors(ours)):
-        assert styles_of(tensors) == ["advent"]
+        assert styles_of(tensors) == ["advent", "dannet-deeplab"]
     assert styles_of(fdas(ours)) == ["single"]
 
 
