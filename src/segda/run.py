@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from segda.data.sets.datasets import default_root
-from segda.errors import RunError, WeightsError, visible
+from segda.errors import RecipeError, RunError, WeightsError, visible
 from segda.ground.alone import LOCK
 from segda.ground.atomic import atomic_write, cannot_write, is_partial, remove_partial, sync, write_text
 from segda.ground.paths import expanded, regular
@@ -166,6 +166,13 @@ def load_recipe_of(run: Path) -> Recipe:
         raise RunError(f"{run} is not a run folder: it has no recipe.yaml; give the --out of a `segda train`")
     with read_from(run):
         return load_recipe(path)
+
+
+def refuse_twice(runs: Sequence[Path]) -> None:
+    """RecipeError where two of them are one folder."""
+    places = [run.resolve() for run in runs]
+    if twice := [run for run, place in zip(runs, places, strict=True) if places.count(place) > 1]:
+        raise RecipeError(f"{twice[0]} is named twice; name it once")
 
 
 def append_log(run: Path, line: Mapping[str, Any]) -> None:

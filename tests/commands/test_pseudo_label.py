@@ -347,6 +347,14 @@ def test_a_size_that_is_none_is_refused(place, tmp_path, size):
         label(place, tmp_path / "out", resize=size)
 
 
+def test_a_run_counts_once(place, tmp_path, capsys):
+    again = place / "run" / ".." / "run"
+    arguments = ["pseudo-label", place / "run", again, "--rule", "quantile", "--data", ALL, "--out", tmp_path / "out"]
+    assert main([*map(str, arguments), "--root", str(place / "data")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"segda: {place / 'run'} is named twice; name it once" and not (tmp_path / "out").exists()
+
+
 def test_runs_of_other_classes_are_refused_in_one_line(place, tmp_path, capsys):
     other = run_of_stride_8(tmp_path / "other", 0)
     recipe = load_recipe_of(other).override("data.space=synthia-16")

@@ -15,6 +15,7 @@ from segda.commands.train import train
 from segda.commands.translate import translate
 from segda.data.files.images import read_image
 from segda.data.sets.datasets import open_data
+from segda.data.sets.translated import translated_data
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.ground.alone import alone_in
 from segda.training import translation
@@ -70,6 +71,16 @@ def test_images_have_the_size_that_the_translator_learnt_but_are_not_cropped(cam
     translate(tmp_path / "run", "camvid:val", tmp_path / "out", root=camvid)
     data = open_data("camvid:val", camvid)
     assert {tuple(read_image(tmp_path / "out" / name).shape) for name in data.images} == {(3, 27, 36)}
+
+
+def test_what_a_translator_of_stretched_images_paints_is_of_the_images_shape(camvid, tmp_path):
+    stretched = "{resize: [32, 48], shape: stretch, crop: null, max_class_share: null, flip: 0}"
+    settings = (f"data.{domain}.augment={stretched}" for domain in ("source", "target"))
+    train(small_recipe(camvid, "cyclegan").override("steps=1", *settings), tmp_path / "run")
+    translate(tmp_path / "run", "camvid:train:day", tmp_path / "out", root=camvid)
+    data = open_data("camvid:train:day", camvid)
+    assert {tuple(read_image(tmp_path / "out" / name).shape) for name in data.images} == {(3, 48, 64)}
+    translated_data(data, tmp_path / "out").read(0)
 
 
 def test_the_weights_after_a_step_are_those(translator, tmp_path):

@@ -108,6 +108,29 @@ def test_a_union_takes_the_images_of_all_its_parts(camvid, tmp_path):
     assert ours.read(len(ours) - 1).image[0, 0, 0] == 200
 
 
+def test_an_image_of_another_ending_is_pointed_at(camvid, tmp_path):
+    folder, data = painted(camvid, tmp_path / "red", flat=True), open_data(SPEC, camvid)
+    for name in data.images:
+        path = folder / Path(name).name
+        path.rename(path.with_suffix(".jpg"))
+    first = Path(data.images[0]).stem
+    with pytest.raises(DataError, match=f"4 of the 4 .* are missing: .*; {first}.jpg is there, but an image must have"):
+        translated_data(data, folder)
+
+
+def test_images_that_two_data_sets_would_share_are_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / name / "images/0.png")
+        (tmp_path / name / "data.yaml").write_text("splits: {train: {images: images}}\nclasses: {road: {id: 0}}\n")
+    (tmp_path / "red/images").mkdir(parents=True)
+    Image.new("RGB", (64, 48), (200, 10, 10)).save(tmp_path / "red/images/0.png")
+    one, other = (f"folder:{tmp_path / name}/data.yaml:train" for name in "ab")
+    assert len(translated_data(open_data(one, tmp_path), tmp_path / "red")) == 1
+    with pytest.raises(DataError, match=r"images/0.png of it would be the translation of two images of folder:"):
+        translated_data(open_data(f"{one}+{other}", tmp_path), tmp_path / "red")
+
+
 def test_a_training_learns_from_them_and_goes_on_with_the_same_ones_only(camvid, tmp_path, said):
     folder = painted(camvid, tmp_path / "red", size=(32, 24))
     recipe = small_recipe(camvid).override("evaluate.data=[]", "steps=2", f"data.source.images={folder}")

@@ -165,6 +165,8 @@ OTHER_CROP = "data.target.augment.crop=[32, 40]"
         ("fda", ["data.source.augment.swap=0.1"], "augment.swap: method fda swaps already, .*; remove one of the two"),
         ("fda", [OTHER_CROP], r"crop: \[32, 40\] is not \[32, 32\], that of the source, .*; give both one size"),
         ("source_only", ["data.source.augment.swap=0.1", OTHER_CROP], r"\[32, 40\] is not \[32, 32\]"),
+        ("fda", ["data.source.augment.bring_to=[24, 24]"], r"crop: \[32, 32\] is not \[24, 24\], that of the source"),
+        ("fda", ["data.target.augment.bring_to=[24, 24]"], r"bring_to: \[24, 24\] is not \[32, 32\], that of the"),
         ("source_only", ["data.source.augment.swap=0.6"], r"augment.swap: .*less than or equal to 0.5 \(got 0.6\)"),
         ("source_only", ["data.target.augment.swap=0.1"], "target's look; set data.source.augment.swap"),
     ],
@@ -173,6 +175,10 @@ def test_settings_that_cannot_be_are_one_line(camvid, method, changes, message):
     with pytest.raises(RecipeError, match=message) as error:
         assembly.build_method(recipe := small_recipe(camvid, method).override(*changes), assembly.space_of(recipe))
     assert "\n" not in str(error.value)
+
+
+def test_crops_that_are_brought_to_one_size_may_differ(camvid):
+    small_recipe(camvid, "fda").override(OTHER_CROP, "data.target.augment.bring_to=[32, 32]")
 
 
 def test_images_of_two_sizes_end_the_run_at_its_first_step_with_2(camvid, tmp_path, capsys):

@@ -100,6 +100,8 @@ def test_where_nothing_tells_classes_apart_all_weigh_the_same(shares):
         ({"frequencies": SHARES | {"tram": 12.0}}, r"network.frequencies.tram: 12.0 is no share of the pixels"),
         ({"frequencies": None}, r"network.spread: goes with network.frequencies"),
         ({"spread": None}, r"network.spread: goes with network.frequencies"),
+        ({"spread": -0.1}, r"network.spread: -0.1 is below 0, and rare classes would weigh less"),
+        ({"spread": 5.0}, r"network.spread: with 5 the most frequent class would weigh -\d.*, not above 0; give less"),
         ({"blocks": 0}, r"network.blocks: 0 is below 1"),
         ({"over": None}, r"network.over: is a network of its own"),
     ],

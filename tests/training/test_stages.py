@@ -200,6 +200,16 @@ def test_labels_may_be_of_several_runs_and_a_run_may_start_from_another(camvid, 
     assert labels.runs == (teacher.out, other.out) and labels.data == "camvid:val:day"
 
 
+def test_labels_of_more_networks_than_the_recipe_names_are_another_recipes(camvid, tmp_path):
+    both = LABELS["pseudo-label"] | {"runs": ["teacher", "second"]}
+    second = {"train": {"seed": 6, **TEACHER["train"]}}
+    stages = {"teacher": TEACHER, "second": second, "labels": {"pseudo-label": both}, "esl": LAST}
+    recipe = with_stages(camvid, stages).override("steps=1")
+    train(recipe, tmp_path / "esl")
+    with pytest.raises(RunError, match=r"esl-labels was made by the mean of 2 networks, not of 1; use a new --out"):
+        train(recipe.override("labels:runs=[teacher]"), tmp_path / "esl")
+
+
 def test_the_networks_of_several_stages_are_measured_as_one(camvid, tmp_path, said):
     other = {"train": {"seed": 6, **LAST["train"]}}
     stages = {"teacher": TEACHER, "labels": LABELS, "other": other, "esl": LAST, "mean": mean_of("other", "esl")}
@@ -287,6 +297,10 @@ def test_one_stage_has_no_stage_to_set(recipe):
         ({"teacher": TEACHER, "mean": mean_of("teacher")}, "mean: runs: .*at least 2"),
         ({"teacher": TEACHER, "mean": mean_of("teacher", "x")}, "no stage 'x' trains before it"),
         ({"teacher": TEACHER, "mean": {"evaluate": {"runs": ["teacher", "teacher"]}}}, "stages.mean: mean: missing"),
+        ({"teacher": TEACHER, "mean": {"evaluate": {"runs": ["teacher", "teacher"], "mean": "logits"}}},
+         "stages.mean: runs: teacher is named twice; name it once"),
+        ({"teacher": TEACHER, "labels": {"pseudo-label": LABELS["pseudo-label"] | {"runs": 2 * ["teacher"]}}, "esl": LAST},
+         "stages.labels: runs: teacher is named twice; name it once"),
         ({"teacher": TEACHER, "labels": {"pseudo-label": LABELS["pseudo-label"] | {"resize": [0, 8]}}, "esl": LAST},
          "labels: resize"),
     ],

@@ -81,6 +81,9 @@ def test_what_is_asked_of_a_student_is_refused(translating, camvid, tmp_path):
         (f"optim={ADAM}", "optim: has no effect with method recolouring:Recolouring, which trains no student; remove"),
         ("players.student={name: adam, lr: 1, betas: [0, 0], power: 1}", "has no such player"),
         ("evaluate.data=[camvid:test]", "evaluate.data: has no effect"),
+        ("evaluate.every=2", "evaluate.every: has no effect"),
+        ("loss.class_weights=inverse", "loss.class_weights: has no effect with method recolouring"),
+        ("loss.class_weights={road: 2}", "loss.class_weights: has no effect with method recolouring"),
         ("activation_checkpointing=true", "activation_checkpointing: has no effect"),
         ("shard=true", "shard: has no effect"),
     ):

@@ -29,7 +29,7 @@ from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.networks.network import Network
 from segda.recipes.diff import admit
 from segda.recipes.recipe import Recipe
-from segda.run import data_root, load_network, load_recipe_of, snapshots
+from segda.run import data_root, load_network, load_recipe_of, refuse_twice, snapshots
 from segda.run_data import measured_on
 
 
@@ -170,8 +170,7 @@ def _check(
         raise RecipeError("--shares are those of an ensemble; add --ensemble logits or --ensemble probabilities")
     if out is not None:
         raise RecipeError(f"--out {out} is for an ensemble's report; a run's own goes to RUN/reports")
-    if twice := [run for run in runs if runs.count(run) > 1]:
-        raise RecipeError(f"{twice[0]} is named twice; name it once")
+    refuse_twice(runs)
     for run in runs:  # before the first is measured: what is wrong with the last one must not cost an hour
         recipe = load_recipe_of(run)
         found = existing(run, weights, step)

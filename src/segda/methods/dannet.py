@@ -21,7 +21,7 @@ from torch import Tensor
 from segda.errors import RecipeError, nearest
 from segda.methods.method import Method
 from segda.networks.network import Output
-from segda.networks.relit import Lit, Relit
+from segda.networks.relit import Lit, Relit, refuse_spread
 from segda.parts.adversary import FINE, SOURCE, TARGET, Discriminators, frozen, squared_error
 from segda.parts.class_weights import weighted
 from segda.parts.entropy import entropy_summary
@@ -94,6 +94,7 @@ class DANNet(Method):
         for name in static.classes:
             if name not in student.class_names:
                 raise RecipeError(f"method.static.classes: unknown class {name!r}{nearest(name, student.class_names)}")
+        refuse_spread("method.spread", spread, student.rarity)
         self.student = student
         self.adversarial_weight, self.target_size = adversarial_weight, target_size
         self.factors, self.static = light, static

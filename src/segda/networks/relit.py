@@ -70,6 +70,7 @@ class Relit(Network):
         self.weighs, self.spread = frequencies is not None, spread or 0.0
         # Both are of the recipe and of ImageNet, not learnt: no file holds them.
         rarity = torch.zeros(self.classes) if frequencies is None else log_rarity(frequencies, self.class_names)
+        refuse_spread("network.spread", self.spread, rarity)
         self.register_buffer("rarity", rarity, persistent=False)
         for name, colour in (("mean", IMAGENET.mean), ("deviation", IMAGENET.deviation)):
             self.register_buffer(name, torch.tensor(colour).view(3, 1, 1), persistent=False)
@@ -125,6 +126,18 @@ class Relit(Network):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Those of the network inside; light: what relights, which learns at the encoder's rate."""
         return self.over.groups() | {"light": list(self.relighting.parameters())}
+
+
+def refuse_spread(key: str, spread: float, rarity: Tensor) -> None:
+    """RecipeError for one with which frequent classes would weigh more than rare ones, or a class nothing or less."""
+    if spread < 0:
+        raise RecipeError(f"{key}: {spread:g} is below 0, and rare classes would weigh less than frequent ones")
+    lowest = -rarity.min().item()
+    if spread * lowest >= 1:
+        raise RecipeError(
+            f"{key}: with {spread:g} the most frequent class would weigh {1 - spread * lowest:.3g}, not above 0; give "
+            f"less than {1 / lowest:.3g}"
+        )
 
 
 def log_rarity(frequencies: Mapping[str, float | None], class_names: Sequence[str]) -> Tensor:

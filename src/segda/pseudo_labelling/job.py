@@ -36,7 +36,7 @@ from segda.recipes.build import build
 from segda.recipes.recipe import Recipe
 from segda.reporting.contact_sheet import Labelled, pseudo_labels_sheet
 from segda.reporting.tables import percent
-from segda.run import data_root, load_network, load_recipe_of, network_path, step_of
+from segda.run import data_root, load_network, load_recipe_of, network_path, refuse_twice, step_of
 from segda.run_data import measured_on, space_in
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ def make_job(
     chosen = build(RULES, spec, "rule")
     if not runs:
         raise RecipeError("no RUN: give the folder of at least one trained run")
+    refuse_twice(runs)
     recipes = [_brought_to(load_recipe_of(run), box) for run in runs]
     first = recipes[0]
     looks = [*runs]

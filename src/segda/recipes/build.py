@@ -97,7 +97,8 @@ def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
     """The arguments of a class, each with its type; for `**settings: Unpack[Block]` the keys of Block, which are
     required but for those marked NotRequired.
     """
-    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]  # unsound to call, but it is only looked at
+    # With their extras: the bounds of numbers are among them. Unsound to call, but __init__ is only looked at.
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
     found = {}
     for key, parameter in inspect.signature(cls).parameters.items():
         hint = hints.get(key, Any)

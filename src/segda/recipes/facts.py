@@ -51,6 +51,8 @@ def refuse_unfit(recipe: Recipe, where: str, add_to: str) -> None:
         "activation_checkpointing": recipe.activation_checkpointing,
         "shard": recipe.shard,
         "evaluate.data": bool(recipe.evaluate.data),
+        "evaluate.every": recipe.evaluate.every > 0,
+        "loss.class_weights": recipe.loss.class_weights != "none",
     }
     for key, given in student.items():
         if given and not method.has_student():
@@ -81,9 +83,10 @@ def refuse_unfit_swap(recipe: Recipe, method: type[Method], name: str, where: st
         raise RecipeError(
             f"{where}: data.source.augment.swap: method {name} swaps already, by its own beta; remove one of the two"
         )
-    crops = source.augment.crop, target.augment.crop
-    if None not in crops and crops[0] != crops[1]:
+    sizes = source.augment.size, target.augment.size
+    if None not in sizes and sizes[0] != sizes[1]:
+        key = "crop" if target.augment.bring_to is None else "bring_to"
         raise RecipeError(
-            f"{where}: data.target.augment.crop: {list(crops[1] or ())} is not {list(crops[0] or ())}, that of the "
+            f"{where}: data.target.augment.{key}: {list(sizes[1] or ())} is not {list(sizes[0] or ())}, that of the "
             "source, whose images take the look of the target's; give both one size"
         )

@@ -172,11 +172,18 @@ class Loss(Block):
     """
 
 
+def each_once(runs: list[str]) -> list[str]:
+    """ValueError for a stage that is named twice."""
+    if twice := [run for run in runs if runs.count(run) > 1]:
+        raise ValueError(f"{twice[0]} is named twice; name it once")
+    return runs
+
+
 class Labelling(Block):
     """A stage that labels the target with what earlier stages have trained."""
 
     runs: list[str] = Field(min_length=1)
-    """Stages, whose networks' mean counts."""
+    """Stages, whose networks' mean counts, each once."""
     rule: dict[str, Any]
     """Which of its pixels are kept, see pseudo_labelling/rules.py."""
     data: str | None = None
@@ -187,6 +194,8 @@ class Labelling(Block):
     refine: dict[str, Any] | None = None
     """What the predictions are fused with, see pseudo_labelling/refine.py; its `run` may be a stage."""
 
+    _each_once = field_validator("runs")(each_once)
+
 
 class Ensemble(Block):
     """A stage that measures what earlier stages have trained as one network, on the recipe's evaluate.data."""
@@ -195,6 +204,8 @@ class Ensemble(Block):
     """Stages, whose networks count alike."""
     mean: Mean
     """Of what."""
+
+    _each_once = field_validator("runs")(each_once)
 
 
 class Translating(Block):

@@ -121,6 +121,11 @@ class Planned:
                     f"{self.out} was made by another network than that of {run}; use a new --out, or --overwrite to "
                     "begin anew"
                 )
+        if (count := len(summary.get("runs", ()))) != len(self.runs):
+            raise RunError(
+                f"{self.out} was made by the mean of {count} networks, not of {len(self.runs)}; use a new --out, or "
+                "--overwrite to begin anew"
+            )
         return True
 
     def _translated(self, how: Translating) -> bool:

@@ -30,7 +30,7 @@ from segda.data.sets.dataset import DataSet
 from segda.data.sets.labelled import open_once
 from segda.data.sets.specs import kinds_of
 from segda.data.sets.translated import image_names
-from segda.data.stream.augment import Augment, resize, scaled_size, size_of
+from segda.data.stream.augment import Augment, resize, same_shape, scaled_size, size_of
 from segda.distributed import group
 from segda.errors import RecipeError, RunError
 from segda.evaluation.look import Sight, agreed, look
@@ -82,8 +82,11 @@ class Job:
         return [i for i, name in enumerate(self.names) if not (self.out / name).is_file()]
 
     def painted(self, image: Tensor) -> np.ndarray:
-        """(3, H, W) uint8 RGB -> (h, w, 3) uint8 RGB, of the size that the translator was trained at."""
-        height, width = scaled_size(size_of(Scene(image)), self.seen.resize, self.seen.shape)
+        """(3, H, W) uint8 RGB -> (h, w, 3) uint8 RGB, of the size that the translator was trained at; of one that was
+        trained on stretched images, of the image's own size, as a later training wants the same shape.
+        """
+        size = size_of(Scene(image))
+        height, width = scaled_size(size, self.seen.resize, self.seen.shape)
         small = resize(Scene(image), (width, height), "stretch", self.seen.kernel).image
         with torch.no_grad(), self.casting:
             pixels = translated(self.generator, small[None].to(self.device).float() / 255)[0].float()
@@ -92,7 +95,10 @@ class Job:
                 f"{self.facts['network']['run']}: what it paints is not finite; use --precision 32, or a run whose "
                 "training stayed finite"
             )
-        return (pixels * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+        found = Scene((pixels * 255).round().clamp(0, 255).byte().cpu())
+        if not same_shape((height, width), size):
+            found = resize(found, size[::-1], "stretch", "bicubic")
+        return pixels_of(found.image)
 
 
 def make_job(

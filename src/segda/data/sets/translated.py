@@ -9,8 +9,10 @@ size, by Pillow's bicubic kernel.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -46,12 +48,21 @@ def translated_data(data: DataSet, folder: Path, but: str | None = None) -> Data
             f"{data.spec} --out {folder}"
         )
     names = [image_names(part) for part in painted]
+    identities = chain.from_iterable(part.identities() for part in painted)
+    originals = dict(zip(identities, chain.from_iterable(names), strict=True))
+    if twice := [name for name, count in Counter(originals.values()).items() if count > 1]:
+        raise DataError(
+            f"{folder}: {few(twice)} of it would be the translation of two images of {data.spec}; name one data set "
+            "alone, or give its YAML file a root: further up"
+        )
     found = _nearest(folder, names)
     if missing := [name for of_one in found for name in of_one if not (folder / name).is_file()]:
         count, specs = sum(map(len, painted)), "+".join(part.spec for part in painted)
+        way_out = "translate the rest too (segda translate goes on where it stopped), or give another folder"
+        if other := _otherwise(folder, missing[0]):
+            way_out = f"{other} is there, but an image must have its original's name, with its ending"
         raise DataError(
-            f"{folder}: {len(missing)} of the {count} images of {specs} are missing: {few(missing)}; translate "
-            "the rest too (segda translate goes on where it stopped), or give another folder"
+            f"{folder}: {len(missing)} of the {count} images of {specs} are missing: {few(missing)}; {way_out}"
         )
     files = {part.spec: tuple(of_one) for part, of_one in zip(painted, found, strict=True)}
     parts = tuple(Translated(part, folder, files[part.spec]) if part.spec in files else part for part in data.parts)
@@ -85,6 +96,14 @@ def _nearest(folder: Path, names: Sequence[Sequence[str]]) -> list[list[str]]:
         if any((folder / end).is_file() for end in every):
             return ends
     return whole
+
+
+def _otherwise(folder: Path, name: str) -> PurePosixPath | None:
+    """An image of the folder that would be the one of this path, or of an end of it, but for its ending."""
+    parts = PurePosixPath(name).parts
+    ends = (PurePosixPath(*parts[depth:]) for depth in range(len(parts)))
+    others = (end.with_suffix(suffix) for end in ends for suffix in SUFFIXES)
+    return next((other for other in others if (folder / other).is_file()), None)
 
 
 @dataclass(frozen=True)
