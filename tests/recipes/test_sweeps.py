@@ -154,7 +154,7 @@ def test_a_recipe_may_change_together_with_its_settings():
 
 SHIPPED = {
     "camvid_longer": 2 * 3,
-    "camvid_methods": 9 * 3,
+    "camvid_methods": 11 * 3,
     "daformer_architectures": 45 + 12,
     "daformer_benchmarks": 4 * 3,
     "daformer_decoders": 42,
@@ -197,7 +197,7 @@ def test_every_network_of_a_shipped_sweep_can_be_built(name):
 
 def test_esl_is_trained_in_its_stages():
     planned = {run.out.name: run for run in plan("camvid_methods")}
-    assert len(planned) == 27
+    assert len(planned) == 33
     staged = {name: [place.name for place in run.stages] for name, run in planned.items() if run.stages}
     assert staged == {f"esl-seed{seed}": [f"esl-seed{seed}-teacher", f"esl-seed{seed}-labels"] for seed in (0, 1, 2)}
     # They find out by themselves what is there.
