@@ -16,13 +16,15 @@ from segda.errors import RecipeError
 from segda.networks import NETWORKS
 from segda.networks import activation_checkpointing as module
 from segda.networks.activation_checkpointing import checkpoint_activations
+from segda.networks.hrda import HRDA
 from segda.networks.network import Network
 from segda.recipes.build import build
+from segda.scene import crop
 from segda.training.max_batch import Trial
 
 ROWS = [
     "mit_daformer", "deeplab_v2", "deeplab_v2 with one head", "segformer", "danet", "resnet50_v1c", "resnext50_32x4d",
-    "resnest50", "pspnet", "relit",
+    "resnest50", "pspnet", "relit", "hrda",
 ]  # fmt: skip
 """Of the table: every network, every kind of encoder, one head and several. Decoders keep their maps."""
 
@@ -46,13 +48,14 @@ def trained(network: Network, precision: torch.dtype) -> tuple[list[torch.Tensor
     """What two forward and backward passes give: all logits, all gradients, all buffers; and the random state then."""
     generator = torch.Generator().manual_seed(2)
     torch.manual_seed(1)
+    size = (64, 64) if isinstance(network, HRDA) else (48, 64)  # its context has half of an image's pixels on a side
     seen = []
     for _ in range(2):
-        image = torch.rand(2, 3, 48, 64, generator=generator)
+        image = torch.rand(2, 3, *size, generator=generator)
         with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
             output = network(image)
-        weight = torch.randn(2, network.classes, 48, 64, generator=generator)
-        sum(head.weight * (head.logits * weight).mean() for head in output.heads.values()).backward()
+        weight = torch.randn(2, network.classes, *size, generator=generator)
+        sum(head.weight * (head.logits * crop(weight, head.box)).mean() for head in output.heads.values()).backward()
         seen += [head.logits.detach() for head in output.heads.values()]
     seen += [parameter.grad for parameter in network.parameters() if parameter.requires_grad]
     return seen + list(network.buffers()), torch.get_rng_state()
