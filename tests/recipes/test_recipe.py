@@ -219,8 +219,8 @@ def test_every_shipped_recipe_is_of_a_family():
 def test_the_recipes_of_a_pair_and_a_network_differ_in_their_method_alone(of):
     trees = list(family(*of).values())
     for tree in trees:
-        # With the authors' numbers come the colours of their yardstick; on CamVid the methods without jitter have them, on
-        # streets FDA.
+        # With the authors' numbers come the colours of their yardstick; the methods without jitter have them on CamVid,
+        # FDA on streets too.
         distorted = {*ADVERSARIAL, "bdl", "fda"} if of == ("camvid", "encoder_decoder") else set()
         distorted |= {"fda"} if of == ("streets", "encoder_decoder") else set()
         distorted |= {"source_only"} if of[0] in (*TARGETS, "distort_camvid") else set()
