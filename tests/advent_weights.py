@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,24 +29,6 @@ PREFIXES = {"deeplab": "", "d_aux": "d_aux.", "d_main": "d_main.", "model2": "mo
 """What the generator's name of a tensor begins with, before the authors' name."""
 
 
-def generated(name: str, shape: list[int], kind: str) -> Tensor:
-    """The tensor that the generator makes for a name; the arithmetic is float32."""
-    if kind == "counter":
-        return torch.zeros(shape, dtype=torch.int64)
-    normal = GOLDEN.normal(name, tuple(shape))
-    tenth = np.float32(0.1)
-    values = {
-        "conv_weight": lambda: normal * np.float32((2 / np.prod(shape[1:])) ** 0.5),
-        "bias": lambda: tenth * normal,
-        "bn_weight": lambda: 1 + tenth * normal,
-        "bn3_weight": lambda: np.float32(0.25) + np.float32(0.025) * normal,
-        "bn_bias": lambda: tenth * normal,
-        "bn_running_mean": lambda: tenth * normal,
-        "bn_running_var": lambda: 1 + tenth * abs(normal),
-    }
-    return torch.from_numpy(values[kind]())
-
-
 def entries(kind: str) -> list[tuple[str, list[int], str]]:
     """Name, shape and kind of the authors' tensors."""
     return GOLDEN.json("weights.json")["deeplab" if kind == "model2" else kind]["entries"]
@@ -58,7 +39,7 @@ def theirs(kind: str) -> Mapping[str, Tensor]:
     """A state dict by the authors' names: "deeplab", "d_aux", "d_main", or "model2", a second DeepLab; to be copied,
     not to be changed.
     """
-    made = {name: generated(PREFIXES[kind] + name, shape, row) for name, shape, row in entries(kind)}
+    made = {name: GOLDEN.tensor(PREFIXES[kind] + name, shape, row) for name, shape, row in entries(kind)}
     return MappingProxyType(made)
 
 

@@ -31,31 +31,11 @@ GOLDEN = Golden("classics")
 CLASSES = space_named("cityscapes-19").classes
 
 
-def generated(name: str, shape: list[int], kind: str) -> Tensor:
-    """The tensor that the generator makes for a name; the arithmetic is float32."""
-    if kind == "counter":
-        return torch.zeros(shape, dtype=torch.int64)
-    normal = GOLDEN.normal(name, tuple(shape))
-    tenth = np.float32(0.1)
-    values = {
-        "conv_weight": lambda: normal * np.float32((2 / np.prod(shape[1:])) ** 0.5),
-        "convt_weight": lambda: normal * np.float32((2 / (shape[0] * np.prod(shape[2:]) / 4)) ** 0.5),
-        "residual_weight": lambda: normal * (np.float32(0.25) * np.float32((2 / np.prod(shape[1:])) ** 0.5)),
-        "bias": lambda: tenth * normal,
-        "bn_weight": lambda: 1 + tenth * normal,
-        "bn3_weight": lambda: np.float32(0.25) + np.float32(0.025) * normal,
-        "bn_bias": lambda: tenth * normal,
-        "bn_running_mean": lambda: tenth * normal,
-        "bn_running_var": lambda: 1 + tenth * abs(normal),
-    }
-    return torch.from_numpy(np.asarray(values[kind]()))
-
-
 @cache
 def theirs(net: str) -> Mapping[str, Tensor]:
     """The state dict of one of the recorded networks by the authors' names; to be copied, not to be changed."""
     row = GOLDEN.json("weights.json")[net]
-    return MappingProxyType({name: generated(row["prefix"] + name, *rest) for name, *rest in row["entries"]})
+    return MappingProxyType({name: GOLDEN.tensor(row["prefix"] + name, *rest) for name, *rest in row["entries"]})
 
 
 def authors_dannet(style: str, spec: dict[str, Any], network: str) -> Network:

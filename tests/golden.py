@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 
 
 def folder(collection: str) -> Path:
@@ -40,6 +41,25 @@ class Golden:
         """Uniform int64 in low .. high - 1, the same wherever the name is the same."""
         key = zlib.crc32(name.encode()) + self.offset
         return np.random.Generator(np.random.Philox(key=key)).integers(low, high, size=shape)
+
+    def tensor(self, name: str, shape: list[int], kind: str) -> torch.Tensor:
+        """A recorded network's tensor, of the kinds of `weights.json`; the arithmetic is float32."""
+        if kind == "counter":
+            return torch.zeros(shape, dtype=torch.int64)
+        normal = self.normal(name, tuple(shape))
+        tenth = np.float32(0.1)
+        values = {
+            "conv_weight": lambda: normal * np.float32((2 / np.prod(shape[1:])) ** 0.5),
+            "convt_weight": lambda: normal * np.float32((2 / (shape[0] * np.prod(shape[2:]) / 4)) ** 0.5),
+            "residual_weight": lambda: normal * (np.float32(0.25) * np.float32((2 / np.prod(shape[1:])) ** 0.5)),
+            "bias": lambda: tenth * normal,
+            "bn_weight": lambda: 1 + tenth * normal,
+            "bn3_weight": lambda: np.float32(0.25) + np.float32(0.025) * normal,
+            "bn_bias": lambda: tenth * normal,
+            "bn_running_mean": lambda: tenth * normal,
+            "bn_running_var": lambda: 1 + tenth * abs(normal),
+        }
+        return torch.from_numpy(np.asarray(values[kind]()))
 
     def _path(self, name: str) -> Path:
         # The recorded sets as published keep arrays in values/ and model lists in models/.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from segda.evaluation.metrics import Report, read_list, report_path, write_repor
 from segda.evaluation.snapshots import Snapshot, Snapshots, read_snapshots, write_snapshots
 from segda.ground.choices import DeviceName, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
-from segda.ground.paths import regular
+from segda.ground.paths import sha256_of
 from segda.run import data_root, load_network, load_recipe_of, product_path, snapshots, step_of
 from segda.run_data import measured_on
 
@@ -52,7 +51,7 @@ def evaluate_snapshots(
 
     recipe, where, dtype, opened, before, files = group.all_succeed(ready)
     last = next(iter(files))
-    marks = {step: _mark(path) for step, path in files.items()}
+    marks = {step: sha256_of(path) for step, path in files.items()}
     done = []
     for dataset in opened:
         known = {step: facts(run, weights, dtype, step) for step in files}
@@ -91,8 +90,3 @@ def check_snapshots(run: Path, weights: Sequence[Weights]) -> None:
     if not any(snapshots(run, each) for each in weights):
         files = " or ".join(f"snapshots/{product_path(run, each).stem}-*.safetensors" for each in weights)
         raise RunError(f"{run} has no snapshots ({files}); train with keep_every: 2000")
-
-
-def _mark(path: Path) -> str:
-    with regular(path).open("rb") as weights:
-        return hashlib.file_digest(weights, "sha256").hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -16,6 +17,12 @@ def expanded(path: str | Path) -> Path:
     it is written, so that the message that it is not there shows it.
     """
     return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hex. OSError as of `open`, and as of `regular`."""
+    with regular(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def regular(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -28,6 +27,7 @@ from segda.ground.alone import LOCK, first_alone_in
 from segda.ground.atomic import atomic_write, cannot_write, remove_partial, write_text
 from segda.ground.choices import DeviceName, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
+from segda.ground.paths import sha256_of
 from segda.ground.safe_yaml import read_json
 from segda.pseudo_labelling.label import Job, compare_with_truth, predict, write_labels
 from segda.pseudo_labelling.refine import REFINEMENTS, References, open_references, refine_spec
@@ -102,8 +102,7 @@ def make_job(
         # A step is of the runs that label, not of the one that looks at references.
         at = step if run in runs else None
         eyes.append(Eye(load_network(run, weights, where, at), recipe.evaluate, where, autocast(where, dtype)))
-        with network_path(run, weights, at).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(network_path(run, weights, at))
         own = recipe.evaluate.model_dump(mode="json", include=LOOK)
         at = step_of(run, weights) if at is None else at
         members.append({"run": str(run), "weights": weights, "step": at, "sha256": digest, **own})

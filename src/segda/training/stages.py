@@ -10,7 +10,6 @@ is left out, unless it measures: with labels of one's own for the last, it alone
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from segda.evaluation.ensemble import evaluate_ensemble
 from segda.evaluation.metrics import read_list
 from segda.evaluation.protocol import EnsembleProtocol
 from segda.evaluation.soundness import refuse_bad
+from segda.ground.paths import sha256_of
 from segda.pseudo_labelling.job import label_images, make_job
 from segda.pseudo_labelling.refine import REFINEMENTS, plain, refuse_unready
 from segda.recipes.build import build
@@ -116,7 +116,7 @@ class Planned:
         by = () if how.refine is None or how.refine.get("run") is None else (Path(how.refine["run"]),)
         for run in (*self.runs, *by):
             weights = product_path(run, how.weights)
-            if weights.is_file() and _digest(weights) not in made_by:
+            if weights.is_file() and sha256_of(weights) not in made_by:
                 raise RunError(
                     f"{self.out} was made by another network than that of {run}; use a new --out, or --overwrite to "
                     "begin anew"
@@ -136,7 +136,7 @@ class Planned:
         if told != (self.data, how.to):
             raise RunError(f"{self.out} holds images of {told[0]}, made to look like the {told[1]}; use a new --out")
         weights = product_path(self.runs[0], translation.PRODUCTS[how.to])
-        if weights.is_file() and _digest(weights) != summary["network"].get("sha256"):
+        if weights.is_file() and sha256_of(weights) != summary["network"].get("sha256"):
             raise RunError(
                 f"{self.out} was made by another network than that of {self.runs[0]}; use a new --out, or --overwrite "
                 "to begin anew"
@@ -168,11 +168,6 @@ def _settings_of(how: Labelling) -> dict[str, Any] | None:
 
 def _but_run(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if settings is None else {key: value for key, value in settings.items() if key != "run"}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def plan(recipe: Recipe, out: Path) -> list[Planned]:

@@ -11,7 +11,6 @@ not at all, so a call that was cut short goes on with those that are not there. 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -38,6 +37,7 @@ from segda.ground.alone import LOCK, first_alone_in
 from segda.ground.atomic import atomic_write, cannot_write, is_partial, remove_partial, write_text
 from segda.ground.choices import DeviceName, Domain, PrecisionName
 from segda.ground.hardware import autocast, pick_device, pick_precision
+from segda.ground.paths import sha256_of
 from segda.ground.safe_yaml import read_json
 from segda.networks.translator import translated
 from segda.recipes.facts import method_class
@@ -129,12 +129,14 @@ def make_job(
     dtype = pick_precision(precision, where)
     domain = recipe.data.source if to == "target" else recipe.data.target
     assert domain is not None, "refused with the recipe"
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {
         "data": {"spec": data, **fingerprint(opened)},
         "to": to,
-        "network": {"run": str(run), "step": step_of(run, product) if step is None else step, "sha256": digest},
+        "network": {
+            "run": str(run),
+            "step": step_of(run, product) if step is None else step,
+            "sha256": sha256_of(path),
+        },
         "input": domain.augment.model_dump(mode="json", include={"resize", "shape", "kernel"}),
         "precision": str(dtype).removeprefix("torch."),
     }

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 
 from segda.errors import WeightsError
+from segda.ground.paths import sha256_of
 from segda.ground.safe_yaml import first_line
 from segda.ground.trust import trusts
 from segda.networks.weights import hugging_face
@@ -121,8 +121,7 @@ def _checked(file: Path, model: Model) -> Path:
             f"network.weights: {model.name} has its weights in several files, and #{model.sha256[:8]}... is of one; "
             "pin the revision, which names all of them: @COMMIT"
         )
-    with file.open("rb") as held:
-        found = file_digest(held, "sha256").hexdigest()
+    found = sha256_of(file)
     if found != model.sha256:
         raise WeightsError(
             f"network.weights: {file} is not the file that was asked for: its sha256 is {found}, not {model.sha256}; "

