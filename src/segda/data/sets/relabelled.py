@@ -8,16 +8,15 @@ with labels of a network.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
 from segda.data.files.archives import state
 from segda.data.labels.pseudo_labels import PseudoLabels, read_summary
-from segda.data.sets.dataset import DataSet, Part, by_class
-from segda.data.sets.unions import Union
+from segda.data.sets.around import Around, with_parts
+from segda.data.sets.dataset import DataSet, by_class
 from segda.data.stream.augment import resize_label, size_of
 from segda.errors import DataError
 from segda.scene import Scene
@@ -37,11 +36,12 @@ def relabelled(dataset: DataSet, folder: Path, key: str) -> DataSet:
             f"{key}: {folder} has labels of {spec}, which is no part of {dataset.spec}; add it there with a +, or "
             "give labels of one of its parts"
         )
-    parts = tuple(
-        cast(Part, Relabelled(part, PseudoLabels.open(folder, part, dataset.space))) if part.spec == spec else part
+    around = {
+        part.spec: Relabelled(part, PseudoLabels.open(folder, part, dataset.space))
         for part in dataset.parts
-    )
-    return replace(dataset, parts=parts) if isinstance(dataset, Union) else parts[0]
+        if part.spec == spec
+    }
+    return with_parts(dataset, around)
 
 
 def made_for(folder: Path, dataset: DataSet) -> str:
@@ -50,33 +50,17 @@ def made_for(folder: Path, dataset: DataSet) -> str:
 
 
 @dataclass(frozen=True)
-class Relabelled:
+class Relabelled(Around):
     """A part with pseudo-labels, brought to the size of its images; everything else is as it says."""
 
-    part: Part
     labels: PseudoLabels
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "part" or name.startswith("__"):  # not there yet when it is unpickled
-            raise AttributeError(name)
-        return getattr(self.part, name)
-
-    def __len__(self) -> int:
-        return len(self.part)
-
-    @property
-    def parts(self) -> tuple[Relabelled, ...]:
-        return (self,)
-
-    def at(self, i: int) -> tuple[Relabelled, int]:
-        return self, i
 
     @property
     def classes(self) -> set[str]:
-        return set(self.part.space.classes)
+        return set(self.original.space.classes)
 
     def read(self, i: int, label: bool = False) -> Scene:
-        scene = self.part.read(i)
+        scene = self.original.read(i)
         if not label:
             return scene
         size = size_of(scene)
@@ -110,4 +94,4 @@ class Relabelled:
 
     def class_counts(self, i: int) -> np.ndarray:
         ids, table = self.label_ids(i)
-        return by_class(np.bincount(ids.ravel(), minlength=256), table, self.part.space)
+        return by_class(np.bincount(ids.ravel(), minlength=256), table, self.original.space)

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import torch
 
 from segda.data.files.archives import state
 from segda.data.files.images import read_image
-from segda.data.labels.spaces import Space
+from segda.data.sets.around import Around, with_parts
 from segda.data.sets.dataset import DataSet, Part, train_ids
-from segda.data.sets.unions import Union
 from segda.data.stream.augment import resize, same_shape, size_of
 from segda.errors import DataError, few
 from segda.scene import Scene
@@ -64,9 +62,8 @@ def translated_data(data: DataSet, folder: Path, but: str | None = None) -> Data
         raise DataError(
             f"{folder}: {len(missing)} of the {count} images of {specs} are missing: {few(missing)}; {way_out}"
         )
-    files = {part.spec: tuple(of_one) for part, of_one in zip(painted, found, strict=True)}
-    parts = tuple(Translated(part, folder, files[part.spec]) if part.spec in files else part for part in data.parts)
-    return replace(data, parts=parts) if isinstance(data, Union) else parts[0]
+    pairs = zip(painted, found, strict=True)
+    return with_parts(data, {part.spec: Translated(part, folder, tuple(of_one)) for part, of_one in pairs})
 
 
 def image_names(part: Part) -> list[str]:
@@ -107,41 +104,14 @@ def _otherwise(folder: Path, name: str) -> PurePosixPath | None:
 
 
 @dataclass(frozen=True)
-class Translated:
+class Translated(Around):
     """A data set that is one, with the images of a folder; all else is the original's.
 
     files: the path of each image in the folder.
     """
 
-    original: Part
     folder: Path
     files: tuple[str, ...]
-
-    @property
-    def spec(self) -> str:
-        return self.original.spec
-
-    @property
-    def space(self) -> Space:
-        return self.original.space
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.original.names
-
-    @property
-    def parts(self) -> tuple[Translated, ...]:
-        return (self,)
-
-    @property
-    def shares(self) -> tuple[float, ...] | None:
-        return self.original.shares
-
-    def __len__(self) -> int:
-        return len(self.original)
-
-    def at(self, i: int) -> tuple[Translated, int]:
-        return self, i
 
     # Images
 
@@ -154,9 +124,6 @@ class Translated:
     def image_mark(self, i: int) -> str:
         size, mark = state(self.image_path(i))
         return f"{size} {mark}"
-
-    def size(self, i: int) -> tuple[int, int]:
-        return self.original.size(i)
 
     def read(self, i: int, label: bool = False) -> Scene:
         scene, size = Scene(read_image(self.image_path(i)), names=(self.names[i],)), self.size(i)
@@ -174,81 +141,14 @@ class Translated:
             raise DataError(f"{self.spec}: {self.differ(i, known.shape, size)}; use the labels of these images")
         return scene.replace(label=torch.from_numpy(known))
 
-    # Labels: the original's
-
-    def labelled(self, i: int) -> bool:
-        return self.original.labelled(i)
-
-    def label_ids(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.original.label_ids(i)
-
-    def masked(self, i: int) -> bool:
-        return self.original.masked(i)
-
-    def invalid(self, i: int) -> np.ndarray:
-        return self.original.invalid(i)
-
-    def label_place(self, i: int) -> str:
-        return self.original.label_place(i)
-
-    def label_marks(self) -> Iterator[str]:
-        return self.original.label_marks()
-
-    def labels_without_image(self) -> list[Path]:
-        return self.original.labels_without_image()
-
-    def check_pairs(self) -> None:
-        self.original.check_pairs()
-
-    def class_counts(self, i: int) -> np.ndarray:
-        return self.original.class_counts(i)
-
     # What is known of it
-
-    @property
-    def split(self) -> str:
-        return self.original.split
 
     @property
     def where(self) -> str:
         return str(self.folder)
 
-    @property
-    def at_hand(self) -> bool:
-        return self.original.at_hand
-
-    @property
-    def own_space(self) -> str:
-        return self.original.own_space
-
-    @property
-    def classes(self) -> set[str]:
-        return self.original.classes
-
     def identities(self) -> Iterator[tuple[str, str]]:
         return ((self.where, name) for name in self.files)
 
-    def called(self, i: int) -> set[str]:
-        return self.original.called(i)
-
-    def notes(self, labels: int) -> list[str]:
-        return self.original.notes(labels)
-
-    @property
-    def promised(self) -> bool:
-        return self.original.promised
-
-    def differ(self, i: int, label: tuple[int, ...], image: tuple[int, ...]) -> str:
-        return self.original.differ(i, label, image)
-
-    def remarks(self, i: int) -> list[tuple[str, str]]:
-        return self.original.remarks(i)
-
     def reading(self) -> list[str]:
         return [f"{self.spec}: images from {self.folder}", *self.original.reading()]
-
-    def doubts(self) -> list[str]:
-        return self.original.doubts()
-
-    def other_names(self) -> list[str]:
-        return self.original.other_names()
