@@ -35,6 +35,8 @@ def generated(name: str, shape: list[int], kind: str, golden: Golden = GOLDEN) -
         "running_mean": lambda: np.float32(0.1) * normal,
         "running_var": lambda: 1 + np.float32(0.1) * abs(normal),
         "scale": lambda: np.float32(0.1) * normal,
+        "token": lambda: np.float32(0.5) * normal,
+        "offset": lambda: normal,
     }
     # A single number is an array of numpy's only before it is multiplied.
     return torch.from_numpy(np.asarray(values[kind]()))

@@ -110,7 +110,10 @@ def test_every_weight_is_in_one_layer_and_a_layer_stands_for_a_block(name):
     assert len(encoder.layers()) in (len(encoder.blocks()), len(encoder.blocks()) + 1)
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "resnet50_v1c", "resnest50", "lite0", "lite2"])
+MEASURED = ["tiny", "small", "resnet50_v1c", "resnest50", "lite0", "lite2", "dinov3_tiny", "dinov3_convnext_micro"]
+
+
+@pytest.mark.parametrize("name", MEASURED)
 @torch.no_grad()
 def test_maps_have_the_strides_and_channels_of_the_row(name):
     row = ENCODERS[name]

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from segda.errors import DataError, RecipeError
 from segda.networks import CHOICES, HRDA, NETWORKS
 from segda.networks.encoder_decoder import DECODERS
+from segda.networks.encoders.table import on_grid
 from segda.networks.network import Network
 from segda.parts.teacher import Teacher
 from segda.recipes.build import build
@@ -51,7 +52,11 @@ SMALL = {
     },
     **{
         encoder: {**ANY, "encoder": encoder, "decoder": "deeplab_v2_reduced"}
-        for encoder in ("resnet50_v1c", "resnext50_32x4d", "resnest50")
+        for encoder in ("resnet50_v1c", "resnext50_32x4d", "resnest50", "dinov3_convnext_micro")
+    },
+    **{
+        encoder: {**ANY, "encoder": encoder, "decoder": "segformer_64", "pyramid": "simple", "dropout": 0.1}
+        for encoder in ("dinov2_tiny", "dinov2_tiny_reg", "dinov3_tiny")
     },
 }  # fmt: skip
 """Settings to build each network with; some in two variants."""
@@ -149,7 +154,8 @@ def test_features_go_from_fine_to_coarse_and_are_what_forward_reports(network, s
     enlarge = getattr(network, "enlarge", 1)
     cells[-1] /= enlarge**2
     assert cells == sorted(cells, reverse=True)
-    for side, pixels in zip(levels[-1].shape[-2:], size, strict=True):
+    seen = on_grid(image, getattr(network, "multiple", 1)).shape[-2:]
+    for side, pixels in zip(levels[-1].shape[-2:], seen, strict=True):
         assert pixels / network.stride <= side / enlarge <= pixels / network.stride + 1
     assert all(torch.equal(one, other) for one, other in zip(levels, reported, strict=True))
     assert network.decode(levels).shape[:2] == (1, network.classes)

