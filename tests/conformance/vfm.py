@@ -1,4 +1,4 @@
-"""VFM-UDA's encoders against values recorded from the authors' code (golden/modern)."""
+"""VFM-UDA's encoders and networks against values recorded from the authors' code (golden/modern)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from torch import Tensor
 
 from conformance.masking import GOLDEN
 from conformance.networks import generated
+from conformance.steps import CLASSES
+from segda.networks import VFM
 from segda.networks.encoders import dino
 from segda.networks.encoders.dino import DINOv2, ViTSize
 from segda.networks.encoders.table import ENCODERS, EncoderRow
+from segda.networks.weights.layouts import LAYOUTS
 from segda.networks.weights.names import FAMILIES, to_ours
 
 RECORDED = GOLDEN.json("vfm.json")
 SMALL = RECORDED["dinov2"]
-LIGHT, FROZEN = GOLDEN.json("vfm_light.json"), GOLDEN.json("vfm_frozen.json")
+LIGHT, ADAPTER, FROZEN = (GOLDEN.json(f"vfm_{part}.json") for part in ("light", "adapter", "frozen"))
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +84,41 @@ def test_features_of_masked_tokens_equal_the_authors():
 def test_a_frozen_encoder_with_registers_equals_the_authors():
     (ours,) = encoder("recorded_reg", theirs_of(FROZEN, "frozen."))(enlarged(picture(), 70))
     np.testing.assert_allclose(ours, GOLDEN.npz("vfm.npz")["distill/frozen"], rtol=0, atol=5e-5)
+
+
+def network(decoder: str) -> VFM:
+    """The authors' network with the generated weights, on normalised images."""
+    rows = {"light": LIGHT, "adapter": ADAPTER}[decoder]
+    ours = VFM(CLASSES, encoder="recorded", decoder=decoder, weights="scratch", enlarge=1.1)
+    layout = LAYOUTS["vfm-uda" if decoder == "light" else "vfm-uda-plusplus"]
+    theirs = {f"network.{name}": value for name, value in theirs_of(rows).items()}
+    found, unknown = to_ours(theirs, layout.ours, GOLDEN.folder)
+    assert [name for name in unknown if not layout.skipped(name, "student")] == []
+    ours.load_state_dict(found | {"mean": torch.zeros(3, 1, 1), "deviation": torch.ones(3, 1, 1)})
+    return ours.eval()
+
+
+@torch.no_grad()
+def test_logits_of_the_light_decoder_equal_the_authors():
+    ours = network("light")
+    output = ours(picture())
+    assert list(output.heads["main"].cells.shape) == RECORDED["light"]["logits_before_upsampling"]
+    np.testing.assert_allclose(output.logits[..., ::4, ::4], GOLDEN.npz("vfm.npz")["light/logits"], rtol=0, atol=5e-5)
+    assert output.logits.abs().sum().item() == pytest.approx(RECORDED["light"]["abs_sum"], rel=1e-5)
+    assert (
+        list(ours.inside(torch.empty(1, 3, 1024, 1024, device="meta")).shape[2:]) == [RECORDED["light"]["at_1024"]] * 2
+    )
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@torch.no_grad()
+def test_maps_and_logits_of_the_adapter_equal_the_authors(mode):
+    ours, theirs = network("adapter").train(mode == "train"), GOLDEN.npz("vfm.npz")
+    image = picture("vfm/adapter", 224, 1)  # inside already
+    output = ours(image, size=(56, 56))
+    tolerance = {"eval": 5e-5, "train": 2e-4}[mode]
+    for name, level, step in zip(("f1", "f2", "f3", "f4"), output.features, (4, 2, 1, 1), strict=True):
+        np.testing.assert_allclose(level[..., ::step, ::step], theirs[f"adapter/{mode}/{name}"], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(output.logits[..., ::2, ::2], theirs[f"adapter/{mode}/logits"], rtol=0, atol=tolerance)
+    sums = [level.abs().sum().item() for level in (*output.features, output.logits)]
+    assert sums == pytest.approx(RECORDED[f"adapter_{mode}"]["abs_sums"], rel=1e-5)

@@ -24,7 +24,8 @@ from segda.training.max_batch import Trial
 
 ROWS = [
     "mit_daformer", "deeplab_v2", "deeplab_v2 with one head", "segformer", "danet", "resnet50_v1c", "resnext50_32x4d",
-    "resnest50", "pspnet", "relit", "hrda", "dinov2_tiny", "dinov3_tiny", "dinov3_convnext_micro",
+    "resnest50", "pspnet", "relit", "hrda", "dinov2_tiny", "dinov3_tiny", "dinov3_convnext_micro", "vfm",
+    "vfm with an adapter",
 ]  # fmt: skip
 """Of the table: every network, every kind of encoder, one head and several. Decoders keep their maps."""
 

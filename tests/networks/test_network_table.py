@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from segda.errors import DataError, RecipeError
-from segda.networks import CHOICES, HRDA, NETWORKS
+from segda.networks import CHOICES, HRDA, NETWORKS, VFM
 from segda.networks.encoder_decoder import DECODERS
 from segda.networks.encoders.table import on_grid
 from segda.networks.network import Network
@@ -50,6 +50,10 @@ SMALL = {
         "name": "hrda", "box": [32, 32], "grid": 8, "context_scale": 0.5, "detail_weight": 0.1, "attention": "conv1",
         "attention_dropout": 0.1, "window_batch": 3, "over": {"name": "mit_daformer", **MIT},
     },
+    "vfm": {"name": "vfm", "encoder": "dinov2_tiny", "decoder": "light", "weights": "scratch", "enlarge": 1.1,
+            "mask_token": "learnt"},
+    "vfm with an adapter": {"name": "vfm", "encoder": "dinov3_tiny", "decoder": "adapter", "weights": "scratch",
+                            "enlarge": None},
     **{
         encoder: {**ANY, "encoder": encoder, "decoder": "deeplab_v2_reduced"}
         for encoder in ("resnet50_v1c", "resnext50_32x4d", "resnest50", "dinov3_convnext_micro")
@@ -92,6 +96,11 @@ def large_enough(network: Network, height: int, width: int) -> tuple[int, int]:
     """That size, or twice as much for a network that sees half of it."""
     factor = 2 if isinstance(network, HRDA) else 1
     return factor * height, factor * width
+
+
+def inside(network: Network, image: torch.Tensor) -> torch.Tensor:
+    """The image as the encoder sees it, of a network that resizes what it gets."""
+    return network.inside(image) if isinstance(network, VFM) else on_grid(image, getattr(network, "multiple", 1))
 
 
 def images(*shape: int) -> torch.Tensor:
@@ -154,7 +163,7 @@ def test_features_go_from_fine_to_coarse_and_are_what_forward_reports(network, s
     enlarge = getattr(network, "enlarge", 1)
     cells[-1] /= enlarge**2
     assert cells == sorted(cells, reverse=True)
-    seen = on_grid(image, getattr(network, "multiple", 1)).shape[-2:]
+    seen = inside(network, image).shape[-2:]
     for side, pixels in zip(levels[-1].shape[-2:], seen, strict=True):
         assert pixels / network.stride <= side / enlarge <= pixels / network.stride + 1
     assert all(torch.equal(one, other) for one, other in zip(levels, reported, strict=True))

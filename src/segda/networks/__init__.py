@@ -11,6 +11,7 @@ from segda.networks.mit_daformer import MiTDAFormer
 from segda.networks.network import Network
 from segda.networks.pspnet import PSPNet
 from segda.networks.relit import Relit
+from segda.networks.vfm import VFM
 
 NETWORKS: dict[str, type[Network]] = {
     "mit_daformer": MiTDAFormer,
@@ -19,6 +20,7 @@ NETWORKS: dict[str, type[Network]] = {
     "pspnet": PSPNet,
     "relit": Relit,
     "hrda": HRDA,
+    "vfm": VFM,
 }
 
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -28,5 +30,6 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "pspnet": {"encoder": of_family("residual")},
     "relit": {},
     "hrda": {"attention": ATTENTIONS},
+    "vfm": {"encoder": of_family("dinov2", "dinov3")},
 }
 """The values of those settings of each network that name a part."""

@@ -100,7 +100,7 @@ class ViT(Encoder):
     patch: int
     embeddings: nn.Module
     layer: nn.ModuleList
-    norm: nn.LayerNorm
+    norm: nn.Module
 
     def __init__(self, name: str, size: ViTSize):
         super().__init__()
@@ -128,16 +128,22 @@ class ViT(Encoder):
         """What goes into the first block."""
         rows, columns = (side // self.patch for side in image.shape[-2:])
         cells = self.patches(image)
-        token = self.embeddings.get_parameter("mask_token")
+        token = dict(self.embeddings.named_parameters(recurse=False)).get("mask_token")
         if hidden is not None:
+            assert token is not None, "it has been cut"
             cells = torch.where(hidden.flatten(1)[..., None], token.to(cells.dtype), cells)
-        elif token.requires_grad and self.training:
+        elif token is not None and token.requires_grad and self.training:
             # It learns from the passes that hide patches; in a step without one its gradient is 0, not missing.
             cells = cells + 0 * token
         others = [self.embeddings.get_parameter("cls_token")]
         if self.size.registers:
             others.append(self.embeddings.get_parameter("register_tokens"))
         return self.placed(cells, [one.expand(len(image), -1, -1) for one in others], rows, columns, image)
+
+    def cut(self) -> None:
+        """Drops what `forward` alone uses, for a network that goes through the blocks itself: last norm, mask token."""
+        self.norm = nn.Identity()
+        del self.embeddings.mask_token
 
     def patches(self, image: Tensor) -> Tensor:
         """(B, h w, width)"""

@@ -11,6 +11,8 @@ refinenet          RefineNet-101 in torch, of Nekrasov's port, as DANNet starts 
 hrda               HRDA, and MIC's HRDA, on DAFormer's network
 segformer          SegFormer's authors: whole networks, trained on Cityscapes or ADE20K
 mit                their mit_b5.pth, trained on ImageNet: an encoder alone
+vfm-uda            VFM-UDA: DINOv2 with a light decoder
+vfm-uda-plusplus   VFM-UDA++: DINOv2 with ViT-Adapter and a pyramid
 huggingface        a folder of transformers' SegformerForSemanticSegmentation, or its weights
 huggingface-mit    the same of SegFormer's encoder alone: nvidia/mit-b5
 """
@@ -28,6 +30,7 @@ from torch import Tensor
 
 from segda.networks.weights.names import (
     DEEP_STEM,
+    HUB_DINOV2,
     MIT,
     OFFICIAL_MIT,
     OPEN_MMLAB,
@@ -54,6 +57,9 @@ PSPNET: Names = {
 
 RELIGHTING: Names = {"model.B": "model.B", "model.B.conv_block.S": "model.B.conv_block.S"}
 """What relights: DANNet's names are ours."""
+
+ATTENTION = ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
+"""The parts of deformable attention, by everybody's names."""
 
 LIGHT = "light."
 """Stands here before the names of DANNet's second file."""
@@ -162,6 +168,46 @@ REFINENET: Names = {
         for place, inner in (("", "first"), ("_relu_varout_dimred", "second"))
     },
     "clf_conv": "classify",
+}
+
+
+LIGHT_DECODER: Names = {"upscale.S": "enlarge.S", "out": "classify"}
+
+EXTRACTOR: Names = {
+    **{part: part for part in ("query_norm", "feat_norm", "ffn_norm")},
+    **{f"attn.{part}": f"attn.{part}" for part in ATTENTION},
+    **{f"ffn.{part}": part for part in ("fc1", "fc2")},
+    "ffn.dwconv.dwconv": "depthwise",
+}
+
+ADAPTER: Names = {
+    "level_embed": "level",
+    "spm.stem.S": "stem.S",
+    **{f"spm.conv{k + 2}.S": f"down.{k}.S" for k in range(3)},
+    **{f"spm.fc{k + 1}": f"project.{k}" for k in range(4)},
+    "interactions.B.injector.gamma": "inject.B.gamma",
+    **{f"interactions.B.injector.{part}": f"inject.B.{part}" for part in ("query_norm", "feat_norm")},
+    **{f"interactions.B.injector.attn.{part}": f"inject.B.attn.{part}" for part in ATTENTION},
+    # Two more after the last quarter.
+    **{f"interactions.3.extra_extractors.0.{theirs}": f"extract.4.{ours}" for theirs, ours in EXTRACTOR.items()},
+    **{f"interactions.3.extra_extractors.1.{theirs}": f"extract.5.{ours}" for theirs, ours in EXTRACTOR.items()},
+    **{f"interactions.B.extractor.{theirs}": f"extract.B.{ours}" for theirs, ours in EXTRACTOR.items()},
+    "up": "up",
+    **{f"norm{k + 1}": f"norm.{k}" for k in range(4)},
+}
+
+PYRAMID: Names = {
+    **{
+        f"upscale.{theirs}{k + 1}": f"{ours}.{k}"
+        for theirs, ours in (
+            ("up_conv", "enlarge"),
+            ("reduce_conv", "embed"),
+            ("smooth_conv", "smooth"),
+            ("norm", "norm"),
+        )
+        for k in range(4)
+    },
+    "out": "classify",
 }
 
 
@@ -296,6 +342,14 @@ TRAINING: Training = {
 MIC's may
 hold a second teacher, of the masked images."""
 
+VFM_TRAINING: Training = {
+    "around": r"(module\.)?(network\.)?",
+    "teacher": r"(module\.)?network_ema\.",
+    "others": r"(module\.)?network_(ema|feature_extractor|feature_head)\.",
+}
+"""Beside student and teacher a checkpoint of VFM-UDA++ holds the frozen encoder, and the head on the student's features
+that is compared with it; neither is of the network."""
+
 UNUSED = ("decode_head.conv_seg.",)
 """Of SegFormer's head: the classifier of its base class, 128 channels wide, that nothing passes."""
 
@@ -364,6 +418,23 @@ LAYOUTS: dict[str, Layout] = {
         ),
         over="mit_daformer",
         **TRAINING,
+    ),
+    "vfm-uda": Layout(
+        ("vfm",),
+        (Part("encoder.", "encoder.", Style(HUB_DINOV2)), Part("", "decoder.", Style(LIGHT_DECODER))),
+        "light",
+        skips=("token_masking.",),  # the encoder's own token once more
+        **VFM_TRAINING,
+    ),
+    "vfm-uda-plusplus": Layout(
+        ("vfm",),
+        (
+            Part("encoder.", "encoder.", Style(HUB_DINOV2)),
+            Part("encoder.", "adapter.", Style(ADAPTER)),
+            Part("", "decoder.", Style(PYRAMID)),
+        ),
+        "adapter",
+        **VFM_TRAINING,
     ),
     "segformer": Layout(
         ("encoder_decoder",),
