@@ -80,6 +80,12 @@ LIT = {"name": "relit", "width": 2, "blocks": 1, "spread": 0.16, "frequencies": 
 }}  # fmt: skip
 """What DANNet needs around a network of CamVid's classes."""
 
+BLENDED = {
+    "jitter_prob": 0.8, "jitter_strengths": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1},
+    "grey_prob": 0.1, "blur_prob": 0.5, "blur_sigma": [0.15, 1.15],
+}  # fmt: skip
+VFM = {"teacher_mirror": True, "teacher_after": True, "source_photometric": BLENDED, "target_photometric": BLENDED}
+
 METHOD_SETTINGS = {
     "source_only": {"photometric": PHOTOMETRIC},
     "minent": {"entropy_weight": {"main": 0.1}},
@@ -107,6 +113,13 @@ METHOD_SETTINGS = {
         },
     },
     "mgcda": {"photometric": PHOTOMETRIC},
+    "vfm": SELF_TRAINING | VFM | {"masking": MASKING},
+    "vfm_plus": SELF_TRAINING | VFM | {
+        "masking": MASKING,
+        "distillation": {
+            "encoder": "dinov2_tiny_reg", "weights": "scratch", "side": 28, "weight": 0.1, "photometric": PHOTOMETRIC,
+        },
+    },
 }  # fmt: skip
 """Settings to build each method with, for a network with one head."""
 

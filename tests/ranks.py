@@ -64,6 +64,8 @@ METHODS = {
     "cyclegan": {},
     "dannet": {},
     "mgcda": {},
+    "vfm": {},
+    "vfm_plus": {},
 }  # fmt: skip
 """Name, the method's first word -> its settings beside those of METHOD_SETTINGS."""
 

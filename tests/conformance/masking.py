@@ -103,7 +103,7 @@ def test_a_batch_is_recoloured_in_one_order_and_blurred_by_one_sigma_before_it_i
     jitter = recorded["jitter"][0] | {"sigma": recorded["sigma"][0]}
     share = Drawn(jitter=jitter, blocks=tuple(map(tuple, np.reshape(recorded["kept"], (2, -1)))))
     settings = Photometric(jitter_prob=1, jitter_strength=0.2, blur_prob=1, blur_sigma=(0.15, 1.15))
-    ours = photometric(image, settings, share=share, masked=True)
+    ours = photometric(image, settings, share=share, which="masked")
     np.testing.assert_allclose(((ours - mean) / deviation)[..., ::2, ::2], theirs["augmented"], atol=5e-5)
     kept = block_masks(ours, recorded["block"], recorded["ratio"], share)
     masked = torch.where(kept, ours, colour(IMAGENET.mean, ours))

@@ -239,6 +239,31 @@ def test_a_scaled_image_that_is_smaller_than_the_crop_is_filled_up_before_the_cr
     assert (ours.label[:8, :8] == 1).all() and (ours.label[8:] == IGNORE).all() and (ours.label[:, 8:] == IGNORE).all()
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+def test_margins_in_shares_follow_the_image(factor):
+    """At each scale a tenth above, a quarter below, a twentieth at the sides; what is filled up does not teach."""
+    look = settings(scale=(factor, factor), crop=(100, 100), margins=(0.1, 0.25, 0.05, 0.05))
+    weight = augment(scene_of(80, 100), look, np.random.default_rng(0)).weight
+    height, width = int(80 * factor), int(100 * factor)
+    whole = torch.zeros(max(height, 100), max(width, 100))
+    whole[int(0.1 * height) : height - int(0.25 * height), int(0.05 * width) : width - int(0.05 * width)] = 1
+    found = [
+        (top, left)
+        for top in range(whole.shape[0] - 99)
+        for left in range(whole.shape[1] - 99)
+        if torch.equal(weight, whole[top : top + 100, left : left + 100])
+    ]
+    assert found and weight.any() and not weight.all()
+
+
+def test_margins_in_pixels_count_what_is_filled_up():
+    weight = augment(scene_of(8, 8), settings(crop=(10, 10), margins=(1, 2, 1, 1)), np.random.default_rng(0)).weight
+    expected = torch.ones(10, 10)
+    expected[:8, :8] = 0
+    expected[1:6, 1:7] = 1
+    assert torch.equal(weight, expected)
+
+
 def test_without_scale_nothing_more_is_drawn():
     rng = np.random.default_rng(0)
     assert settings().draw_factor(rng) == 1 and rng.random() == np.random.default_rng(0).random()
@@ -251,6 +276,12 @@ def test_without_scale_nothing_more_is_drawn():
         ({"scale": (0, 1)}, "greater than 0"),
         ({"scale": (0.5, 1), "resize": (8, 8), "shape": "pad"}, "scale: does not go with shape: pad"),
         ({"crop": (9, 9), "bring_to": (4, 4), "ignore_top": 4}, "leave no row of a crop of height 4"),
+        ({"scale": (0.5, 1), "margins": (1, 2, 3, 4)}, "in pixels do not go with scale; give shares"),
+        ({"margins": (0.1, 1.5, 0, 0)}, "margins"),
+        (
+            {"margins": (0.1, 0.1, 0.1, 0.1), "bring_to": (4, 4)},
+            "does not go with ignore_top, ignore_bottom or bring_to",
+        ),
     ],
 )
 def test_a_scale_or_size_that_cannot_be_is_refused(given, said):

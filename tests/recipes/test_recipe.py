@@ -161,6 +161,12 @@ FAMILIES = {
     ("gta5_cityscapes", "mit_daformer"): TRANSFORMER,
     ("daformer_gta5_cityscapes", "mit_daformer"): ("mic",),
     ("streets", "hrda"): ("daformer",),
+    **{(f"dinov2_{pair}", "vfm"): ("vfm",) for pair in ("gta5_cityscapes", "synthia_cityscapes", "cityscapes_acdc")},
+    **{(f"dinov3_{pair}", "vfm"): ("vfm",) for pair in ("gta5_cityscapes", "synthia_cityscapes", "cityscapes_acdc")},
+    **{
+        (f"dinov2_{pair}", "vfm with an adapter"): ("vfm_plus",)
+        for pair in ("gta5_cityscapes", "synthia_cityscapes", "cityscapes_dark-zurich")
+    },
     ("gta5_cityscapes", "hrda"): ("daformer", "mic", "ebda"),
     ("synthia_cityscapes", "hrda"): ("daformer", "mic", "ebda"),
     ("cityscapes_acdc", "hrda"): ("daformer", "mic", "ebda"),
@@ -198,6 +204,8 @@ def pair_of(name: str, tree: dict) -> str:
 
 def network_of(tree: dict) -> str:
     network = tree.get("network", {})
+    if network.get("decoder") == "adapter":
+        return f"{network['name']} with an adapter"
     if network.get("multi_level") is not False:
         return network.get("name", "")
     # FDA's authors train on crops, BDL's on whole images.

@@ -140,9 +140,15 @@ def test_warm_up_scales_the_lowest_rate_too():
     assert [lr_at(t, 8, settings, 1) for t in (0, 2, 4, 8)] == pytest.approx([0.2, 0.6 * 0.875, 0.75, 0.5])
 
 
+def test_a_full_warm_up_reaches_the_rate_and_then_steps_down_to_the_fall():
+    settings = Adam(name="adam", lr=1, betas=(0, 0), warmup=4, warmup_ratio=0.1, warmup_full=True, power=1)
+    assert [lr_at(t, 8, settings, 2) for t in (0, 1, 3, 4, 8)] == pytest.approx([0.2, 0.8, 2, 1, 0])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"optim.warmup": 1, "optim.warmup_full": True}, r"optim: warmup_full needs a warmup of two steps or more"),
         ({"optim.name": "sgdd"}, r"optim: .*sgdd"),
         ({"optim.decay_steps": 3}, r"optim.decay_steps 3 is before the last of 4 steps"),
         ({"optim.warmup_ratio": None}, r"optim: warmup needs warmup_ratio"),

@@ -15,6 +15,8 @@ from segda.methods.mgcda import MGCDA
 from segda.methods.mic import MIC
 from segda.methods.minent import MinEnt
 from segda.methods.source_only import SourceOnly
+from segda.methods.vfm import VFMUDA
+from segda.methods.vfm_plus import VFMUDAPlus
 
 METHODS: dict[str, type[Method]] = {
     "source_only": SourceOnly,
@@ -31,4 +33,6 @@ METHODS: dict[str, type[Method]] = {
     "cyclegan": CycleGAN,
     "dannet": DANNet,
     "mgcda": MGCDA,
+    "vfm": VFMUDA,
+    "vfm_plus": VFMUDAPlus,
 }

@@ -14,15 +14,16 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from segda.distributed.shares import Share
 from segda.errors import RecipeError
 from segda.networks.network import Network, Output
+from segda.networks.vfm import VFM
 from segda.parts.entropy import Balance, balance, entropy, entropy_summary
 from segda.parts.losses import supervised
-from segda.parts.photometric import Photometric, photometric
+from segda.parts.photometric import Blended, Photometric, photometric
 from segda.parts.pseudo import all_count, confident_fraction
 from segda.parts.teacher import Teacher
 from segda.scene import Batch, Scene
@@ -47,8 +48,11 @@ class MaskingSettings(BaseModel):
     mode: Literal["target", "source", "both"]
     """target: its images, not mixed, with the teacher's labels. source: its images with their own labels. both: of
     every two scenes the first, of source and target: half as many of each."""
-    block: int = Field(ge=1)
-    """Side of a block in pixels, before it is rounded so that whole blocks fill the image."""
+    of: Literal["image", "inside", "tokens"] = "image"
+    """What blocks are of: the image; the image as network vfm sees it inside, where that is larger; or its tokens, one
+    each, which the encoder's mask token replaces."""
+    block: int | None = Field(ge=1)
+    """Side of a block in pixels, before it is rounded so that whole blocks fill the image; None for tokens."""
     ratio: float = Field(ge=0, lt=1)
     """Probability that a block is erased."""
     weight: float = Field(gt=0)
@@ -62,14 +66,24 @@ class MaskingSettings(BaseModel):
     teacher: OwnTeacher | None = None
     """None: the method's own labels and weights."""
 
+    @model_validator(mode="after")
+    def _a_token_is_a_block(self) -> MaskingSettings:
+        if (self.block is None) != (self.of == "tokens"):
+            raise ValueError("block is null with of: tokens, and a number of pixels otherwise")
+        return self
+
 
 class Masking(nn.Module):
     """The masked passes of a self-training method."""
 
-    def __init__(self, student: Network, settings: MaskingSettings, photometric: Photometric):
+    def __init__(self, student: Network, settings: MaskingSettings, photometric: Photometric | Blended):
         super().__init__()
         if settings.teacher is not None and settings.mode == "source":
             raise RecipeError("method.masking.teacher has no effect with mode: source; remove it")
+        if settings.of != "image" and not isinstance(student, VFM):
+            raise RecipeError(f"method.masking.of: {settings.of} needs network vfm; set image, or that network")
+        if settings.of == "tokens" and isinstance(student, VFM) and student.adapter is not None:
+            raise RecipeError("method.masking.of: tokens needs network.decoder: light; set inside or image")
         self.settings = settings
         self.photometric = photometric
         self.teacher = None if settings.teacher is None else Teacher(student, settings.teacher.decay)
@@ -77,7 +91,8 @@ class Masking(nn.Module):
     def follow(self, student: Network, batch: Batch, t: int) -> None:
         """Its own teacher, where it has one, follows the student. RecipeError for a batch that cannot be masked."""
         image = batch.target.image
-        grid_of(image, self.settings.block)
+        if self.settings.block is not None:
+            grid_of(self._seen_as(student, image), self.settings.block)
         if self.settings.mode == "both" and len(image) % 2:
             raise RecipeError(
                 f"data.batch: {len(image)} is odd, but method.masking.mode: both masks one of every two scenes; "
@@ -91,11 +106,10 @@ class Masking(nn.Module):
         settings, share = self.settings, batch.share
         scene = self._scene(batch, pseudo)
         if settings.augment:
-            scene = scene.replace(image=photometric(scene.image, self.photometric, share=share, masked=True))
-        kept = block_masks(scene.image, settings.block, settings.ratio, share)
+            scene = scene.replace(image=photometric(scene.image, self.photometric, share=share, which="masked"))
+        kept = self._kept(student, scene.image, share)
         for number, seen in enumerate((kept, ~kept)[: settings.masks]):
-            image = torch.where(seen, scene.image, colour(student.fill, scene.image))
-            output = student(image)
+            output = self._looked(student, scene.image, seen)
             name = ("masked", "masked_rest")[number]
             loss = supervised(weighed(output, settings.weight), scene, over="all", share=share)
             terms = {name: loss / settings.masks}
@@ -103,6 +117,27 @@ class Masking(nn.Module):
                 unsure = balance(entropy(output.logits), settings.balance.level)
                 terms[f"{name}_balance"] = settings.balance.weight * unsure / settings.masks
             yield terms | entropy_summary(name, output.logits)
+
+    def _seen_as(self, student: Network, image: Tensor) -> Tensor:
+        """The image that blocks are of."""
+        return student.inside(image) if self.settings.of != "image" and isinstance(student, VFM) else image
+
+    def _kept(self, student: Network, image: Tensor, share: Share) -> Tensor:
+        """False where a block, or a token (B, h, w), is hidden."""
+        settings, seen_as = self.settings, self._seen_as(student, image)
+        if settings.block is not None:
+            return block_masks(seen_as, settings.block, settings.ratio, share)
+        assert isinstance(student, VFM)
+        return drawn(student.tokens(seen_as), len(image), settings.ratio, share).to(image.device, non_blocking=True)
+
+    def _looked(self, student: Network, image: Tensor, seen: Tensor) -> Output:
+        """What the student says of the image where only `seen` is seen."""
+        if self.settings.of == "image":
+            return student(torch.where(seen, image, colour(student.fill, image)))
+        inside, size = self._seen_as(student, image), image.shape[-2:]
+        if self.settings.of == "tokens":
+            return student(inside, size=size, hidden=~seen)
+        return student(torch.where(seen, inside, colour(student.fill, inside)), size=size)
 
     def _scene(self, batch: Batch, pseudo: Scene) -> Scene:
         """The images to mask with their labels and weights."""
@@ -126,10 +161,13 @@ def block_masks(image: Tensor, block: int, ratio: float, share: Share) -> Tensor
 
     Each block stays if a number drawn from [0, 1) is larger than the ratio.
     """
-    grid = grid_of(image, block)
-    drawn = np.stack([share.rng("mask", scene=k).random(grid) for k in range(len(image))])
-    kept = torch.from_numpy((drawn > ratio).astype(np.float32))[:, None]
+    kept = drawn(grid_of(image, block), len(image), ratio, share)[:, None].float()
     return F.interpolate(kept.to(image.device, non_blocking=True), image.shape[-2:], mode="nearest").bool()
+
+
+def drawn(grid: tuple[int, int], count: int, ratio: float, share: Share) -> Tensor:
+    """(count, *grid) bool, on the host: True where a number drawn from [0, 1) is larger than the ratio."""
+    return torch.from_numpy(np.stack([share.rng("mask", scene=k).random(grid) for k in range(count)]) > ratio)
 
 
 def grid_of(image: Tensor, block: int) -> tuple[int, int]:

@@ -1,17 +1,19 @@
 """Colour jitter and Gaussian blur of image batches in [0, 1], with the distributions of DACS and DAFormer.
 
 The operations are those of kornia 0.5.8 `ColorJitter`, which the authors used; later versions of kornia changed the
-meaning of brightness and contrast. Hue, saturation and value are of the hexagonal model, S = delta / (V + 1e-6).
+meaning of brightness and contrast. VFM-UDA has those of torchvision. Hue, saturation and value are of the hexagonal
+model, S = delta / (V + 1e-6).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from segda.distributed.shares import Share
@@ -32,34 +34,89 @@ class Photometric(BaseModel):
     """Range of the Gaussian's standard deviation in pixels."""
 
 
-def photometric(
-    image: Tensor, settings: Photometric, *, share: Share, again: bool = False, masked: bool = False
-) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> the same, jittered and blurred or not.
+Strength = Annotated[float, Field(ge=0, le=1)]
 
-    again: for the second images of a step that are recoloured; they have draws of their own. masked: for those that MIC
-    masks, which have them too, but one order of the operations and one blur for the whole step (lhoyer/MIC).
-    """
-    which = "masked " if masked else "second " if again else ""
-    jitter, blur = f"{which}jitter", f"{which}blur"
-    jittered = share.rng(jitter).random() < settings.jitter_prob
-    blurred = share.rng(blur).random() < settings.blur_prob
-    s = settings.jitter_strength
-    result = []
+
+class Strengths(BaseModel):
+    """Factors of an operation are in [1 - s, 1 + s], hue shifts in [-s, s] turns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    brightness: Strength
+    contrast: Strength
+    saturation: Strength
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class Blended(BaseModel):
+    """The same with torchvision's operations (`blended_jitter`), all of it drawn once an image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    jitter_prob: float = Field(ge=0, le=1)
+    jitter_strengths: Strengths
+    grey_prob: float = Field(ge=0, le=1)
+    """Probability that an image becomes grey, after the jitter."""
+    blur_prob: float = Field(ge=0, le=1)
+    blur_sigma: tuple[float, float] | None
+    """As above; None where none is blurred."""
+
+    @model_validator(mode="after")
+    def _a_blur_has_a_width(self) -> Blended:
+        if (self.blur_sigma is None) != (self.blur_prob == 0):
+            raise ValueError("blur_sigma is null where blur_prob is 0, and a range of pixels otherwise")
+        return self
+
+
+Images = Literal["", "second", "masked", "target", "held source", "held target"]
+"""Which of a step's images are recoloured: each kind has draws of its own. Of `masked`, those that MIC masks, the step
+has one order of the operations and one blur (lhoyer/MIC), but not with Blended."""
+
+
+def photometric(image: Tensor, settings: Photometric | Blended, *, share: Share, which: Images = "") -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> the same, jittered and blurred or not."""
     # Colours keep float32 whatever the networks compute in.
     with torch.autocast(image.device.type, enabled=False):
-        for k, one in enumerate(image):
-            if jittered:
-                rng = share.rng(jitter, scene=k)
-                brightness, contrast, saturation = rng.uniform(1 - s, 1 + s, 3)
-                hue = rng.uniform(-s, s)
-                order = (share.rng("masked order") if masked else rng).permutation(4)
-                one = colour_jitter(one, brightness, contrast, saturation, hue, order)
-            if blurred:
-                rng = share.rng("masked sigma") if masked else share.rng(blur, scene=k)
-                one = gaussian_blur(one, rng.uniform(*settings.blur_sigma))
-            result.append(one)
+        if isinstance(settings, Blended):
+            return torch.stack([_blended(one, settings, share, f"{which} blended", k) for k, one in enumerate(image)])
+        return _together(image, settings, share, which)
+
+
+def _together(image: Tensor, settings: Photometric, share: Share, which: Images) -> Tensor:
+    jitter, blur = f"{which} jitter".strip(), f"{which} blur".strip()
+    jittered = share.rng(jitter).random() < settings.jitter_prob
+    blurred = share.rng(blur).random() < settings.blur_prob
+    masked, s = which == "masked", settings.jitter_strength
+    result = []
+    for k, one in enumerate(image):
+        if jittered:
+            rng = share.rng(jitter, scene=k)
+            brightness, contrast, saturation = rng.uniform(1 - s, 1 + s, 3)
+            hue = rng.uniform(-s, s)
+            order = (share.rng("masked order") if masked else rng).permutation(4)
+            one = colour_jitter(one, brightness, contrast, saturation, hue, order)
+        if blurred:
+            rng = share.rng("masked sigma") if masked else share.rng(blur, scene=k)
+            one = gaussian_blur(one, rng.uniform(*settings.blur_sigma))
+        result.append(one)
     return torch.stack(result)
+
+
+def _blended(image: Tensor, settings: Blended, share: Share, purpose: str, scene: int) -> Tensor:
+    """A single image, (3, H, W). All is drawn, whatever happens, so that no draw moves another."""
+    rng, s = share.rng(purpose, scene=scene), settings.jitter_strengths
+    jittered, grey_too, blurred = rng.random(3) < (settings.jitter_prob, settings.grey_prob, settings.blur_prob)
+    brightness, contrast, saturation = (
+        rng.uniform(max(1 - one, 0), 1 + one) for one in (s.brightness, s.contrast, s.saturation)
+    )
+    hue, order = rng.uniform(-s.hue, s.hue), rng.permutation(4)
+    if jittered:
+        image = blended_jitter(image, brightness, contrast, saturation, hue, order)
+    if grey_too:
+        image = grey(image).expand_as(image)
+    if blurred and settings.blur_sigma is not None:
+        image = gaussian_blur(image, rng.uniform(*settings.blur_sigma))
+    return image
 
 
 def colour_jitter(
@@ -83,6 +140,33 @@ def colour_jitter(
                 h = torch.fmod(h + hue * 2 * math.pi, 2 * math.pi)
             image = hsv_to_rgb(h, s, v)
     return image
+
+
+def blended_jitter(
+    image: Tensor, brightness: float, contrast: float, saturation: float, hue: float, order: Iterable[int]
+) -> Tensor:
+    """The same as torchvision's ColorJitter and Pillow have it: brightness f multiplies, contrast moves away from the
+    mean grey of the image, m + f (x - m), saturation from the grey of each pixel; all clamp to [0, 1].
+    """
+    for operation in order:
+        if operation == 0:
+            image = (image * brightness).clamp(0, 1)
+        elif operation == 1:
+            mean = grey(image).mean()
+            image = (mean + contrast * (image - mean)).clamp(0, 1)
+        elif operation == 2:
+            plain = grey(image)
+            image = (plain + saturation * (image - plain)).clamp(0, 1)
+        else:
+            h, s, v = rgb_to_hsv(image)
+            image = hsv_to_rgb(torch.fmod(h + hue * 2 * math.pi, 2 * math.pi), s, v)
+    return image
+
+
+def grey(image: Tensor) -> Tensor:
+    """(3, H, W) -> (1, H, W), the luma of ITU-R 601-2, with torchvision's digits."""
+    red, green, blue = image
+    return (0.2989 * red + 0.587 * green + 0.114 * blue)[None]
 
 
 def rgb_to_hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,7 +19,7 @@ from segda.parts.entropy import entropy_summary
 from segda.parts.feature_distance import AtStart, FeatureDistance, FeatureDistanceSettings
 from segda.parts.masking import Masking, MaskingSettings
 from segda.parts.mixing import ClassesOf, class_mix
-from segda.parts.photometric import Photometric, photometric
+from segda.parts.photometric import Blended, Images, Photometric, photometric
 from segda.parts.pseudo import Rule, Selection
 from segda.parts.teacher import Teacher
 from segda.scene import Batch, Scene
@@ -40,7 +40,7 @@ class MixSettings(TypedDict):
     """How probable its class must be for a pixel to count as confident; with `selection: class-entropy` nats."""
     classes_of: ClassesOf
     """Where the classes to paste are drawn from, see `paste_mask`."""
-    photometric: Photometric
+    photometric: Photometric | Blended
     """How mixed images are recoloured and blurred."""
     selection: NotRequired[Rule]
     """Which pixels of the pseudo-labels count, see parts/pseudo.py; `fraction`, as published, if it is left out."""
@@ -48,8 +48,14 @@ class MixSettings(TypedDict):
     """Of the running medians of the rules by class; None takes those of the step."""
     begin: NotRequired[int]
     """So many steps train on the source alone before self-training begins; 0 if it is left out."""
-    source_photometric: NotRequired[Photometric | None]
+    source_photometric: NotRequired[Photometric | Blended | None]
     """How source images are recoloured and blurred, outside the mix; None leaves them as they are."""
+    target_photometric: NotRequired[Photometric | Blended | None]
+    """How target images are recoloured before classes are pasted into them; None leaves them as they are."""
+    teacher_mirror: NotRequired[bool]
+    """Whether the teacher says the mean of an image's probabilities and its mirror image's."""
+    teacher_after: NotRequired[bool]
+    """Whether the teacher follows after a step, counted from there, see its `follow`."""
 
 
 class HeldSettings(MixSettings):
@@ -69,18 +75,21 @@ class SelfTraining(nn.Module):
         decay: float,
         threshold: float,
         classes_of: ClassesOf,
-        photometric: Photometric,
+        photometric: Photometric | Blended,
         selection: Rule = "fraction",
         selection_momentum: float | None = None,
         begin: int = 0,
-        source_photometric: Photometric | None = None,
+        source_photometric: Photometric | Blended | None = None,
+        target_photometric: Photometric | Blended | None = None,
+        teacher_mirror: bool = False,
+        teacher_after: bool = False,
         feature_distance: FeatureDistanceSettings | None = None,
         masking: MaskingSettings | None = None,
     ):
         super().__init__()
         if begin < 0:
             raise RecipeError(f"method.begin: {begin} is negative; give the number of the first step of self-training")
-        self.teacher = Teacher(student, decay)
+        self.teacher = Teacher(student, decay, mirror=teacher_mirror, after=teacher_after)
         self.select = Selection(
             len(student.class_names), rule=selection, threshold=threshold, momentum=selection_momentum
         )
@@ -88,6 +97,7 @@ class SelfTraining(nn.Module):
         self.begin = begin
         self.photometric = photometric
         self.source_photometric = source_photometric
+        self.target_photometric = target_photometric
         self.feature_distance = None if feature_distance is None else FeatureDistance(student, feature_distance)
         self.masking = None if masking is None else Masking(student, masking, photometric)
 
@@ -118,9 +128,13 @@ class SelfTraining(nn.Module):
         blurred, with other draws than the source's.
         """
         share = batch.share
+        if self.target_photometric is not None:
+            pseudo = pseudo.replace(
+                image=photometric(pseudo.image, self.target_photometric, share=share, which="target")
+            )
         mixed = class_mix(batch.source, pseudo, classes_of=self.classes_of, share=share)
-        again = self.source_photometric is not None
-        return mixed.replace(image=photometric(mixed.image, self.photometric, share=share, again=again))
+        which: Images = "" if self.source_photometric is None else "second"
+        return mixed.replace(image=photometric(mixed.image, self.photometric, share=share, which=which))
 
     def masked(self, student: Network, batch: Batch, pseudo: Scene) -> Iterator[dict[str, Tensor]]:
         """The masked passes, where the settings ask for them: a yield each, after that of the mix."""

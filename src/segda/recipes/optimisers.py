@@ -29,11 +29,16 @@ class Schedule(BaseModel):
     warmup: int = Field(0, ge=0)
     """Steps over which the rate rises from `warmup_ratio` of its value."""
     warmup_ratio: float | None = Field(None, ge=0, le=1)
+    warmup_full: bool = False
+    """Whether it rises to the full rate, reached in the last step of the warm-up, and only then follows the fall: a
+    step down to where that has come meanwhile."""
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Schedule:
         if self.warmup and self.warmup_ratio is None:
             raise ValueError("warmup needs warmup_ratio, the share of the rate that it starts from")
+        if self.warmup_full and self.warmup < 2:
+            raise ValueError("warmup_full needs a warmup of two steps or more; give one, or remove it")
         if self.decay_steps is not None and self.hold >= self.decay_steps:
             raise ValueError(
                 f"hold {self.hold} is not before decay_steps {self.decay_steps}: the rate has no time to fall"

@@ -14,6 +14,7 @@ MEANING = {
     "masked_rest": "cross entropy on the same images where all else is masked",
     "masked_balance": "squared distance of their entropy from its level, weighted",
     "masked_rest_balance": "the same where all else is masked",
+    "distillation/": "distance of each domain's features from the frozen encoder's, weighted",
     "confident": "share of target pixels with a confident pseudo-label",
     "entropy/": "mean entropy on target images by head, relative to ln C, weighted",
     "robust_entropy/": "robust entropy of the target's cells by head, weighted",

@@ -148,7 +148,11 @@ def lr_at(t: int, steps: int, settings: Schedule, base: float) -> float:
     (1 - warmup_ratio)). decay_steps is the run's `steps` unless it is set. With `stairs`, d is that of their end.
 
     mmcv's poly schedule with linear warm-up; without warm-up, and min_lr 0, ADVENT's; with hold and stairs, CycleGAN's.
+    With `warmup_full`, before `warmup`, base * (warmup_ratio + (1 - warmup_ratio) t / (warmup - 1)): VFM-UDA's.
     """
+    if settings.warmup_full and t < settings.warmup:
+        assert settings.warmup_ratio is not None
+        return base * (settings.warmup_ratio + (1 - settings.warmup_ratio) * t / (settings.warmup - 1))
     end = settings.decay_steps or steps
     due = t if settings.stairs is None else min(end, (t // settings.stairs + 1) * settings.stairs)
     decay = (1 - (due - settings.hold) / (end - settings.hold)) ** settings.power if due > settings.hold else 1.0

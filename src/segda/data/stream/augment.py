@@ -43,6 +43,16 @@ Shape = Literal["keep", "stretch", "pad"]
 Kernel = Literal["bilinear", "bicubic", "smooth-bilinear"]
 
 
+Pixels = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt]
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Shares = tuple[Share, Share, Share, Share]
+
+
+def in_shares(margins: Pixels | Shares) -> bool:
+    return any(0 < one < 1 for one in margins)
+
+
 class Augment(BaseModel):
     """How a scene becomes a training crop. The four settings that papers choose have no default, but may be null.
 
@@ -59,8 +69,9 @@ class Augment(BaseModel):
     swap: beta, with which the source's crops take the look of the step's target crops, each of the one in its place,
         see parts/fourier.py. The trainer does it, on the device, before the method sees them; null leaves them.
     ignore_top, ignore_bottom: rows of the result that get weight 0.
-    margins: (top, bottom, left, right) pixels of the image that get weight 0 wherever the crop lies, counted after the
-        image was brought to its box.
+    margins: (top, bottom, left, right) of the image that get weight 0 wherever the crop lies: whole numbers, pixels
+        counted after the image was brought to its box; or shares of its sides below 1, with which padding has weight
+        0 too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,7 +84,7 @@ class Augment(BaseModel):
     swap: Annotated[float, Field(ge=0, le=0.5)] | None = None
     ignore_top: Annotated[int, Field(ge=0)] = 0
     ignore_bottom: Annotated[int, Field(ge=0)] = 0
-    margins: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt] | None = None
+    margins: Pixels | Shares | None = None
     shape: Shape = "keep"
     kernel: Kernel = "bilinear"
     scale: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] | None = None
@@ -87,8 +98,10 @@ class Augment(BaseModel):
 
     @model_validator(mode="after")
     def _margins_are_of_the_image(self) -> Augment:
-        if self.margins is not None and (self.ignore_top or self.ignore_bottom or self.bring_to or self.scale):
-            raise ValueError("margins: does not go with ignore_top, ignore_bottom, bring_to or scale")
+        if self.margins is not None and (self.ignore_top or self.ignore_bottom or self.bring_to):
+            raise ValueError("margins: does not go with ignore_top, ignore_bottom or bring_to")
+        if self.scale is not None and self.margins is not None and not in_shares(self.margins):
+            raise ValueError("margins: in pixels do not go with scale; give shares of the image's sides, below 1")
         return self
 
     @property
@@ -331,16 +344,17 @@ def cut(
         weight[: settings.ignore_top] = 0
         weight[height - settings.ignore_bottom :] = 0
     if settings.margins is not None:
-        weight = torch.ones(height, width)
+        weight = torch.full((height, width), 0.0 if in_shares(settings.margins) else 1.0)
         weight[: box[2], : box[3]] = inside.flip(-1) if mirrored else inside
     plain = torch.contiguous_format
     label = None if scene.label is None else scene.label.clone(memory_format=plain)
     return scene.replace(image=scene.image.clone(memory_format=plain), label=label, weight=weight)
 
 
-def within(size: tuple[int, int], margins: tuple[int, int, int, int], box: Box) -> Tensor:
+def within(size: tuple[int, int], margins: Pixels | Shares, box: Box) -> Tensor:
     """(h, w) of a box of an image (height, width): 0 in its margins at the top, bottom, left and right, else 1."""
     weight = torch.zeros(size)
-    top, bottom, left, right = margins
+    sides = [*(size[:1] * 2), *(size[1:] * 2)] if in_shares(margins) else [1] * 4
+    top, bottom, left, right = (int(side * margin) for side, margin in zip(sides, margins, strict=True))
     weight[top : max(top, size[0] - bottom), left : max(left, size[1] - right)] = 1
     return crop(weight, box)
