@@ -54,6 +54,10 @@ SMALL = {
             "mask_token": "learnt"},
     "vfm with an adapter": {"name": "vfm", "encoder": "dinov3_tiny", "decoder": "adapter", "weights": "scratch",
                             "enlarge": None},
+    "vfm tuned by tokens": {"name": "vfm", "encoder": "dinov2_tiny_reg", "decoder": "light", "weights": "scratch",
+                            "enlarge": None, "tune": "tokens", "tune_tokens": 5, "tune_rank": 3},
+    "vfm tuned by lora": {"name": "vfm", "encoder": "dinov3_tiny", "decoder": "adapter", "weights": "scratch",
+                          "enlarge": None, "tune": "lora", "tune_rank": 3},
     **{
         encoder: {**ANY, "encoder": encoder, "decoder": "deeplab_v2_reduced"}
         for encoder in ("resnet50_v1c", "resnext50_32x4d", "resnest50", "dinov3_convnext_micro")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -13,10 +14,13 @@ from conformance.masking import GOLDEN
 from networks.test_encoders import built, images
 from networks.test_network_table import SMALL
 from segda.commands.convert import convert
+from segda.distributed.shares import ALONE
 from segda.errors import RecipeError
 from segda.networks import NETWORKS
 from segda.networks.encoders.adapter import POINTS, DeformableAttention, ViTAdapter, centres
 from segda.networks.encoders.encoder import frozen_weights
+from segda.networks.encoders.tuning import LowRank, RefiningTokens
+from segda.parts.teacher import Teacher
 from segda.recipes.build import build
 from segda.recipes.optimisers import AdamW
 from segda.recipes.recipe import load_recipe
@@ -127,11 +131,85 @@ def test_of_a_frozen_encoder_nothing_learns_but_adapter_and_decoder_do(spec):
         (LIGHT | {"enlarge": 0.1}, r"network.enlarge: 0.1 is not in \[0.5, 4\]"),
         (ADAPTER | {"mask_token": "learnt"}, "network.mask_token: learnt has no effect with decoder adapter"),
         (LIGHT | {"decoder": "pyramid"}, "network.decoder: .*'pyramid'"),
+        (LIGHT | {"tune": "tokens", "tune_rank": 4}, "network.tune_tokens: missing; tune: tokens needs it"),
+        (LIGHT | {"tune": "lora"}, "network.tune_rank: missing; tune: lora needs it"),
+        (LIGHT | {"tune_rank": 4}, "network.tune_rank: 4 has no effect with tune: full"),
+        (LIGHT | {"tune": "lora", "tune_rank": 0}, "network.tune_rank: 0 is below 1"),
+        (LIGHT | {"tune": "lora", "tune_rank": 4, "freeze": 2}, "network.freeze: 2 has no effect with tune: lora"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, said):
     with pytest.raises(RecipeError, match=said):
         built(changes)
+
+
+TUNED = {
+    "tokens": {"tune": "tokens", "tune_tokens": 5, "tune_rank": 3, "mask_token": "kept"},
+    "lora": {"tune": "lora", "tune_rank": 3, "mask_token": "kept"},
+}
+
+
+@torch.no_grad()
+def test_refining_tokens_follow_their_formula():
+    torch.manual_seed(0)
+    tokens = RefiningTokens(2, 64, 14, count=4, rank=3)
+    tokens.scale.fill_(0.5)
+    every = torch.randn(1, 6, 64)
+    ours = tokens(every, 2, 1)
+    assert torch.equal(ours[:, :2], every[:, :2])
+    table = (tokens.left[1] @ tokens.right[1]).double()
+    given = table[1:] @ tokens.given.weight.double().T + tokens.given.bias.double()
+    for patch in range(2, 6):
+        feature = every[0, patch].double()
+        scores = [math.exp((feature @ one).item() / 8) for one in table]  # 8 is the root of 64
+        share = [score / sum(scores) for score in scores]
+        inner = feature + sum(share[k] * given[k - 1] for k in range(1, 4))
+        theirs = feature + 0.5 * (tokens.change.weight.double() @ inner + tokens.change.bias.double())
+        torch.testing.assert_close(ours[0, patch].double(), theirs, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_low_rank_changes_are_nothing_at_first_and_then_their_product():
+    torch.manual_seed(0)
+    plain, cells = nn.Linear(6, 4), torch.randn(3, 6)
+    tuned = LowRank(plain, 2)
+    assert torch.equal(tuned(cells), plain(cells))
+    nn.init.normal_(tuned.up)
+    theirs = nn.functional.linear(cells, plain.weight + tuned.up @ tuned.down, plain.bias)
+    torch.testing.assert_close(tuned(cells), theirs)
+
+
+@pytest.mark.parametrize("how", TUNED)
+def test_what_tunes_an_encoder_learns_its_teacher_follows_and_the_rest_stays(how):
+    network = built(LIGHT | TUNED[how])
+    assert set(network.groups()) == {"head"} and network.layers() == []
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    teacher = Teacher(network, 0.5)
+    optim = torch.optim.SGD(network.groups()["head"], lr=1.0)
+    for t in range(3):
+        teacher.follow(network, t, ALONE)
+        network.train()(images(2, 3, 28, 42)).logits.square().mean().backward()
+        optim.step()
+        optim.zero_grad()
+    teacher.follow(network, 3, ALONE)
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, start[name])}
+    inside = {name for name in moved if name.startswith("encoder.")}
+    pattern = r"encoder\.tuning\." if how == "tokens" else r"encoder\.layer\.\d\.attention\.[qv]_proj\.(down|up)"
+    assert inside and all(re.match(pattern, name) for name in inside)
+    assert sum(network.state_dict()[name].numel() for name in inside) < 0.2 * sum(
+        weight.numel() for weight in network.encoder.parameters()
+    )
+    followed = {name for name, value in teacher.network.state_dict().items() if not torch.equal(value, start[name])}
+    # D of a low-rank change moves only once U is not 0 any more: in three steps so little that a mean may lose it.
+    assert {name for name in moved if not name.endswith("down")} <= followed <= moved
+
+
+def test_a_tuned_encoder_begins_with_weights_of_a_plain_one(tmp_path):
+    plain = built(LIGHT)
+    save_network(tmp_path / "network.safetensors", plain, LIGHT, step=1)
+    tuned = built(LIGHT | TUNED["lora"] | {"weights": str(tmp_path)})
+    theirs = plain.encoder.state_dict()
+    assert all(torch.equal(tuned.encoder.state_dict()[name], value) for name, value in theirs.items())
 
 
 @pytest.mark.parametrize(("decoder", "style"), [("light", "vfm-uda"), ("adapter", "vfm-uda-plusplus")])

@@ -21,6 +21,7 @@ from segda.networks.encoders.adapter import ViTAdapter
 from segda.networks.encoders.dino import ViT
 from segda.networks.encoders.encoder import learning_layers
 from segda.networks.encoders.table import encoder_row, of_family, on_grid
+from segda.networks.encoders.tuning import tuned_weights
 from segda.networks.network import Head, Network, Output, refuse_smaller
 from segda.networks.weights.load import load_encoder_weights
 
@@ -33,6 +34,8 @@ class VFM(Network):
     enlarge: times the image's size, rounded down to whole patches; null: the nearest whole patches.
     mask_token: learnt, or kept: the token with which `method.masking` hides patches (`of: tokens`).
     freeze: true, or the number of the encoder's first blocks that do not learn, nor does its stem.
+    tune: full, all of the encoder that is not frozen; tokens, `tune_tokens` a block of rank `tune_rank`, or lora, of
+    rank `tune_rank`: the encoder is frozen, and they learn as fast as the head (encoders/tuning.py).
     """
 
     mean: Tensor
@@ -48,6 +51,9 @@ class VFM(Network):
         enlarge: float | None,
         mask_token: Literal["learnt", "kept"] = "kept",
         freeze: bool | int = False,
+        tune: Literal["full", "tokens", "lora"] = "full",
+        tune_tokens: int | None = None,
+        tune_rank: int | None = None,
     ):
         super().__init__()
         row = encoder_row(encoder, of_family("dinov2", "dinov3"))
@@ -55,6 +61,7 @@ class VFM(Network):
             raise RecipeError(f"network.enlarge: {enlarge:g} is not in [0.5, 4]")
         if decoder == "adapter" and mask_token == "learnt":
             raise RecipeError("network.mask_token: learnt has no effect with decoder adapter, which hides no patch")
+        check_tuning(tune, tune_tokens, tune_rank, freeze)
         self.class_names = tuple(class_names)
         self.heads, self.align_corners = ("main",), False
         self.fill = row.normalisation.mean
@@ -77,6 +84,8 @@ class VFM(Network):
         else:
             built.cut()
         built.freeze(freeze)
+        if tune_rank is not None:
+            built.tune(tokens=tune_tokens, rank=tune_rank)
 
     def inside(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) images at the size that the encoder sees."""
@@ -130,13 +139,31 @@ class VFM(Network):
         return [*self.encoder.blocks(), *([] if self.adapter is None else self.adapter.blocks())]
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """encoder: all that learns of it; head: decoder and adapter. The authors decay norms and biases too."""
+        """encoder: all that learns of it; head: decoder and adapter, and what tunes a frozen encoder. The authors decay
+        norms and biases too.
+        """
         parts = [self.decoder] if self.adapter is None else [self.adapter, self.decoder]
+        tuned = tuned_weights(self.encoder)
+        apart = {id(weight) for weight in tuned}
         groups = {
-            "encoder": [weight for weight in self.encoder.parameters() if weight.requires_grad],
-            "head": [weight for part in parts for weight in part.parameters()],
+            "encoder": [one for one in self.encoder.parameters() if one.requires_grad and id(one) not in apart],
+            "head": [*tuned, *(weight for part in parts for weight in part.parameters())],
         }
         return {name: weights for name, weights in groups.items() if weights}
 
     def layers(self) -> list[list[nn.Parameter]]:
-        return learning_layers(self.encoder)
+        return [] if tuned_weights(self.encoder) else learning_layers(self.encoder)
+
+
+def check_tuning(tune: str, tokens: int | None, rank: int | None, freeze: bool | int) -> None:
+    """RecipeError unless what a way of tuning needs is given, and nothing else."""
+    needed = {"full": (), "lora": ("tune_rank",), "tokens": ("tune_rank", "tune_tokens")}[tune]
+    for key, number, least in (("tune_rank", rank, 1), ("tune_tokens", tokens, 2)):
+        if number is None and key in needed:
+            raise RecipeError(f"network.{key}: missing; tune: {tune} needs it, a whole number from {least}")
+        if number is not None and key not in needed:
+            raise RecipeError(f"network.{key}: {number} has no effect with tune: {tune}; remove it")
+        if number is not None and number < least:
+            raise RecipeError(f"network.{key}: {number} is below {least}")
+    if needed and freeze is not False:
+        raise RecipeError(f"network.freeze: {freeze} has no effect with tune: {tune}, which freezes all; remove it")

@@ -72,8 +72,7 @@ class ViTAdapter(nn.Module):
         seen = []
         for k, inject in enumerate(self.inject):
             every = torch.cat([before, inject(patches, here, around, sizes)], 1)
-            for block in encoder.layer[k * quarter : (k + 1) * quarter]:
-                every = block(every, **tokens.beside)
+            every = encoder.through(range(k * quarter, (k + 1) * quarter), every, tokens)
             before, patches = every.tensor_split([encoder.prefix], 1)
             for extract in self.extract[k : k + 1] if k < QUARTERS - 1 else self.extract[k:]:
                 around = extract(around, there, patches, grid, sizes)

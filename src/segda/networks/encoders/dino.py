@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segda.networks.encoders.encoder import Encoder, Layer
+from segda.networks.encoders.tuning import RefiningTokens, low_rank
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class ViT(Encoder):
 
     def __init__(self, name: str, size: ViTSize):
         super().__init__()
+        self.tuning: RefiningTokens | None = None
         self.name, self.size = name, size
         self.channels, self.stride = (size.width,), self.patch
         self.prefix = 1 + size.registers
@@ -119,10 +121,24 @@ class ViT(Encoder):
 
     def forward(self, image: Tensor, hidden: Tensor | None = None) -> list[Tensor]:
         tokens = self.embedded(image, hidden)
-        every = tokens.every
-        for block in self.layer:
-            every = block(every, **tokens.beside)
+        every = self.through(range(len(self.layer)), tokens.every, tokens)
         return [as_map(self.norm(every)[:, self.prefix :], tokens.rows, tokens.columns)]
+
+    def through(self, blocks: range, every: Tensor, tokens: Tokens) -> Tensor:
+        """What comes out of some blocks, one after the other."""
+        for k in blocks:
+            every = self.layer[k](every, **tokens.beside)
+            if self.tuning is not None:
+                every = self.tuning(every, self.prefix, k)
+        return every
+
+    def tune(self, *, tokens: int | None, rank: int) -> None:
+        """Freezes all of it and gives it what learns: tokens after each block, or without them low-rank changes."""
+        self.freeze(True)
+        if tokens is None:
+            low_rank(self.blocks(), rank)
+        else:
+            self.tuning = RefiningTokens(len(self.layer), self.size.width, self.patch, count=tokens, rank=rank)
 
     def embedded(self, image: Tensor, hidden: Tensor | None = None) -> Tokens:
         """What goes into the first block."""

@@ -85,6 +85,7 @@ def frozen_weights(module: nn.Module) -> set[nn.Parameter]:
         if isinstance(encoder, Encoder)
         for part in encoder.still()
         for weight in weights_of(part)
+        if not weight.requires_grad  # what tunes a frozen layer learns
     }
 
 
