@@ -38,6 +38,7 @@ PUBLIC = [
     "predict",
     "pseudo_label",
     "report",
+    "select",
     "sweep",
     "train",
     "translate",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from segda.commands.predict import predict
     from segda.commands.pseudo_label import pseudo_label
     from segda.commands.report import report
+    from segda.commands.select import select
     from segda.commands.sweep import sweep
     from segda.commands.train import train
     from segda.commands.translate import translate
@@ -48,6 +49,7 @@ _HOMES = {
     "segda.commands.predict": ("predict",),
     "segda.commands.pseudo_label": ("pseudo_label",),
     "segda.commands.report": ("report",),
+    "segda.commands.select": ("select",),
     "segda.commands.sweep": ("sweep",),
     "segda.commands.train": ("train",),
     "segda.commands.translate": ("translate",),
@@ -96,6 +98,7 @@ __all__ = [
     "predict",
     "pseudo_label",
     "report",
+    "select",
     "sweep",
     "train",
     "translate",

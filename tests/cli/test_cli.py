@@ -45,7 +45,7 @@ def refused(capsys, *arguments: object) -> str:
 
 
 COMMANDS = (
-    "init", "train", "evaluate", "pseudo-label", "translate", "predict", "compare", "sweep", "recipe",
+    "init", "train", "evaluate", "pseudo-label", "translate", "predict", "compare", "select", "sweep", "recipe",
     "report", "draw", "list", "check-data", "convert", "prepare", "make-fog", "make-rain",
 )  # fmt: skip
 

@@ -32,6 +32,7 @@ from segda.commands.prepare import prepare
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.recipe import recipe
 from segda.commands.report import report
+from segda.commands.select import select
 from segda.commands.sweep import sweep
 from segda.commands.train import train
 from segda.commands.translate import translate
@@ -52,6 +53,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
     "translate": (translate, present.translated, {}),
     "compare": (compare, present.compared, {}),
     "sweep": (sweep, present.swept, {}),
+    "select": (select, present.selected, {}),
     "report": (report, present.place, {}),
     "list": (list_, present.show, {}),
     "recipe": (recipe, present.recipe_text, {}),
@@ -67,7 +69,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
 SHARED = ("train", "evaluate", "predict", "pseudo-label", "translate")
 """The commands that run in several processes, started by torchrun."""
 
-PRINTED = ("list", "recipe", "compare", "evaluate", "check-data")
+PRINTED = ("list", "recipe", "compare", "evaluate", "select", "check-data")
 """The commands whose result is what they print: it is a failure where that cannot be written."""
 
 app = typer.Typer(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segda.commands.init import Begun
     from segda.data.sets.inspection import DataReport
     from segda.evaluation.runs import Found
+    from segda.evaluation.selection import Selection
     from segda.reporting.comparison import Comparison
     from segda.training.sweep import Outcome
 
@@ -133,6 +134,17 @@ def compared(
         echo(comparison.markdown(everything, classes))
     else:
         show(comparison.table(everything, classes))
+
+
+def selected(
+    selection: Selection, *, json: Annotated[bool, typer.Option("--json", help="Print all as JSON instead.")] = False
+) -> None:
+    from segda.reporting.choice import selection_table
+
+    if json:
+        echo(json_format.dumps(selection.to_json(), indent=1))
+    else:
+        show(selection_table(selection))
 
 
 def swept(outcome: Outcome, *, dry_run: bool) -> int:

@@ -43,6 +43,11 @@ Domain = Literal["target", "source"]
 OnBadImage = Literal["stop", "skip"]
 """At an image that cannot be used: stop, or go on without it."""
 
+Criterion = Literal[
+    "entropy", "mutual-information", "density", "nuclear-norm", "agreement", "mixval", "transfer-score", "source"
+]
+"""By what a network is chosen without target labels."""
+
 PresetName = Literal["quick", "standard", "best"]
 """How long somebody's own images are learnt, and by how large a network."""
 
