@@ -163,7 +163,7 @@ def held(method: torch.nn.Module) -> float:
 
 def sharded_run(data: Path) -> Recipe:
     """Four steps of EBDA that are saved after the second, kept after the third, and scored at the end."""
-    settings = ("steps=4", "save_every=2", "keep_every=3", "evaluate.report_images=0", "data.batch=1")
+    settings = ("steps=4", "save_every=2", "keep_every=3", "evaluate.report_images=1", "data.batch=1")
     return small_recipe(data, "ebda").override(*settings, "shard=true", "sync_batchnorm=true")
 
 

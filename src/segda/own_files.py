@@ -62,6 +62,7 @@ def _folders(stems: Collection[str]) -> dict[str, Callable[[Path], bool]]:
     return {
         "reports": lambda path: path.suffix == ".json" and _is_report(path),
         "snapshots": lambda path: snapshot.fullmatch(path.name) is not None,
+        "watched": lambda path: re.fullmatch(r"\d+(-\d{7,}(-H)?)?\.png|watched\.json", path.name) is not None,
         "checkpoints": lambda path: re.fullmatch(r"checkpoint-\d{7,}\.pt", path.name) is not None,
     }
 

@@ -20,8 +20,8 @@ from segda.evaluation.certainty import labels
 from segda.evaluation.criteria import LAMBDA
 from segda.evaluation.evidence import LastLayer, evidence
 from segda.evaluation.inference import views
-from segda.evaluation.look import Eye
-from segda.evaluation.selection import Candidate, Selection, spread
+from segda.evaluation.look import Eye, spread
+from segda.evaluation.selection import Candidate, Selection
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from segda.run import load_network

@@ -23,7 +23,7 @@ from segda.evaluation.certainty import labels
 from segda.evaluation.criteria import CRITERIA
 from segda.evaluation.domains import domain_of
 from segda.evaluation.evidence import evidence
-from segda.evaluation.look import Eye, Sight, look
+from segda.evaluation.look import Eye, Sight, look, spread
 from segda.evaluation.measure import existing, facts, has_network, protocol_of, report_of
 from segda.evaluation.metrics import Confusion
 from segda.evaluation.snapshots import ORACLE
@@ -272,11 +272,6 @@ def _source_data(run: Path, recipe: Recipe, given: str | None, root: Path) -> Da
     except DataError as error:
         log.warning(f"no criterion {SOURCE}: {error}")
         return None
-
-
-def spread(count: int, most: int) -> list[int]:
-    """Up to `most` of the numbers below `count`, evenly spread, with the first and the last."""
-    return sorted({round(float(at)) for at in np.linspace(0, count - 1, min(count, most))})
 
 
 def _mious(

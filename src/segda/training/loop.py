@@ -30,6 +30,7 @@ from segda.training import checkpoint
 from segda.training.assembly import Training, plain
 from segda.training.stopping import Stopping
 from segda.training.timing import Pace, waiting_said
+from segda.training.watching import Watch
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
     """
     recipe, stopping = training.recipe, stopping or Stopping()
     sync.compare(training.method, training.t, training.saved)
-    pace, words = Pace(training.t), Words()
+    pace, words, watch = Pace(training.t), Words(), Watch(training, run)
     with stopping.later(), closing(training.batches(recipe.steps, recipe.data.workers)) as batches:
         for _ in track(range(training.t, recipe.steps), "training", lines=False):
             with pace.waiting():
@@ -54,7 +55,9 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
                 training.skips.tell(run, training.t)
                 means, (seconds, waiting) = training.means.take(), pace.take(training.t)
                 line = {"step": training.t, "seconds": round(seconds, 4), "waiting": round(waiting, 4)}
-                group.on_rank_zero(runs.append_log, run, line | means | training.rates())
+                with pace.paused():
+                    watched = watch.look()
+                group.on_rank_zero(runs.append_log, run, line | means | watched | training.rates())
                 words.explain(means)
                 a_step, left = f"{seconds:.2f} s/step{waiting_said(waiting)}", seconds * (recipe.steps - training.t)
                 log.info(f"step {training.t} of {recipe.steps}  {_said(means)}  {a_step}  {_clock(left)} to go")

@@ -23,6 +23,7 @@ from segda.ground.trust import read_from
 from segda.parts.given import given_in
 from segda.recipes.diff import Changes, admit, admit_files, admit_processes, told
 from segda.recipes.recipe import Recipe, parse_recipe
+from segda.reporting import watched
 from segda.reporting.comparison import beside
 from segda.reporting.html import write_report
 from segda.run_data import changed_files, record, refuse_other_classes
@@ -131,6 +132,7 @@ def _begin(
     else:
         done = training.t == training.recipe.steps  # the end is scored again, since its report may not be there
         runs.forget_after(out, training.t, None if done else {dataset.spec for dataset in training.scored})
+        watched.forget(out, training.t)
         runs.write_recipe(out, training.recipe)
         loop.save_products(training, out, state["method"])
         log.info(f"resumed after step {training.t}")
@@ -159,8 +161,10 @@ def _report(training: assembly.Training, out: Path, facts: dict[str, Any], score
     write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
     for dataset in training.scored:
         write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
-    if training.scored:
+    wanted = training.recipe.evaluate.report_images > 0
+    if training.scored or wanted:
         log.info(f"report: {write_report(out)}")
+    if training.scored:
         measured = beside({out.name: scores}, {out.name: training.recipe})
         log.info(f"{measured.hidden()[0]}; see segda compare {out}")
     elif not training.segmenters():
