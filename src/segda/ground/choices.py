@@ -48,6 +48,9 @@ Criterion = Literal[
 ]
 """By what a network is chosen without target labels."""
 
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+"""Who else is told the numbers of a training."""
+
 PresetName = Literal["quick", "standard", "best"]
 """How long somebody's own images are learnt, and by how large a network."""
 

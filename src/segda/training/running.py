@@ -28,6 +28,7 @@ from segda.reporting.comparison import beside
 from segda.reporting.html import write_report
 from segda.run_data import changed_files, record, refuse_other_classes
 from segda.training import assembly, checkpoint, loop
+from segda.training.loggers import check_logger, logger_of
 from segda.training.stopping import Stopping
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def _ready(
     allow_changed: Sequence[str],
 ) -> tuple[assembly.Training, dict[str, Any]]:
     """The training at the step where it begins or goes on, its folder as it was then, and the facts in that folder."""
+    check_logger(recipe.logger)
     key = str(out.absolute())
     resume, overwrite = AGAIN.get(group.remembered(key), (resume, overwrite))
     state, changes = group.all_succeed(lambda: _found(out, recipe, resume, overwrite, allow_changed))
@@ -147,8 +149,9 @@ def _begin(
 
 
 def _to_the_end(training: assembly.Training, out: Path, facts: dict[str, Any], stopping: Stopping) -> None:
-    with _underway():
-        due = loop.scores_due(training.recipe, training.t)
+    recipe = training.recipe
+    with _underway(), logger_of(recipe, out, training.t) as training.logger:
+        due = loop.scores_due(recipe, training.t)
         if due and group.from_rank_zero(lambda: not runs.scored_at(out, training.t)):
             loop.score(training, out)
         loop.run_steps(training, out, stopping)
