@@ -33,7 +33,7 @@ def wrong(value, schema, where=""):
     assert schema.keys() <= known, schema.keys() - known
     if "anyOf" in schema and all(list(wrong(value, one, where)) for one in schema["anyOf"]):
         yield f"{where}: none of the alternatives"
-    if "const" in schema and value != schema["const"] or "enum" in schema and value not in schema["enum"]:
+    if ("const" in schema and value != schema["const"]) or ("enum" in schema and value not in schema["enum"]):
         yield f"{where}: not the value"
     if "type" in schema:
         kind = KINDS[schema["type"]]

@@ -73,9 +73,9 @@ def told(monkeypatch):
             "end_run": end,
         },
     }
-    for name, content in packages.items():
+    for name, offered in packages.items():
         module = ModuleType(name)
-        for key, value in content.items():
+        for key, value in offered.items():
             setattr(module, key, value)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(loggers, "find_spec", lambda name: name in packages or None)

@@ -1,7 +1,7 @@
 """What a training says of itself, also to a tracker: TensorBoard, Weights & Biases or MLflow (recipe key `logger`).
 
-The numbers are those of log.jsonl, which stays what a run is judged by. Each tracker is a package of its own that no run
-needs (pip install 'segda[tensorboard]'). A run that goes on goes on there: its name with the tracker is kept in
+The numbers are those of log.jsonl, which stays what a run is judged by. Each tracker is a package of its own that no
+run needs (pip install 'segda[tensorboard]'). A run that goes on goes on there: its name with the tracker is kept in
 `logger.json`. Of several processes the first speaks.
 """
 
