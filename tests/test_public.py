@@ -28,6 +28,7 @@ PUBLIC = [
     "Scene",
     "SegdaError",
     "WeightsError",
+    "adapt",
     "build",
     "compare",
     "convert",

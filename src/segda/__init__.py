@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from segda.commands.adapt import adapt
     from segda.commands.compare import compare
     from segda.commands.convert import convert
     from segda.commands.evaluate import evaluate
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from segda.scene import IGNORE, Batch, Scene
 
 _HOMES = {
+    "segda.commands.adapt": ("adapt",),
     "segda.commands.compare": ("compare",),
     "segda.commands.convert": ("convert",),
     "segda.commands.evaluate": ("evaluate",),
@@ -88,6 +90,7 @@ __all__ = [
     "Scene",
     "SegdaError",
     "WeightsError",
+    "adapt",
     "build",
     "compare",
     "convert",

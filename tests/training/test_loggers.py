@@ -4,6 +4,7 @@ The trackers themselves are stand-ins that keep what they are told; TensorBoard'
 installed.
 """
 
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -90,10 +91,24 @@ def test_a_tracker_is_told_the_numbers_of_the_log(name, told, camvid, tmp_path):
     expected = {}
     for line in runs.read_log(tmp_path / "run"):
         expected.setdefault(line["step"], {}).update(numbers_of(line))
-    assert told.numbers() == expected and told.ended == 1
+    shown = expected
+    if name == "mlflow":  # whose store knows no names with slashes
+        shown = {step: {re.sub("[/:]", ".", key): one for key, one in of.items()} for step, of in expected.items()}
+    assert told.numbers() == shown and told.ended == 1
     assert {"source", "seconds", "lr/student/encoder"} <= expected[1].keys()
     assert "mIoU/camvid:test:dusk/student" in expected[2] and "mIoU/camvid:test:dusk/student" in expected[4]
     assert content(tmp_path / "run") == content(tmp_path / "plain")
+
+
+def test_one_that_fails_on_the_way_is_told_no_more_and_ends_nothing(told, camvid, tmp_path, said):
+    def fail(numbers, step):
+        told.lines.append((numbers, step))
+        raise OSError("disk full")
+
+    sys.modules["mlflow"].log_metrics = fail
+    train(small_recipe(camvid).override("logger=mlflow", "evaluate.data=[]"), tmp_path / "run")
+    assert [step for _, step in told.lines] == [1] and len(list(runs.read_log(tmp_path / "run"))) == 4
+    assert said.count("logger mlflow: disk full; it is told no more, log.jsonl has all") == 1
 
 
 @pytest.mark.parametrize(("name", "begun"), [

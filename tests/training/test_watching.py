@@ -132,6 +132,13 @@ def test_a_run_without_labels_has_a_report_that_shows_its_target(run, root, tmp_
     assert report(moved, root=tmp_path / "nowhere").read_text().count("<img ") == 2 * 5
 
 
+def test_a_run_without_a_segmentation_network_has_a_report_of_its_curves(root, tmp_path):
+    train(small_recipe(root, "cyclegan").override("steps=2", "evaluate.report_images=2"), tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "2 of 2 steps" in page and 'class="charts"' in page
+    assert "The target, " not in page and not (tmp_path / "run" / "watched").exists()
+
+
 def test_a_network_that_was_trained_before_is_looked_at_now(root, tmp_path, said):
     run = write_run(tmp_path / "run", data=[])
     page = report(run, root=root).read_text()

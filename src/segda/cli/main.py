@@ -18,6 +18,7 @@ import typer
 
 from segda.cli import present
 from segda.cli.signature import Present, command_of
+from segda.commands.adapt import adapt
 from segda.commands.check_data import check_data
 from segda.commands.compare import compare
 from segda.commands.convert import convert
@@ -54,6 +55,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
     "compare": (compare, present.compared, {}),
     "sweep": (sweep, present.swept, {}),
     "select": (select, present.selected, {}),
+    "adapt": (adapt, present.adapted, {}),
     "report": (report, present.place, {}),
     "list": (list_, present.show, {}),
     "recipe": (recipe, present.recipe_text, {}),
@@ -69,7 +71,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
 SHARED = ("train", "evaluate", "predict", "pseudo-label", "translate")
 """The commands that run in several processes, started by torchrun."""
 
-PRINTED = ("list", "recipe", "compare", "evaluate", "select", "check-data")
+PRINTED = ("list", "recipe", "compare", "evaluate", "select", "adapt", "check-data")
 """The commands whose result is what they print: it is a failure where that cannot be written."""
 
 app = typer.Typer(

@@ -23,7 +23,7 @@ def select(
         str | None,
         typer.Option(metavar="NAME:SPLIT[:CONDITION]", help="Images to judge by [default: the runs' target]."),
     ] = None,
-    by: Annotated[Criterion, typer.Option(help="The criterion that chooses.")] = "mutual-information",
+    by: Annotated[Criterion, typer.Option(help="The criterion that chooses.")] = "nuclear-norm",
     images: Annotated[int, typer.Option(metavar="N", help="So many of the images, evenly spread.")] = 100,
     source: Annotated[
         str | None,

@@ -51,6 +51,9 @@ Criterion = Literal[
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 """Who else is told the numbers of a training."""
 
+OnlineName = Literal["tent", "cotta", "batchnorm"]
+"""How a network adapts itself to a stream of images."""
+
 PresetName = Literal["quick", "standard", "best"]
 """How long somebody's own images are learnt, and by how large a network."""
 

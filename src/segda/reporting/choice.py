@@ -1,4 +1,4 @@
-"""What `segda select` found, as tables for the terminal."""
+"""What `segda select` and `segda adapt` found, as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.text import Text
 
 from segda.evaluation.selection import SOURCE, Selection, highest
 from segda.evaluation.snapshots import ORACLE
-from segda.reporting.tables import names_of, percent
+from segda.online.adapt import Adapted
+from segda.reporting.tables import names_of, percent, points
 
 RATES = (SOURCE, "agreement", "mixval")
 """Criteria that are shares of one, shown in percent."""
@@ -87,3 +88,22 @@ def _way(selection: Selection) -> str:
     one = selection.chosen
     options = ("" if one.last else f" --step {one.step}") + ("" if one.weights == "student" else " --weights teacher")
     return f"use it: segda predict {Path(one.run)} IMAGES --out DIR{options}"
+
+
+def online_table(found: Adapted) -> Table:
+    """IoU of each class and mIoU: of the network as it is, of its predictions on the way, and the difference."""
+    before, online = found.before, found.online
+    assert before is not None and online is not None
+    settings = ", ".join(f"{key} {value}" for key, value in found.spec.items() if key != "name")
+    episodic = ", anew with each image" if found.episodic else ""
+    title = f"{found.data}, {found.images} images in their order: {found.spec['name']}{episodic}"
+    caption = Text(f"{settings}; before: {before.protocol.sentence()}")
+    table = Table(title=Text(title), caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("IoU (%)")
+    for column in ("before", "online", "difference"):
+        table.add_column(column, justify="right")
+    rows = [*zip(before.class_names, before.iou, online.iou, strict=True), ("mIoU", before.miou, online.miou)]
+    for name, one, other in rows:
+        style = "bold" if name == "mIoU" else ""
+        table.add_row(Text(name), percent(one), percent(other), points(other - one), style=style)
+    return table

@@ -31,7 +31,7 @@ from segda.reporting.pictures import SCALE, coloured, data_uri, entropy_picture,
 from segda.reporting.tables import names_of, percent, points
 from segda.reporting.target import target_of
 from segda.reporting.watched import PICTURE
-from segda.run import data_root, load_network, load_recipe_of, read_log, step_of
+from segda.run import data_root, load_network, load_recipe_of, products_in, read_log, step_of
 from segda.run_data import measured_on, seen_from_here, space_in
 
 
@@ -219,7 +219,7 @@ def write_report(
     page = _template().render(
         title=recipe.name,
         recipe=recipe,
-        step=step_of(run, "student"),
+        step=step_of(run, made[0]) if (made := products_in(run)) else None,
         scenes=recipe.data.batch * recipe.accumulate * _processes(facts),
         facts=_flat(facts),
         labels_unread=facts.get("target_labels_read") is False,

@@ -8,7 +8,9 @@ run needs (pip install 'segda[tensorboard]'). A run that goes on goes on there: 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,6 +23,8 @@ from segda.ground.atomic import write_text
 from segda.ground.choices import LoggerName
 from segda.ground.safe_yaml import one_line, read_json
 from segda.recipes.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 NAME = "logger.json"
 
@@ -80,7 +84,8 @@ class MLflow:
             self.mlflow.log_dict(recipe.model_dump(mode="json"), "recipe.json")
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
-        self.mlflow.log_metrics(dict(numbers), step=step)
+        # Its store has a file a number, so that one cannot be called H/source where another is H/source/q05.
+        self.mlflow.log_metrics({re.sub(r"[^\w. -]", ".", name): value for name, value in numbers.items()}, step=step)
 
     def close(self) -> None:
         self.mlflow.end_run()
@@ -91,6 +96,28 @@ LOGGERS: dict[LoggerName, type[TensorBoard] | type[WandB] | type[MLflow]] = {
     "wandb": WandB,
     "mlflow": MLflow,
 }
+
+
+class Patient:
+    """Tells a tracker, and no more of it when it fails: a training does not end because of that."""
+
+    def __init__(self, name: LoggerName, logger: Logger):
+        self.name, self.logger, self.failed = name, logger, False
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        self._try(lambda: self.logger.log(numbers, step))
+
+    def close(self) -> None:
+        self._try(self.logger.close)
+
+    def _try(self, tell: Callable[[], None]) -> None:
+        if self.failed:
+            return
+        try:
+            tell()
+        except Exception as error:  # whatever a tracker's client raises
+            self.failed = True
+            log.warning(f"logger {self.name}: {one_line(error)}; it is told no more, log.jsonl has all")
 
 
 def check_logger(name: LoggerName | None) -> None:
@@ -106,7 +133,7 @@ def logger_of(recipe: Recipe, run: Path, step: int) -> Iterator[Logger | None]:
         yield None
         return
     try:
-        logger = LOGGERS[recipe.logger](run, recipe, step)
+        logger = Patient(recipe.logger, LOGGERS[recipe.logger](run, recipe, step))
     except RunError:
         raise
     except Exception as error:  # whatever a tracker says when it is not reached, or nobody is logged in
