@@ -180,7 +180,14 @@ def whole_runs(data: Path, out: Path) -> None:
     OUT/wrapped-sharded of networks inside networks.
     """
     recipe = sharded_run(data)
-    settings = ("steps=2", "data.batch=2", f"optim={SGD}", "optim.lr=0.01", "evaluate.data=[]")
+    settings = (
+        "steps=2",
+        "evaluate.report_images=0",
+        "data.batch=2",
+        f"optim={SGD}",
+        "optim.lr=0.01",
+        "evaluate.data=[]",
+    )
     crops = [f"data.{side}.augment.{key}" for side in ("source", "target") for key in LARGE]
     wrapped = recipe.override(WRAPPED, *settings, *crops)
     train(wrapped, out / "wrapped-sharded")

@@ -147,6 +147,14 @@ def test_a_network_that_was_trained_before_is_looked_at_now(root, tmp_path, said
     assert "<img " not in page and any(line.startswith("the target is not shown: ") for line in said)
 
 
+def test_a_training_ends_well_whose_images_are_too_small_for_its_network(root, tmp_path, said):
+    small = ("evaluate.resize=[16, 12]", "steps=1")
+    train(unlabelled(root).override(*small), tmp_path / "run")
+    assert any("the target was not looked at after step 1: image of 12 x 16 pixels" in line for line in said)
+    assert any("the target is not shown: image of 12 x 16 pixels" in line for line in said)
+    assert "<img " not in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_an_image_that_cannot_be_read_is_left_out_and_named(tmp_path, said):
     root = write_camvid(tmp_path / "data")
     recipe = unlabelled(root).override("steps=1", "data.on_bad_image=skip")

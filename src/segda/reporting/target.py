@@ -101,19 +101,21 @@ def _cell(column: Column, k: int) -> dict[str, str]:
 def _now(
     run: Path, recipe: Recipe, root: Path | None, device: DeviceName, weights: Weights, step: int | None
 ) -> tuple[Readable, Moment] | None:
-    """The target's images and what a network says of them; None, and a line that says why, where they are not there."""
+    """The target's images and what a network says of them; None, and a line that says why, where they are not there or
+    the network cannot be shown them.
+    """
     try:
         data = open_data(seen_from_here(run, recipe.data.target.set), data_root(recipe, root), space_in(run))
         images = Readable(data, readable(data, min(IMAGES, recipe.evaluate.report_images)))
+        if not len(images):
+            return None
+        where = pick_device(device)
+        casting = autocast(where, pick_precision("auto", where))
+        eye = Eye(load_network(run, weights, where, step), recipe.evaluate, where, casting)
+        return images, observe(eye, images, (step_of(run, weights) if step is None else step) or 0)
     except DataError as error:
         log.warning(f"the target is not shown: {error}")
         return None
-    if not len(images):
-        return None
-    where = pick_device(device)
-    casting = autocast(where, pick_precision("auto", where))
-    eye = Eye(load_network(run, weights, where, step), recipe.evaluate, where, casting)
-    return images, observe(eye, images, (step_of(run, weights) if step is None else step) or 0)
 
 
 def _before(
