@@ -245,7 +245,7 @@ def test_rates_of_layers_are_refused_where_nobody_says_what_layers_are():
 # Layers that do not learn
 
 
-FREEZABLE = ("mit_daformer", "deeplab_v2", "resnet50_v1c")
+FREEZABLE = ("mit_daformer", "deeplab_v2", "resnet50_v1c", "dinov2_tiny", "dinov3_convnext_micro", "vfm")
 
 
 def frozen_names(network: Network) -> set[str]:

@@ -20,6 +20,7 @@ from segda.networks import NETWORKS
 from segda.networks.encoders.adapter import POINTS, DeformableAttention, ViTAdapter, centres
 from segda.networks.encoders.encoder import frozen_weights
 from segda.networks.encoders.tuning import LowRank, RefiningTokens
+from segda.networks.weights.layouts import LAYOUTS, to_theirs
 from segda.parts.teacher import Teacher
 from segda.recipes.build import build
 from segda.recipes.optimisers import AdamW
@@ -239,3 +240,23 @@ def test_a_checkpoint_of_theirs_becomes_a_run_and_goes_back(decoder, style, tmp_
     assert all(torch.equal(value, mine[name]) for name, value in ours.state_dict().items())
     done = convert(tmp_path / "last.ckpt", tmp_path / "teacher", recipe=recipe, weights="teacher")
     assert torch.equal(load_network(tmp_path / "teacher").decoder.classify.weight, theirs["out.weight"] + 1)
+
+
+def test_an_adapter_that_was_pretrained_alone_becomes_a_start(tmp_path):
+    """As its authors publish it: the encoder with its adapter, trained with a classifier of ImageNet."""
+    spec = {"name": "vfm", "encoder": "dinov2_tiny", "decoder": "adapter", "weights": "scratch", "enlarge": 1.1}
+    recipe = load_recipe("source_only_streets").override(f"network={json.dumps(spec)}")
+    torch.manual_seed(4)
+    ours = build(NETWORKS, spec, "network", class_names=space_of(recipe).classes)
+    own = {name: one for name, one in ours.state_dict().items() if name.startswith(("encoder.", "adapter."))}
+    theirs, unknown = to_theirs(own, LAYOUTS["vfm-uda-plusplus"])
+    assert unknown == []
+    whole = prefixed("network.", theirs) | {"network.head.weight": torch.zeros(1000, 64)}
+    torch.save({"state_dict": whole, "global_step": 50000}, tmp_path / "pretraining.ckpt")
+    done = convert(
+        tmp_path / "pretraining.ckpt", tmp_path / "start", source="vfm-uda-plusplus", recipe=recipe,
+        allow_missing=True, leave_out=["network.head"],
+    )  # fmt: skip
+    assert all(name.startswith("decoder.") for name in done.missing) and done.missing
+    mine = load_network(tmp_path / "start").state_dict()
+    assert all(torch.equal(mine[name], value) for name, value in own.items())
