@@ -69,6 +69,27 @@ def test_a_published_recipe_takes_a_step_on_its_data_sets_and_never_opens_a_targ
     assert not (tmp_path / "run").exists()
 
 
+FOUNDATION = [name for name in shipped() if load_recipe(name).network.get("name") == "vfm"]
+
+
+@pytest.mark.parametrize("name", FOUNDATION)
+def test_a_recipe_on_a_foundation_model_takes_a_step_on_its_data_sets(name, root, tmp_path, said):
+    recipe = load_recipe(name)
+    tiny = f"{recipe.network['encoder'].split('_')[0]}_tiny"
+    held = ["encoder=dinov2_tiny_reg", "weights=scratch", "side=28"] if recipe.method["name"] == "vfm_plus" else []
+    recipe = recipe.override(
+        "steps=1", "device=cpu", "precision='32'", "data.workers=0", "data.batch=2",
+        "network.weights=scratch", f"network.encoder={tiny}", "data.source.rare_class.min_pixels=1",
+        *(f"data.{domain}.augment.resize=[96, 64]" for domain in ("source", "target")),
+        *(f"data.{domain}.augment.crop=[64, 64]" for domain in ("source", "target")),
+        *(f"method.distillation.{setting}" for setting in held),
+    )  # fmt: skip
+    train(recipe, tmp_path / "run", root, check=True)
+    terms = next(line for line in said if line.startswith("source ")).split()[::2]
+    far = {"distillation/source", "distillation/target"} if held else set()
+    assert set(terms) == TERMS["mic"] - {"feature_distance"} | far
+
+
 LIT = [
     "steps=1", "device=cpu", "precision='32'", "data.workers=0", "start=null", "network.width=2", "network.blocks=1",
     "network.over={name: deeplab_v2, encoder: small, weights: scratch, multi_level: false}",

@@ -27,7 +27,7 @@ from segda.networks.encoders.tuning import RefiningTokens, low_rank
 class ViTSize:
     """One vision transformer: channels, blocks, attention heads, tokens besides the class's that belong to no patch.
 
-    positions: cells a side of DINOv2's learnt grid. gated: whether its MLP is SwiGLU, four times as wide as the others.
+    positions: cells a side of DINOv2's learnt grid. gated: whether its MLP is SwiGLU.
     """
 
     width: int
