@@ -28,9 +28,10 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
+from segda.networks.weights.dino_names import ADAPTER, ADAPTER_TENSORS, LIGHT_DECODER, PYRAMID
 from segda.networks.weights.names import (
     DEEP_STEM,
-    HUB_DINOV2,
+    HUB_STYLE,
     MIT,
     OFFICIAL_MIT,
     OPEN_MMLAB,
@@ -57,9 +58,6 @@ PSPNET: Names = {
 
 RELIGHTING: Names = {"model.B": "model.B", "model.B.conv_block.S": "model.B.conv_block.S"}
 """What relights: DANNet's names are ours."""
-
-ATTENTION = ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
-"""The parts of deformable attention, by everybody's names."""
 
 LIGHT = "light."
 """Stands here before the names of DANNet's second file."""
@@ -168,46 +166,6 @@ REFINENET: Names = {
         for place, inner in (("", "first"), ("_relu_varout_dimred", "second"))
     },
     "clf_conv": "classify",
-}
-
-
-LIGHT_DECODER: Names = {"upscale.S": "enlarge.S", "out": "classify"}
-
-EXTRACTOR: Names = {
-    **{part: part for part in ("query_norm", "feat_norm", "ffn_norm")},
-    **{f"attn.{part}": f"attn.{part}" for part in ATTENTION},
-    **{f"ffn.{part}": part for part in ("fc1", "fc2")},
-    "ffn.dwconv.dwconv": "depthwise",
-}
-
-ADAPTER: Names = {
-    "level_embed": "level",
-    "spm.stem.S": "stem.S",
-    **{f"spm.conv{k + 2}.S": f"down.{k}.S" for k in range(3)},
-    **{f"spm.fc{k + 1}": f"project.{k}" for k in range(4)},
-    "interactions.B.injector.gamma": "inject.B.gamma",
-    **{f"interactions.B.injector.{part}": f"inject.B.{part}" for part in ("query_norm", "feat_norm")},
-    **{f"interactions.B.injector.attn.{part}": f"inject.B.attn.{part}" for part in ATTENTION},
-    # Two more after the last quarter.
-    **{f"interactions.3.extra_extractors.0.{theirs}": f"extract.4.{ours}" for theirs, ours in EXTRACTOR.items()},
-    **{f"interactions.3.extra_extractors.1.{theirs}": f"extract.5.{ours}" for theirs, ours in EXTRACTOR.items()},
-    **{f"interactions.B.extractor.{theirs}": f"extract.B.{ours}" for theirs, ours in EXTRACTOR.items()},
-    "up": "up",
-    **{f"norm{k + 1}": f"norm.{k}" for k in range(4)},
-}
-
-PYRAMID: Names = {
-    **{
-        f"upscale.{theirs}{k + 1}": f"{ours}.{k}"
-        for theirs, ours in (
-            ("up_conv", "enlarge"),
-            ("reduce_conv", "embed"),
-            ("smooth_conv", "smooth"),
-            ("norm", "norm"),
-        )
-        for k in range(4)
-    },
-    "out": "classify",
 }
 
 
@@ -421,7 +379,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "vfm-uda": Layout(
         ("vfm",),
-        (Part("encoder.", "encoder.", Style(HUB_DINOV2)), Part("", "decoder.", Style(LIGHT_DECODER))),
+        (Part("encoder.", "encoder.", HUB_STYLE), Part("", "decoder.", Style(LIGHT_DECODER))),
         "light",
         skips=("token_masking.",),  # the encoder's own token once more
         **VFM_TRAINING,
@@ -429,8 +387,8 @@ LAYOUTS: dict[str, Layout] = {
     "vfm-uda-plusplus": Layout(
         ("vfm",),
         (
-            Part("encoder.", "encoder.", Style(HUB_DINOV2)),
-            Part("encoder.", "adapter.", Style(ADAPTER)),
+            Part("encoder.", "encoder.", HUB_STYLE),
+            Part("encoder.", "adapter.", Style(ADAPTER, tensors=ADAPTER_TENSORS)),
             Part("", "decoder.", Style(PYRAMID)),
         ),
         "adapter",

