@@ -235,7 +235,7 @@ def test_every_test_named_as_holding_a_row_exists():
 def test_every_dependency_is_explained():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
-    needed = {re.match(r"[\w-]+", requirement).group() for requirement in asked}
+    needed = {re.match(r"[\w-]+", requirement).group() for requirement in asked} - {"segda"}  # its own extras
     rows = (ROOT / "docs" / "DEPENDENCIES.md").read_text(encoding="utf-8").splitlines()
     explained = {name for row in rows if row.startswith("|") for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
     assert explained == needed

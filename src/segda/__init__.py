@@ -18,14 +18,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from segda.commands.adapt import adapt
     from segda.commands.compare import compare
     from segda.commands.convert import convert
     from segda.commands.evaluate import evaluate
+    from segda.commands.export import export
     from segda.commands.predict import predict
     from segda.commands.pseudo_label import pseudo_label
     from segda.commands.report import report
-    from segda.commands.select import select
     from segda.commands.sweep import sweep
     from segda.commands.train import train
     from segda.commands.translate import translate
@@ -44,14 +43,13 @@ if TYPE_CHECKING:
     from segda.scene import IGNORE, Batch, Scene
 
 _HOMES = {
-    "segda.commands.adapt": ("adapt",),
     "segda.commands.compare": ("compare",),
     "segda.commands.convert": ("convert",),
     "segda.commands.evaluate": ("evaluate",),
+    "segda.commands.export": ("export",),
     "segda.commands.predict": ("predict",),
     "segda.commands.pseudo_label": ("pseudo_label",),
     "segda.commands.report": ("report",),
-    "segda.commands.select": ("select",),
     "segda.commands.sweep": ("sweep",),
     "segda.commands.train": ("train",),
     "segda.commands.translate": ("translate",),
@@ -90,18 +88,17 @@ __all__ = [
     "Scene",
     "SegdaError",
     "WeightsError",
-    "adapt",
     "build",
     "compare",
     "convert",
     "evaluate",
+    "export",
     "load_network",
     "load_recipe",
     "open_data",
     "predict",
     "pseudo_label",
     "report",
-    "select",
     "sweep",
     "train",
     "translate",

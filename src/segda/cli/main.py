@@ -18,12 +18,13 @@ import typer
 
 from segda.cli import present
 from segda.cli.signature import Present, command_of
-from segda.commands.adapt import adapt
+from segda.commands.benchmark import benchmark
 from segda.commands.check_data import check_data
 from segda.commands.compare import compare
 from segda.commands.convert import convert
 from segda.commands.draw import draw
 from segda.commands.evaluate import evaluate_runs
+from segda.commands.export import export
 from segda.commands.init import init
 from segda.commands.list import list_
 from segda.commands.make_fog import make_fog
@@ -33,7 +34,6 @@ from segda.commands.prepare import prepare
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.recipe import recipe
 from segda.commands.report import report
-from segda.commands.select import select
 from segda.commands.sweep import sweep
 from segda.commands.train import train
 from segda.commands.translate import translate
@@ -50,12 +50,12 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
     "train": (train, present.trained, {}),
     "evaluate": (evaluate_runs, present.measured, {}),
     "predict": (predict, present.files, {"images": ()}),
+    "export": (export, present.lines, {}),
+    "benchmark": (benchmark, present.lines, {}),
     "pseudo-label": (pseudo_label, present.labelled, {}),
     "translate": (translate, present.translated, {}),
     "compare": (compare, present.compared, {}),
     "sweep": (sweep, present.swept, {}),
-    "select": (select, present.selected, {}),
-    "adapt": (adapt, present.adapted, {}),
     "report": (report, present.place, {}),
     "list": (list_, present.show, {}),
     "recipe": (recipe, present.recipe_text, {}),
@@ -71,7 +71,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
 SHARED = ("train", "evaluate", "predict", "pseudo-label", "translate")
 """The commands that run in several processes, started by torchrun."""
 
-PRINTED = ("list", "recipe", "compare", "evaluate", "select", "adapt", "check-data")
+PRINTED = ("list", "recipe", "compare", "evaluate", "check-data")
 """The commands whose result is what they print: it is a failure where that cannot be written."""
 
 app = typer.Typer(

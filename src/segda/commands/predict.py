@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
-from segda.commands.arguments import Device, Precision, Root, Run, Step, Trust, Whose
+from segda.commands.arguments import Device, Precision, Root, Step, Trust, Whose
 from segda.ground.choices import Ids, OnBadImage
 
 
 def predict(
-    run: Run,
+    run: Annotated[
+        Path | str,
+        typer.Argument(metavar="RUN", help="A run folder: the --out of `segda train`; or of `segda export`."),
+    ],
     images: Annotated[
         Sequence[Path], typer.Argument(metavar="IMAGES...", help="Image files or folders of them; or --data.")
     ],
@@ -52,6 +55,7 @@ def predict(
     """Label images: one PNG of ids an image, and pictures of it if you ask for them; or a submission to a test server.
 
     How an image is shown to the network (size, windows, scales, mirrored or not) is as in RUN's recipe: evaluate.*.
+    An exported file (.onnx, .pt2, a folder of OpenVINO) shows them in the same way.
 
     IMAGES are PNG, JPEG, WebP, TIFF or BMP, RGB or greyscale, turned as their camera's tag says. A folder's subfolders
     come along and are there again in OUT. Each image gets a label map STEM.png, a palette PNG of its size whose values

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,13 @@ from segda.conversion import translators
 from segda.conversion.asked import PLAIN, Asked, Converted, agreed, is_constant, refuse_idle, refuse_taken
 from segda.errors import RecipeError, RunError, WeightsError
 from segda.ground.alone import LOCK, alone_in
-from segda.ground.atomic import atomic_write, cannot_write
+from segda.ground.atomic import atomic_write, cannot_write, emptied
 from segda.ground.safe_yaml import json_values
 from segda.networks.encoders.mit import MITS
 from segda.networks.weights.archives import write_archive
 from segda.networks.weights.files import read_facts, save_tensors
 from segda.networks.weights.hugging_face import CONFIG, PREPROCESSOR
-from segda.networks.weights.layouts import LIGHT, relit_in, to_theirs
+from segda.networks.weights.layouts import LIGHT, Layout, relit_in, to_theirs
 from segda.networks.weights.load import read_tensors
 
 WEIGHTS = "model.safetensors"
@@ -97,7 +95,29 @@ def _folder(
     constants: Mapping[str, Tensor],
     asked: Asked,
 ) -> None:
-    """config.json, the weights, and the normalisation of images, all of them or none."""
+    try:
+        partial = out.with_name(f".{out.name}.converted")  # with the same name the next time, when it goes
+        with alone_in(out, "another process converts to {folder}"), emptied(partial):
+            write_segformer(partial, tensors, spec, class_names, constants, asked.layout)
+            (out / CONFIG).unlink(missing_ok=True)  # an older one says nothing of the new weights
+            for name in (PREPROCESSOR, WEIGHTS, CONFIG):
+                (partial / name).replace(out / name)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+
+
+def write_segformer(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    spec: Mapping[str, Any],
+    class_names: Sequence[str],
+    constants: Mapping[str, Tensor],
+    layout: Layout,
+    **more: Any,
+) -> None:
+    """config.json, the weights, and the normalisation of images, all of them or none. more: further keys of the
+    configuration.
+    """
     from transformers.models.segformer.configuration_segformer import SegformerConfig
 
     row = MITS[spec["encoder"]]
@@ -108,9 +128,10 @@ def _folder(
         drop_path_rate=spec["drop_path"],
         id2label=dict(enumerate(class_names)),
         label2id={name: i for i, name in enumerate(class_names)},
+        **more,
     )
     config.architectures = ["SegformerModel"]
-    if asked.layout.encoder is None:
+    if layout.encoder is None:
         config.architectures = ["SegformerForSemanticSegmentation"]
         config.decoder_hidden_size = len(tensors["decode_head.batch_norm.weight"])
         config.classifier_dropout_prob = spec["dropout"]
@@ -124,28 +145,9 @@ def _folder(
         "image_std": constants["deviation"].flatten().tolist(),
         "do_reduce_labels": False,
     }
-    try:
-        partial = out.with_name(f".{out.name}.converted")  # with the same name the next time, when it goes
-        with alone_in(out, "another process converts to {folder}"), emptied(partial):
-            config.save_pretrained(partial)
-            (partial / PREPROCESSOR).write_text(json.dumps(images, indent=2) + "\n", encoding="utf-8")
-            save_tensors(partial / WEIGHTS, {}, tensors)
-            (out / CONFIG).unlink(missing_ok=True)  # an older one says nothing of the new weights
-            for name in (PREPROCESSOR, WEIGHTS, CONFIG):
-                (partial / name).replace(out / name)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-
-
-@contextmanager
-def emptied(folder: Path) -> Iterator[None]:
-    """An empty folder for the time of the block, whatever a killed call has left in it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    config.save_pretrained(folder)
+    (folder / PREPROCESSOR).write_text(json.dumps(images, indent=2) + "\n", encoding="utf-8")
+    save_tensors(folder / WEIGHTS, {}, tensors)
 
 
 def refuse_taken_folder(out: Path, overwrite: bool) -> None:

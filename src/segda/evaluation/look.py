@@ -21,14 +21,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segda.distributed import group
-from segda.evaluation.inference import Settings, Size, View, in_boxes, views
+from segda.evaluation.inference import Predictor, Settings, Size, View, in_boxes, views
 from segda.ground.progress import track
-from segda.networks.network import Network
 from segda.scene import Scene
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -47,12 +45,13 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Eye:
-    """A network, how it looks at an image, where and in which precision, and what its word counts beside others'.
+    """A network or what predicts as one, how it looks at an image, where and in which precision, and what its word
+    counts beside others'.
 
     autocast is entered anew for each forward pass.
     """
 
-    network: Network
+    network: Predictor
     settings: Settings
     device: torch.device
     autocast: AbstractContextManager
@@ -115,18 +114,13 @@ def look(
             yield each(Sight(index, scene, seen))
 
 
-def spread(count: int, most: int) -> list[int]:
-    """Up to `most` of the numbers below `count`, evenly spread, with the first and the last."""
-    return sorted({round(float(at)) for at in np.linspace(0, count - 1, min(count, most))})
-
-
 def agreed(results: Iterator[Result]) -> list[Result]:
     """All of this process's results, where all processes came to the end of theirs; an error of one ends all."""
     return group.all_succeed(lambda: list(results))
 
 
 @contextmanager
-def resting(networks: Sequence[nn.Module]) -> Iterator[None]:
+def resting(networks: Sequence[Predictor]) -> Iterator[None]:
     """Networks in eval mode; afterwards each of their modules is in the mode that it was in."""
     modes = {module: module.training for network in networks for module in network.modules()}
     for network in networks:

@@ -43,19 +43,20 @@ Domain = Literal["target", "source"]
 OnBadImage = Literal["stop", "skip"]
 """At an image that cannot be used: stop, or go on without it."""
 
-Criterion = Literal[
-    "entropy", "mutual-information", "density", "nuclear-norm", "agreement", "mixval", "transfer-score", "source"
-]
-"""By what a network is chosen without target labels."""
-
-LoggerName = Literal["tensorboard", "wandb", "mlflow"]
-"""Who else is told the numbers of a training."""
-
-OnlineName = Literal["tent", "cotta", "batchnorm"]
-"""How a network adapts itself to a stream of images."""
-
 PresetName = Literal["quick", "standard", "best"]
 """How long somebody's own images are learnt, and by how large a network."""
 
 What = Literal["methods", "networks", "benchmarks", "datasets", "recipes", "sweeps"]
 """What `segda list` lists."""
+
+ExportTo = Literal["onnx", "torch", "openvino", "huggingface"]
+"""The formats of exported networks."""
+
+ExportPrecision = Literal["32", "16", "int8"]
+"""The type of an exported network's weights."""
+
+GivenAs = Literal["uint8", "float"]
+"""How an exported network takes its images: RGB from 0 to 255, or from 0 to 1."""
+
+Said = Literal["ids", "probabilities"]
+"""What an exported network says of each pixel: its class, or the probability of each."""

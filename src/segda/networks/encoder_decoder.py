@@ -192,6 +192,10 @@ class EncoderDecoder(Network):
         logits = logits.to(self.mean.dtype)
         return F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=self.align_corners)
 
+    @property
+    def any_size(self) -> bool:
+        return self.encoder.any_size
+
     def blocks(self) -> list[nn.Module]:
         return self.encoder.blocks()
 

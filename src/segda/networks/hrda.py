@@ -113,6 +113,11 @@ class HRDA(Network):
                 raise RecipeError("network.attention_dropout has no effect with a fixed attention; remove it")
             self.attention = float(attention)
 
+    @property
+    def any_size(self) -> bool:
+        """No: how many windows there are depends on it."""
+        return False
+
     def features(self, image: Tensor) -> list[Tensor]:
         """Of the context."""
         height, width = image.shape[-2:]
@@ -202,7 +207,7 @@ class HRDA(Network):
 
     def whole_detail(self, image: Tensor) -> Tensor:
         """The detail's logits of all of an image, at its cells: the mean over the windows that see a cell."""
-        batch, size = len(image), image.shape[-2:]
+        batch, size = image.shape[0], image.shape[-2:]
         places = [
             (top, left, min(self.box[0], size[0]), min(self.box[1], size[1]))
             for top in windows(size[0], self.box[0], self.window_stride[0])
@@ -212,7 +217,7 @@ class HRDA(Network):
         crops = torch.cat([crop(image, place) for place in places])
         total = crops.new_zeros(batch, self.classes, *(side // self.cell for side in size), dtype=torch.float32)
         visits = total.new_zeros(total.shape[-2:])
-        for place, logits in zip(places, self.looked_at(crops).float().split(batch), strict=True):
+        for place, logits in zip(places, self.looked_at(crops).float().chunk(len(places)), strict=True):
             rows, columns = self.cells(place, 1)
             total[..., rows, columns] += logits
             visits[rows, columns] += 1
@@ -220,6 +225,8 @@ class HRDA(Network):
 
     def looked_at(self, crops: Tensor) -> Tensor:
         """Logits of the network inside for many crops, at their cells."""
+        if torch.compiler.is_exporting():  # a graph is of any number of images
+            return self.over.decode(self.over.features(crops))
         if self.window_batch is None or len(crops) <= self.window_batch or is_live(self.over.blocks()):
             return self.over.decode(self.over.features(crops))
         if is_live([self.over]):

@@ -112,6 +112,11 @@ class Network(nn.Module, ABC):
         return wrapped[0].layers() if len(wrapped) == 1 else []
 
     @property
+    def any_size(self) -> bool:
+        """Whether one graph of operations does for images of every size; a wrapper's is that of the networks inside."""
+        return all(network.any_size for network in self.wrapped())
+
+    @property
     def least_images(self) -> int:
         """How many images a step of training must have; two where batch norm sees one cell of each."""
         return max((network.least_images for network in self.wrapped()), default=1)

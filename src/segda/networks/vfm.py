@@ -135,6 +135,11 @@ class VFM(Network):
         """At the image's size already, as the authors' windows are."""
         return self.infer(image)
 
+    @property
+    def any_size(self) -> bool:
+        """Not where images are enlarged to whole patches: the numbers of these are rounded off."""
+        return self.factor is None and self.encoder.any_size
+
     def blocks(self) -> list[nn.Module]:
         return [*self.encoder.blocks(), *([] if self.adapter is None else self.adapter.blocks())]
 

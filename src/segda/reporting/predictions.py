@@ -6,12 +6,14 @@ Several processes (torchrun) share the images, and write the bytes that one woul
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import torch
 
 from segda.data.files.signed import is_signed
 from segda.data.labels.label_ids import label_ids, label_palette
@@ -25,6 +27,8 @@ from segda.evaluation.inference import sizes_shown
 from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.evaluation.soundness import faults, refuse, tell
 from segda.evaluation.submission import check_archive, check_names, check_size, server_named, submit
+from segda.exporting.exported import load_exported
+from segda.exporting.formats import format_of
 from segda.ground.alone import first_alone_in
 from segda.ground.atomic import atomic_write
 from segda.ground.choices import DeviceName, Ids, OnBadImage, PrecisionName, Weights
@@ -37,6 +41,10 @@ from segda.scene import Scene
 log = logging.getLogger(__name__)
 
 TRAIN_IDS = np.arange(256, dtype=np.uint8)
+
+
+Seen = tuple[Space, Callable[[Path | None], Path], Callable[[], Eye]]
+"""The label space of what predicts; where its data sets are, given --root; how it looks, built when it is needed."""
 
 
 @dataclass(frozen=True)
@@ -131,16 +139,14 @@ def predict_images(
     """`segda predict`, see commands/predict.py; pictures: "colour", "overlay", "entropy", those that are asked for."""
 
     def ready() -> tuple[Any, ...]:
-        recipe = load_recipe_of(run)
-        space = space_in(run)
         check_options(images, data, pictures, ids, opacity, submission)
         if on_bad_image == "skip" and submission is not None:
             raise RecipeError("--on-bad-image skip has no place in a submission: its server wants all images")
+        seer = told_by_file if format_of(run) is not None else told_by_run
+        space, usual_root, seen = seer(run, weights, device, precision, step)
         server = None if submission is None else server_named(submission, space)
         codes = (label_palette(), label_ids(space)) if ids == "label" else (space.palette(), TRAIN_IDS)
-        where = group.own_device(pick_device(device))
-        context = autocast(where, pick_precision(precision, where))
-        every = images_of(images, out) if data is None else images_in(data, data_root(recipe, root))
+        every = images_of(images, out) if data is None else images_in(data, usual_root(root))
         planned: list[Planned] = []
         if server is None:
             planned = plan(every, out, pictures)
@@ -148,8 +154,10 @@ def predict_images(
         else:
             check_archive(out, overwrite)
             check_names(server, {image.where: image.stem for image in every})
-        network = load_network(run, weights, where, step)
-        return space, server, codes, every, planned, Eye(network, recipe.evaluate, where, context)
+        eye = seen()
+        if "entropy" in pictures and getattr(eye.network, "sure", False):
+            raise RecipeError(f"--entropy: {run} gives classes alone; export it with --output probabilities")
+        return space, server, codes, every, planned, eye
 
     space, server, (palette, table), every, planned, eye = group.all_succeed(ready)
 
@@ -194,6 +202,32 @@ def predict_images(
     with first_alone_in([out], "another process writes predictions to {folder}"):
         agreed(look([eye], GivenImages(every), write, title="predict"))
     return [path for each in planned for path in each.files.values()]
+
+
+def told_by_run(run: Path, weights: Weights, device: DeviceName, precision: PrecisionName, step: int | None) -> Seen:
+    """A run folder's network."""
+    recipe = load_recipe_of(run)
+    where = group.own_device(pick_device(device))
+    context = autocast(where, pick_precision(precision, where))
+    return (
+        space_in(run),
+        lambda root: data_root(recipe, root),
+        lambda: Eye(load_network(run, weights, where, step), recipe.evaluate, where, context),
+    )
+
+
+def told_by_file(file: Path, weights: Weights, device: DeviceName, precision: PrecisionName, step: int | None) -> Seen:
+    """An exported file, which is one network as it is, on the processor. RecipeError for options that choose others."""
+    chosen = {"--weights teacher": weights != "student", f"--step {step}": step is not None}
+    chosen |= {f"--device {device}": device not in ("auto", "cpu"), f"--precision {precision}": precision != "auto"}
+    if idle := [option for option, given in chosen.items() if given]:
+        raise RecipeError(f"{idle[0]}: {file} is an exported file, which is as it was exported; give its run folder")
+    exported = load_exported(file)
+    return (
+        exported.about.label_space(),
+        lambda root: data_root(None, root),
+        lambda: Eye(exported, exported.about.evaluate, torch.device("cpu"), nullcontext()),
+    )
 
 
 def check_options(

@@ -154,7 +154,7 @@ class ViT(Encoder):
         others = [self.embeddings.get_parameter("cls_token")]
         if self.size.registers:
             others.append(self.embeddings.get_parameter("register_tokens"))
-        return self.placed(cells, [one.expand(len(image), -1, -1) for one in others], rows, columns, image)
+        return self.placed(cells, [one.expand(image.shape[0], -1, -1) for one in others], rows, columns, image)
 
     def cut(self) -> None:
         """Drops what `forward` alone uses, for a network that goes through the blocks itself: last norm, mask token."""
@@ -192,6 +192,11 @@ class DINOv2(ViT):
         self.embeddings, self.layer, self.norm = model.embeddings, model.encoder.layer, model.layernorm
         self.train()
         start(self)
+
+    @property
+    def any_size(self) -> bool:  # type: ignore[override]  # a constant of the others
+        """Not without registers: no format has the authors' scale of positions, which is not that of the sizes."""
+        return bool(self.size.registers)
 
     def settings(self, **others: Any) -> dict[str, Any]:
         size = self.size

@@ -126,8 +126,9 @@ class ConvNorm(nn.Module):
         kernel, stride = conv.kernel_size[0], conv.stride[0]
         padding = kernel // 2
         if stride > 1:
-            padding, missing = 0, [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in cells.shape[:1:-1]]
-            cells = F.pad(cells, [part for n in missing for part in (n // 2, n - n // 2)])
+            # Of an even side TensorFlow fills up one row or column less, at the beginning.
+            cells = F.pad(cells, [part for side in cells.shape[:1:-1] for part in (padding - 1 + side % 2, padding)])
+            padding = 0
         if self.norm.training:
             made = self.norm(convolved(cells, conv.weight, None, stride, padding, conv.groups))
         else:

@@ -23,12 +23,14 @@ in both)."""
 class Encoder(nn.Module):
     """name: its row of ENCODERS. channels: of its maps. stride: pixels per cell of the last one.
 
+    any_size: whether one graph of operations does for images of every size.
     frozen: so many of its first layers do not learn, and their batch norms keep what they know. batch_norm: see Norm.
     """
 
     name: str
     channels: tuple[int, ...]
     stride: int
+    any_size: bool = True
     frozen: int = 0
     batch_norm: Norm = "trained"
 

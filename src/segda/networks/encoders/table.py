@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -160,6 +161,7 @@ def on_grid(image: Tensor, multiple: int) -> Tensor:
     As they are where their sides are multiples already.
     """
     sides = [max(1, (2 * side + multiple) // (2 * multiple)) * multiple for side in image.shape[-2:]]
-    if sides == list(image.shape[-2:]):
+    # A graph of any size cannot ask; to its own size this resizes an image into itself.
+    if not torch.compiler.is_exporting() and sides == list(image.shape[-2:]):
         return image
     return F.interpolate(image, sides, mode="bilinear", align_corners=False)

@@ -1,0 +1,91 @@
+"""A folder of Hugging Face's kind: config.json, model.safetensors and, of SegFormers, preprocessor_config.json.
+
+Networks that the library `transformers` has are written so that AutoModelForSemanticSegmentation reads them: a MiT with
+SegFormer's decoder. Of any other network the folder holds its tensors, by our names, and in config.json its block of a
+recipe, from which segda builds it; no code is in it, and none is needed with `trust_remote_code`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segda.conversion.asked import is_constant
+from segda.conversion.to_theirs import WEIGHTS, write_segformer
+from segda.errors import WeightsError
+from segda.exporting.about import NAME, About, Runner, about_from
+from segda.ground.safe_yaml import read_json
+from segda.networks import NETWORKS
+from segda.networks.encoders.mit import MITS
+from segda.networks.network import Network
+from segda.networks.weights.files import save_tensors
+from segda.networks.weights.hugging_face import CONFIG, normalisation
+from segda.networks.weights.layouts import LAYOUTS, to_theirs
+from segda.recipes.build import build
+from segda.run import fill, read_tensors
+
+LAYOUT = "huggingface"
+
+
+def write_folder(network: Network, about: About, folder: Path, _: Sequence[np.ndarray]) -> None:
+    tensors, layout = network.state_dict(), LAYOUTS[LAYOUT]
+    if layout.holds(about.network) and about.network["encoder"] in MITS:
+        theirs, _unknown = to_theirs(tensors, layout)
+        constants = {key: value for key, value in tensors.items() if is_constant(key)}
+        more: dict[str, Any] = {NAME: about.to_json()}
+        write_segformer(folder, theirs, about.network, tuple(about.classes), constants, layout, **more)
+        return
+    config = {
+        "model_type": NAME,
+        "id2label": dict(enumerate(about.classes)),
+        "label2id": {name: place for place, name in enumerate(about.classes)},
+        NAME: about.to_json(),
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_tensors(folder / WEIGHTS, {}, tensors)
+
+
+def open_folder(folder: Path) -> tuple[About, Runner]:
+    config = read_json(folder / CONFIG)
+    about = about_from(config.get(NAME) if isinstance(config, dict) else None, folder)
+    logits = ours(folder, about) if config.get("model_type") == NAME else theirs(folder)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        image = torch.from_numpy(images).float()
+        with torch.no_grad():
+            found = logits(image / 255 if about.input == "uint8" else image)
+            said = found.argmax(1).to(torch.uint8) if about.output == "ids" else found.softmax(1)
+        return said.numpy()
+
+    return about, run
+
+
+def ours(folder: Path, about: About) -> Any:
+    """RGB in [0, 1] -> logits at the image's size, of the network that segda builds."""
+    network = build(NETWORKS, about.network, "network", class_names=tuple(about.classes))
+    fill(network, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    return network.eval().infer
+
+
+def theirs(folder: Path) -> Any:
+    """The same of the library's own class."""
+    from transformers import AutoModelForSemanticSegmentation
+
+    model = AutoModelForSemanticSegmentation.from_pretrained(folder).eval()
+    told = normalisation(folder / WEIGHTS)
+    if told is None:
+        raise WeightsError(f"{folder}: does not say how images are normalised; export it again")
+    mean, deviation = (torch.tensor(colour).view(3, 1, 1) for colour in (told.mean, told.deviation))
+
+    def infer(image: Tensor) -> Tensor:
+        cells = model(pixel_values=(image - mean) / deviation).logits
+        return F.interpolate(cells, image.shape[-2:], mode="bilinear", align_corners=False)
+
+    return infer

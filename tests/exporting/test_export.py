@@ -1,0 +1,282 @@
+"""`segda export`: the files that it leaves, read by their own libraries, and that bad input leaves none."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForSemanticSegmentation
+
+from conftest import small_recipe, write_camvid
+from networks.test_network_table import SMALL
+from segda import run as runs
+from segda.commands.export import export
+from segda.commands.predict import predict
+from segda.errors import RecipeError, RunError, RunFailure, WeightsError
+from segda.exporting import formats, job
+from segda.exporting.about import about_from
+from segda.networks import NETWORKS
+from segda.recipes.build import build
+from segda.recipes.recipe import parse_recipe
+from small_run import DUSK, SPACE, write_run
+
+TRAIN = "camvid:train:dusk"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_camvid(tmp_path_factory.mktemp("camvid"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Of mit_daformer."""
+    return write_run(tmp_path_factory.mktemp("runs") / "run", seed=3)
+
+
+def run_of(folder, network, **evaluate):
+    """A run folder of another row of the networks' table, at random."""
+    tree = json.loads(small_recipe(folder / "data").model_dump_json())
+    recipe = parse_recipe(tree | {"network": SMALL[network], "evaluate": tree["evaluate"] | evaluate}, "recipe")
+    runs.begin(folder, recipe)
+    torch.manual_seed(0)
+    made = build(NETWORKS, recipe.network, "network", class_names=SPACE.classes)
+    runs.save_network(runs.product_path(folder, "student"), made, recipe.network, recipe.steps)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def deeplab(tmp_path_factory):
+    return run_of(tmp_path_factory.mktemp("runs") / "deeplab", "deeplab_v2 with one head")
+
+
+@pytest.fixture(scope="module")
+def onnx_file(run, root):
+    """Of any size; probabilities."""
+    done = export(run, "onnx", run.parent / "file.onnx", output="probabilities", data=TRAIN, root=root)
+    return done.path
+
+
+@pytest.fixture(scope="module")
+def classes_file(deeplab, root):
+    """A program of torch; classes."""
+    return export(deeplab, "torch", deeplab.parent / "file.pt2", data=TRAIN, root=root).path
+
+
+def image_of(height, width, seed=0):
+    """(1, 3, H, W) uint8."""
+    return np.random.default_rng(seed).integers(0, 256, (1, 3, height, width), np.uint8)
+
+
+def said_by(run, image):
+    """(1, C, H, W) probabilities of the run's network."""
+    with torch.no_grad():
+        return runs.load_network(run).infer(torch.from_numpy(image) / 255).softmax(1).numpy()
+
+
+@pytest.mark.parametrize("size", [(64, 96), (37, 75)])
+def test_onnxruntime_alone_gets_the_networks_probabilities_at_any_size(run, onnx_file, size):
+    session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
+    assert [(one.name, one.shape, one.type) for one in session.get_inputs()] == [
+        ("image", ["batch", 3, "height", "width"], "tensor(uint8)")
+    ]
+    image = np.concatenate([image_of(*size, seed) for seed in (0, 1, 2)])
+    (found,) = session.run(["classes"], {"image": image})
+    assert found.shape == (3, len(SPACE.classes), *size)
+    for place in range(3):
+        np.testing.assert_allclose(found[place : place + 1], said_by(run, image[place : place + 1]), atol=2e-6)
+
+
+def test_a_file_says_its_classes_their_colours_and_how_images_are_shown(run, onnx_file):
+    told = {prop.key: prop.value for prop in onnx.load(onnx_file).metadata_props}["segda"]
+    table = json.loads(told)
+    assert table["classes"] == {name: list(colour) for name, colour in SPACE.colours.items()}
+    assert (table["input"], table["output"], table["size"]) == ("uint8", "probabilities", None)
+    assert table["evaluate"]["resize"] == runs.load_recipe_of(run).evaluate.resize
+    about_from(told, "here")
+
+
+def test_predict_paints_with_a_file_what_it_paints_with_its_run(run, onnx_file, root, tmp_path):
+    asked = {"images": (), "data": DUSK, "root": root, "colour": True, "entropy": True, "precision": "auto"}
+    ours = predict(run, out=tmp_path / "run", **asked | {"precision": "32"})
+    theirs = predict(onnx_file, out=tmp_path / "file", **asked)
+    assert [path.name for path in ours] == [path.name for path in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        with Image.open(one) as first, Image.open(other) as second:
+            a, b = (np.array(image.convert("RGB")).astype(int) for image in (first, second))
+        assert (np.abs(a - b).max(-1) <= 1).mean() > 0.999
+
+
+def test_torch_alone_gets_classes(deeplab, classes_file):
+    module = torch.export.load(classes_file).module()
+    image = image_of(45, 61)
+    found = module(torch.from_numpy(image)).numpy()
+    assert found.dtype == np.uint8
+    own = said_by(deeplab, image)
+    assert (found == own.argmax(1)).mean() > 0.999
+
+
+def test_entropy_is_refused_of_a_file_that_gives_classes(classes_file, root, tmp_path):
+    with pytest.raises(RecipeError, match="gives classes alone; export it with --output probabilities"):
+        predict(classes_file, (), tmp_path / "out", entropy=True, data=DUSK, root=root)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "option", [{"weights": "teacher"}, {"step": 3}, {"device": "cuda"}, {"precision": "32"}], ids=str
+)
+def test_a_file_is_as_it_was_exported(classes_file, root, tmp_path, option):
+    (name, value), *_ = option.items()
+    with pytest.raises(RecipeError, match=f"--{name} {value}: .* is an exported file"):
+        predict(classes_file, (), tmp_path / "out", data=DUSK, root=root, **option)
+
+
+def test_openvino_in_eight_bits_of_one_size(deeplab, root, tmp_path):
+    done = export(
+        deeplab, "openvino", tmp_path / "folder", size="56x40", precision="int8", data=TRAIN, score=DUSK, root=root
+    )
+    assert {path.name for path in done.path.iterdir()} == {"network.xml", "network.bin"}
+    core = openvino.Core()
+    model = core.read_model(done.path / "network.xml")
+    assert str(model.inputs[0].partial_shape) == "[?,3,40,56]"
+    assert "FakeQuantize" in {node.get_type_name() for node in model.get_ops()}
+    (found,) = core.compile_model(model, "CPU")(image_of(40, 56)).values()
+    assert found.shape == (1, 40, 56)
+    data, before, after = done.score
+    assert data == DUSK and 0 <= before <= 1 and 0 <= after <= 1
+    # Images of another size are stretched to it, and labels are of their own.
+    (label, *_) = predict(done.path, (), tmp_path / "out", data=DUSK, root=root)
+    with Image.open(label) as picture:
+        assert picture.size == (64, 48)
+
+
+def test_hugging_face_reads_a_segformer_without_segda(root, tmp_path):
+    run = run_of(tmp_path / "run", "segformer")
+    done = export(run, "huggingface", tmp_path / "folder", data=TRAIN, root=root)
+    model = AutoModelForSemanticSegmentation.from_pretrained(done.path).eval()
+    assert tuple(model.config.id2label.values()) == SPACE.classes
+    told = json.loads((done.path / "preprocessor_config.json").read_text())
+    image = image_of(64, 96)
+    mean, deviation = (torch.tensor(told[key]).view(3, 1, 1) for key in ("image_mean", "image_std"))
+    with torch.no_grad():
+        cells = model(pixel_values=(torch.from_numpy(image) * told["rescale_factor"] - mean) / deviation).logits
+        logits = torch.nn.functional.interpolate(cells, (64, 96), mode="bilinear")
+    np.testing.assert_allclose(logits.softmax(1).numpy(), said_by(run, image), atol=2e-6)
+
+
+def test_a_folder_of_another_network_holds_tensors_and_no_code(run, root, tmp_path):
+    done = export(run, "huggingface", tmp_path / "folder", data=TRAIN, root=root)
+    assert {path.name for path in done.path.iterdir()} == {"config.json", "model.safetensors"}
+    config = json.loads((done.path / "config.json").read_text())
+    assert "auto_map" not in config and tuple(config["id2label"].values()) == SPACE.classes
+    ours = predict(run, (), tmp_path / "run", data=DUSK, root=root, precision="32")
+    theirs = predict(done.path, (), tmp_path / "file", data=DUSK, root=root)
+    assert [path.read_bytes() for path in ours] == [path.read_bytes() for path in theirs]
+
+
+def test_half_precision_is_half_as_large(deeplab, classes_file, root):
+    done = export(deeplab, "torch", deeplab.parent / "half.pt2", precision="16", data=TRAIN, root=root)
+    assert done.path.stat().st_size < 0.7 * classes_file.stat().st_size
+    assert done.parity.share < 1 or done.parity.margin == 0
+
+
+def broken(row, change):
+    """A format whose files say other things than they should."""
+
+    def opened(path):
+        about, run = row.open(path)
+        return about, lambda images: change(run(images))
+
+    return replace(row, open=opened)
+
+
+def test_a_file_that_says_other_things_is_not_kept(deeplab, root, tmp_path, monkeypatch):
+    row = formats.FORMATS["huggingface"]
+    monkeypatch.setitem(formats.FORMATS, "huggingface", broken(row, lambda said: (said + 1) % len(SPACE.classes)))
+    with pytest.raises(RunFailure, match=r"folder: not kept.*0\.0000% of .* at least 99\.9% must agree"):
+        export(deeplab, "huggingface", tmp_path / "folder", data=TRAIN, root=root)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_replaced_on_demand_alone(deeplab, root, tmp_path):
+    asked = {"to": "huggingface", "out": tmp_path / "folder", "data": TRAIN, "root": root}
+    export(deeplab, **asked)
+    with pytest.raises(RunError, match="folder exists; use --overwrite"):
+        export(deeplab, **asked)
+    export(deeplab, **asked, overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("three years")
+    with pytest.raises(RunError, match="mine exists and is not of segda export"):
+        export(deeplab, **asked | {"out": tmp_path / "mine"}, overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "three years"
+
+
+WRONG = {
+    "precision of another format": ({"precision": "int8"}, "int8: onnx is written in 32, 16; use --to openvino"),
+    "a size in words": ({"size": "large"}, "--size large: give any, or width and height"),
+    "too small a size": ({"size": "16x64"}, "--size 16x64: the network needs 32 pixels"),
+    "another ending": ({"out": "file.pt2"}, "a file for onnx ends in .onnx"),
+    "a file for a folder": ({"to": "openvino", "out": "file.onnx"}, "openvino takes a folder"),
+    "no such step": ({"step": 77}, "has no student of step 77"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_bad_input_leaves_nothing(run, root, tmp_path, wrong, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked, message = WRONG[wrong]
+    with pytest.raises((RecipeError, WeightsError), match=message):
+        export(run, **{"out": tmp_path / "file.onnx", "data": TRAIN, "root": root} | asked)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_of_windows_needs_one_size(root, tmp_path):
+    run = run_of(tmp_path / "run", "hrda")
+    with pytest.raises(RecipeError, match="network hrda: what it computes depends on .*--size WxH"):
+        export(run, "torch", tmp_path / "file.pt2", data=TRAIN, root=root)
+    done = export(run, "torch", tmp_path / "file.pt2", size="64x64", data=TRAIN, root=root)
+    assert done.parity.share > 0.999 and done.about.evaluate.resize == (64, 64)
+    module = torch.export.load(done.path).module()
+    image = np.concatenate([image_of(64, 64), image_of(64, 64, 1)])
+    assert (module(torch.from_numpy(image)).numpy() == said_by(run, image).argmax(1)).mean() > 0.999
+
+
+def test_a_library_that_is_not_installed_is_named_with_its_extra(run, root, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(RecipeError, match=r"onnxscript is not installed; pip install 'segda\[export\]'"):
+        export(run, "onnx", tmp_path / "file.onnx", data=TRAIN, root=root)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_others_and_damaged_ones_are_refused(onnx_file, tmp_path, root):
+    model = onnx.load(onnx_file)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(WeightsError, match=r"foreign.onnx: does not say that segda exported it"):
+        predict(tmp_path / "foreign.onnx", (), tmp_path / "out", data=DUSK, root=root)
+    (tmp_path / "cut.onnx").write_bytes(onnx_file.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match=r"cut.onnx: cannot be read \(.*\); export or copy it again"):
+        predict(tmp_path / "cut.onnx", (), tmp_path / "out", data=DUSK, root=root)
+    with pytest.raises(WeightsError, match=r"none.onnx: no such file"):
+        predict(tmp_path / "none.onnx", (), tmp_path / "out", data=DUSK, root=root)
+    onnx.helper.set_model_props(model, {"segda": json.dumps({"classes": {"road": [0, 0, 300]}})})
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(WeightsError, match=r"odd.onnx: what it says of itself cannot be read"):
+        predict(tmp_path / "odd.onnx", (), tmp_path / "out", data=DUSK, root=root)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_lines_say_how_well_it_agrees(run, onnx_file, root):
+    assert job.size_named("640x480") == (480, 640)
+    done = export(run, "huggingface", run.parent / "told", data=TRAIN, root=root, output="probabilities")
+    first, second, third = done.lines()
+    assert first.startswith(
+        f"{run.parent / 'told'}: student of source_only camvid:train:day -> camvid:train:dusk after step 4, 32, "
+    )
+    assert second == "in: (B, 3, H, W) uint8 RGB of any size from 32; out: (B, C, H, W) float32; 11 classes"
+    assert third.startswith("100.0000% of ") and third.endswith("probabilities differ by 0.0e+00 at most")
