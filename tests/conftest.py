@@ -64,7 +64,7 @@ method: {name: source_only, photometric: null}
 optim:
   {name: adamw, lr: 1e-3, head_lr_factor: 1, betas: [0.9, 0.999], weight_decay: 0.01, warmup: 2, warmup_ratio: 1e-6,
    power: 1}
-evaluate: {data: ["camvid:test:dusk"], resize: null, how: whole, report_images: 2}
+evaluate: {data: ["camvid:test:dusk"], resize: null, how: whole, report_images: 0}
 device: cpu
 precision: "32"
 log_every: 1

@@ -163,7 +163,7 @@ def held(method: torch.nn.Module) -> float:
 
 def sharded_run(data: Path) -> Recipe:
     """Four steps of EBDA that are saved after the second, kept after the third, and scored at the end."""
-    settings = ("steps=4", "save_every=2", "keep_every=3", "evaluate.report_images=0", "data.batch=1")
+    settings = ("steps=4", "save_every=2", "keep_every=3", "evaluate.report_images=1", "data.batch=1")
     return small_recipe(data, "ebda").override(*settings, "shard=true", "sync_batchnorm=true")
 
 
@@ -180,7 +180,14 @@ def whole_runs(data: Path, out: Path) -> None:
     OUT/wrapped-sharded of networks inside networks.
     """
     recipe = sharded_run(data)
-    settings = ("steps=2", "data.batch=2", f"optim={SGD}", "optim.lr=0.01", "evaluate.data=[]")
+    settings = (
+        "steps=2",
+        "evaluate.report_images=0",
+        "data.batch=2",
+        f"optim={SGD}",
+        "optim.lr=0.01",
+        "evaluate.data=[]",
+    )
     crops = [f"data.{side}.augment.{key}" for side in ("source", "target") for key in LARGE]
     wrapped = recipe.override(WRAPPED, *settings, *crops)
     train(wrapped, out / "wrapped-sharded")

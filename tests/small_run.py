@@ -20,7 +20,7 @@ DUSK = "camvid:test:dusk"
 def write_run(run: Path, *, teacher: bool = False, seed: int = 0, **evaluate) -> Path:
     """A finished run folder, but for the weights, which are random, and the reports, which are not there."""
     # A root of no folder: tests name the data that they read.
-    recipe = small_recipe(Path("data"))
+    recipe = small_recipe(Path("data")).override("evaluate.report_images=2")
     recipe = recipe.override(*(f"evaluate.{key}={json.dumps(value)}" for key, value in evaluate.items()))
     runs.begin(run, recipe)
     for which in ("student", *(["teacher"] if teacher else [])):

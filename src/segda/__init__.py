@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from segda.commands.adapt import adapt
     from segda.commands.compare import compare
     from segda.commands.convert import convert
     from segda.commands.evaluate import evaluate
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from segda.commands.predict import predict
     from segda.commands.pseudo_label import pseudo_label
     from segda.commands.report import report
+    from segda.commands.select import select
     from segda.commands.sweep import sweep
     from segda.commands.train import train
     from segda.commands.translate import translate
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from segda.scene import IGNORE, Batch, Scene
 
 _HOMES = {
+    "segda.commands.adapt": ("adapt",),
     "segda.commands.compare": ("compare",),
     "segda.commands.convert": ("convert",),
     "segda.commands.evaluate": ("evaluate",),
@@ -50,6 +53,7 @@ _HOMES = {
     "segda.commands.predict": ("predict",),
     "segda.commands.pseudo_label": ("pseudo_label",),
     "segda.commands.report": ("report",),
+    "segda.commands.select": ("select",),
     "segda.commands.sweep": ("sweep",),
     "segda.commands.train": ("train",),
     "segda.commands.translate": ("translate",),
@@ -88,6 +92,7 @@ __all__ = [
     "Scene",
     "SegdaError",
     "WeightsError",
+    "adapt",
     "build",
     "compare",
     "convert",
@@ -99,6 +104,7 @@ __all__ = [
     "predict",
     "pseudo_label",
     "report",
+    "select",
     "sweep",
     "train",
     "translate",

@@ -18,7 +18,7 @@ from segda.ground.safe_yaml import read_json
 
 MARK = "# the recipe of a run folder of segda, as it was written: "
 
-AT_THE_TOP = ("last.pt", "report.html", "log.jsonl", "environment.json", "data.json")
+AT_THE_TOP = ("last.pt", "report.html", "log.jsonl", "environment.json", "data.json", "logger.json")
 """Besides recipe.yaml and the products."""
 
 
@@ -62,6 +62,8 @@ def _folders(stems: Collection[str]) -> dict[str, Callable[[Path], bool]]:
     return {
         "reports": lambda path: path.suffix == ".json" and _is_report(path),
         "snapshots": lambda path: snapshot.fullmatch(path.name) is not None,
+        "tensorboard": lambda path: path.name.startswith("events.out.tfevents."),
+        "watched": lambda path: re.fullmatch(r"\d+(-\d{7,}(-H)?)?\.png|watched\.json", path.name) is not None,
         "checkpoints": lambda path: re.fullmatch(r"checkpoint-\d{7,}\.pt", path.name) is not None,
     }
 

@@ -8,6 +8,8 @@ last.pt                everything that training needs to go on; always a whole f
 checkpoints/           the newest checkpoints (recipe key `keep`), as checkpoint-0002000.pt
 network.safetensors    the student; each other product of the method by its name, as teacher.safetensors
 snapshots/             the same every `keep_every` steps, as network-0002000 and teacher-0002000.safetensors
+watched/               the target as it was seen early, in the middle and at the end, see reporting/watched.py
+logger.json            what trackers call the run; tensorboard/ and wandb/ are theirs
 reports/*.json         evaluations, one file a data set
 report.html            curves, tables and pictures
 """

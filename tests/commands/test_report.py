@@ -221,8 +221,9 @@ def test_long_logs_are_averaged_in_groups():
 
 def test_a_run_without_reports_says_how_to_make_them(tmp_path, before, root):
     bare = write_run(tmp_path / "bare")
-    with pytest.raises(RunError, match=r"segda evaluate .*bare --data camvid:test:dusk"):
-        report(bare, root=root)
+    page = Page(report(bare, root=root))
+    assert "Nothing was measured. With labelled data, segda evaluate bare --data camvid:test:dusk does" in page.text
+    (bare / "report.html").unlink()
     with pytest.raises(RunError, match=r"segda evaluate .*bare --data camvid:test:dusk"):
         report(before, bare, root=root)
     assert not (bare / "report.html").exists()

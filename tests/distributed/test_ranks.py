@@ -113,6 +113,10 @@ def test_a_run_in_shards_is_saved_whole_scored_and_goes_on(folder):
         ours, theirs = load_file(sharded / file), load_file(plain / file)
         same(ours, theirs)
     assert log_of(sharded) == log_of(stopped)
+    ours, theirs = (
+        [line["watched/entropy"] for line in log_of(run) if "watched/entropy" in line] for run in (sharded, plain)
+    )
+    assert len(ours) == 1 and ours == pytest.approx(theirs, rel=1e-4)
     state, other = runs.load_checkpoint(sharded), runs.load_checkpoint(plain)
     assert state["t"] == 4 and state["made_by"]["processes"] == 2
     same(state["method"], other["method"])

@@ -18,6 +18,7 @@ import typer
 
 from segda.cli import present
 from segda.cli.signature import Present, command_of
+from segda.commands.adapt import adapt
 from segda.commands.benchmark import benchmark
 from segda.commands.check_data import check_data
 from segda.commands.compare import compare
@@ -34,6 +35,7 @@ from segda.commands.prepare import prepare
 from segda.commands.pseudo_label import pseudo_label
 from segda.commands.recipe import recipe
 from segda.commands.report import report
+from segda.commands.select import select
 from segda.commands.sweep import sweep
 from segda.commands.train import train
 from segda.commands.translate import translate
@@ -56,6 +58,8 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
     "translate": (translate, present.translated, {}),
     "compare": (compare, present.compared, {}),
     "sweep": (sweep, present.swept, {}),
+    "select": (select, present.selected, {}),
+    "adapt": (adapt, present.adapted, {}),
     "report": (report, present.place, {}),
     "list": (list_, present.show, {}),
     "recipe": (recipe, present.recipe_text, {}),
@@ -71,7 +75,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
 SHARED = ("train", "evaluate", "predict", "pseudo-label", "translate")
 """The commands that run in several processes, started by torchrun."""
 
-PRINTED = ("list", "recipe", "compare", "evaluate", "check-data")
+PRINTED = ("list", "recipe", "compare", "evaluate", "select", "adapt", "check-data")
 """The commands whose result is what they print: it is a failure where that cannot be written."""
 
 app = typer.Typer(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from segda.commands.init import Begun
     from segda.data.sets.inspection import DataReport
     from segda.evaluation.runs import Found
+    from segda.evaluation.selection import Selection
+    from segda.online.adapt import Adapted
     from segda.reporting.comparison import Comparison
     from segda.training.sweep import Outcome
 
@@ -133,6 +135,31 @@ def compared(
         echo(comparison.markdown(everything, classes))
     else:
         show(comparison.table(everything, classes))
+
+
+def selected(
+    selection: Selection, *, json: Annotated[bool, typer.Option("--json", help="Print all as JSON instead.")] = False
+) -> None:
+    from segda.reporting.choice import selection_table
+
+    if json:
+        echo(json_format.dumps(selection.to_json(), indent=1))
+    else:
+        show(selection_table(selection))
+
+
+def adapted(
+    found: Adapted, *, json: Annotated[bool, typer.Option("--json", help="Print all as JSON instead.")] = False
+) -> None:
+    from segda.reporting.choice import online_table
+
+    if json:
+        echo(json_format.dumps(found.to_json(), indent=1))
+        return
+    if found.online is not None:
+        show(online_table(found))
+    if found.out is not None:
+        echo(f"{found.images} files in {found.out}")
 
 
 def swept(outcome: Outcome, *, dry_run: bool) -> int:

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from segda.commands.arguments import DataFile, Settings
-from segda.errors import RunError
+from segda.errors import RecipeError, RunError
 
 
 def recipe(
     name: Annotated[
-        Path | str,
+        Path | str | None,
         typer.Argument(metavar="RECIPE", help="A shipped recipe, a YAML file, or blocks with + between them."),
-    ],
+    ] = None,
     data: DataFile = None,
     settings: Settings = (),
-    to: Annotated[Path | None, typer.Option("--to", metavar="FILE.yaml", help="Write it there.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write it there.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.yaml.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of recipes instead, for editors; no RECIPE.")
+    ] = False,
 ) -> str:
     """Print a recipe as one flat file, with the source of each number beside it.
 
     What is printed is itself a recipe: copy it with --to mine.yaml, change it, and segda train mine.yaml. The name of
-    one block alone gives that block's file.
+    one block alone gives that block's file. With --schema an editor learns the keys and their types: it then completes
+    them and underlines what is wrong.
     """
     from segda.ground.atomic import write_text
     from segda.recipes.blocks import shipped_blocks
     from segda.recipes.recipe import load_recipe
 
+    if schema == (name is not None) or (schema and (data is not None or settings)):
+        raise RecipeError("give a RECIPE, or --schema alone")
     blocks = shipped_blocks()
-    if str(name) in blocks and data is None and not settings:
+    if schema:
+        from segda.recipes.schema import recipe_schema
+
+        text = json.dumps(recipe_schema(), indent=1) + "\n"
+    elif str(name) in blocks and data is None and not settings:
         text = blocks[str(name)].read_text(encoding="utf-8")
     else:
+        assert name is not None
         text = load_recipe(name, data).override(*settings).to_yaml(defaults=False)
     if to is not None:
         if to.exists() and not overwrite:

@@ -22,8 +22,9 @@ def report(
 ) -> Path:
     """Make RUN/report.html: curves, IoU bars and pictures in one self-contained file.
 
-    Its tables come from the run's reports (segda evaluate), its pictures from the first data set in the recipe's
-    evaluate.data: what the student sees, or the network that --weights and --step name.
+    It shows the target, of which no label is needed: what the network saw of it as it learnt, or what the one that
+    --weights and --step name sees of it now. Its tables come from the run's reports (segda evaluate), further pictures
+    from the first data set in the recipe's evaluate.data.
     """
     from segda.ground.trust import trusting
     from segda.reporting.html import write_report

@@ -11,7 +11,7 @@ import typer
 
 from segda.commands.arguments import DataFile, OwnDevice, OwnPrecision, RecipeLike, Root, Settings, Trust
 from segda.errors import RecipeError
-from segda.ground.choices import PresetName, unknown_device
+from segda.ground.choices import LoggerName, PresetName, unknown_device
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,9 @@ def train(
     settings: Settings = (),
     device: OwnDevice = None,
     precision: OwnPrecision = None,
+    logger: Annotated[
+        LoggerName | None, typer.Option(help="Also tell a tracker the numbers of log.jsonl [default: the recipe's].")
+    ] = None,
     trust: Trust = (),
 ) -> None:
     """Train a network by RECIPE and write everything about it to the run folder OUT.
@@ -87,7 +90,9 @@ def train(
     if device is not None and (wrong := unknown_device(device)):
         raise RecipeError(f"--device {device}: {wrong}")
     recipe = with_preset(recipe, preset) if preset else recipe
-    changes = [f"{key}='{value}'" for key, value in (("device", device), ("precision", precision)) if value]
+    changes = [
+        f"{key}='{value}'" for key, value in (("device", device), ("precision", precision), ("logger", logger)) if value
+    ]
     recipe = recipe.override(*settings, *changes) if settings or changes else recipe
     out = Path(out)
     planned = plan(recipe, out)

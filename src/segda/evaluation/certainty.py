@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -96,6 +97,37 @@ def labels_and_confidence(seen: Sequence[View], size: Size) -> tuple[Tensor, Ten
     """Views -> (H, W) uint8 train ids, (H, W) float32 mean probability of that class, 1 / C to 1."""
     label, best, _, _ = _decided(probabilities(seen, size))
     return label, best
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is said of all pixels of an image.
+
+    label: (H, W) uint8 train ids. confidence: (H, W) float32, its mean probability. entropy: (H, W) float32 in nats.
+    mean: (C,) float32, the mean of each class's probability over the image. chosen: (k, C) float32, the probabilities
+    of the chosen pixels.
+    """
+
+    label: Tensor
+    confidence: Tensor
+    entropy: Tensor
+    mean: Tensor
+    chosen: Tensor
+
+
+def surveyed(seen: Sequence[View], size: Size, pixels: Tensor) -> Survey:
+    """Views -> a survey of the image; pixels: (k,) int64, numbers of those to choose, row by row."""
+    means: list[Tensor] = []
+    chosen: list[Tensor] = []
+
+    def noted() -> Iterator[Tensor]:
+        for prob in probabilities(seen, size):
+            means.append(prob.mean())
+            chosen.append(prob.flatten()[pixels.to(prob.device)])
+            yield prob
+
+    label, confidence, entropy, _ = _decided(noted(), entropy=True)
+    return Survey(label, confidence, entropy, torch.stack(means), torch.stack(chosen, 1))
 
 
 def most_probable(probs: Iterable[Tensor], score: Score) -> tuple[Tensor, Tensor]:

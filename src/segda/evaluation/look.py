@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,6 +113,11 @@ def look(
                 for eye, small in zip(eyes, boxed, strict=True)
             ]
             yield each(Sight(index, scene, seen))
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Up to `most` of the numbers below `count`, evenly spread, with the first and the last."""
+    return sorted({round(float(at)) for at in np.linspace(0, count - 1, min(count, most))})
 
 
 def agreed(results: Iterator[Result]) -> list[Result]:

@@ -52,6 +52,11 @@ class Moments:
         """(C,); NaN where nothing was added."""
         return self.squares / self.count
 
+    def begin(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """As if so many values of that mean and variance had been added; both (C,)."""
+        self.count, self.mean = count, mean.cpu().double()
+        self.squares = variance.cpu().double() * count
+
     def add(self, values: Tensor) -> None:
         """(B, C, ...) of any float type; the moments of these alone are taken in float32, as batch norm does."""
         over = [0, *range(2, values.ndim)]
@@ -120,15 +125,18 @@ def norms_of(network: Network) -> list[_BatchNorm]:
     return [one for one in network.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
 
 
-def learning_norms(network: Network, name: str = "the network") -> list[_BatchNorm]:
-    """Those whose statistics follow the images in training; RecipeError, with that name, where there are none."""
+def learning_norms(
+    network: Network, name: str = "the network", way: str = "leave --statistics out"
+) -> list[_BatchNorm]:
+    """Those whose statistics follow the images in training; RecipeError, with that name and way out, where there are
+    none.
+    """
     with resting([network]):
         network.train()  # an encoder keeps those in eval mode that are frozen
         found = [norm for norm in norms_of(network) if norm.training]
     if not found:
         raise RecipeError(
-            f"{name} has no batch norm that learns statistics in training: there are none to replace; leave "
-            "--statistics out"
+            f"{name} has no batch norm that learns statistics in training: there are none to replace; {way}"
         )
     return found
 

@@ -43,6 +43,17 @@ Domain = Literal["target", "source"]
 OnBadImage = Literal["stop", "skip"]
 """At an image that cannot be used: stop, or go on without it."""
 
+Criterion = Literal[
+    "entropy", "mutual-information", "density", "nuclear-norm", "agreement", "mixval", "transfer-score", "source"
+]
+"""By what a network is chosen without target labels."""
+
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+"""Who else is told the numbers of a training."""
+
+OnlineName = Literal["tent", "cotta", "batchnorm"]
+"""How a network adapts itself to a stream of images."""
+
 PresetName = Literal["quick", "standard", "best"]
 """How long somebody's own images are learnt, and by how large a network."""
 

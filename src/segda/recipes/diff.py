@@ -17,7 +17,7 @@ Changes = dict[str, tuple[Any, Any]]
 FREE = (
     "paper", "expect", "data.root", "data.workers", "data.on_bad_image", "activation_checkpointing", "compare_every",
     "patience", "log_every", "save_every", "keep_every", "keep", "evaluate.every", "evaluate.data",
-    "evaluate.report_images",
+    "evaluate.report_images", "logger",
 )  # fmt: skip
 """Keys that may change when a run goes on: neither what is learnt nor what a score means depends on them.
 

@@ -29,7 +29,16 @@ from pydantic import (
 from segda.data.stream.augment import Augment, Kernel, Shape
 from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
-from segda.ground.choices import DeviceName, Domain, Mean, OnBadImage, PrecisionName, Softmax, unknown_device
+from segda.ground.choices import (
+    DeviceName,
+    Domain,
+    LoggerName,
+    Mean,
+    OnBadImage,
+    PrecisionName,
+    Softmax,
+    unknown_device,
+)
 from segda.ground.safe_yaml import Keys, yaml_line, yaml_values
 from segda.pseudo_labelling.refine import REFINEMENTS
 from segda.pseudo_labelling.rules import RULES
@@ -285,6 +294,8 @@ class Recipe(Block):
     """Older checkpoints that are kept beside the last."""
     keep_every: int = Field(0, ge=0)
     """Steps between two snapshots of the student, and of the teacher where there is one; all are kept. 0: none."""
+    logger: LoggerName | None = None
+    """A tracker that is told the numbers of log.jsonl as well, see training/loggers.py."""
     stages: dict[str, dict[str, dict[str, Any]]] = {}
     """Name -> {train: what differs from the keys above}, {pseudo-label: a Labelling}, {translate: a Translating} or
     {evaluate: an Ensemble}, in the order in which they run. The last one trains, but for those that measure; see

@@ -73,11 +73,11 @@ def bars(data: str, columns: Sequence[tuple[str, Report]], *, against: bool) -> 
 def curves(log: Sequence[dict[str, Any]]) -> list[Chart]:
     """A chart of each scalar of the log. Scalars that differ in the last part of their name share one, as fool/main and
     fool/aux do, and so do all learning rates; where several are equal throughout, they are one line. The entropy has
-    charts of its own, see `peaks`.
+    charts of its own, see `peaks`; what was watched of the target is a table.
     """
     training = [line for line in log if "evaluation" not in line and "skipped" not in line]
     names = list(dict.fromkeys(key for line in training for key in line if key not in ("step", *PACE)))
-    names = [name for name in names if not name.startswith(("H/", "histogram/"))]
+    names = [name for name in names if not name.startswith(("H/", "histogram/", "watched/"))]
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_group(name), []).append(name)

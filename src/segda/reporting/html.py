@@ -15,8 +15,9 @@ from jinja2 import Environment, StrictUndefined
 from segda.data.labels.spaces import Space, as_hex
 from segda.errors import RunError, visible
 from segda.evaluation.certainty import labels, labels_and_entropy
-from segda.evaluation.look import Eye, Sight, look
+from segda.evaluation.look import Eye, Sight, look, spread
 from segda.evaluation.measure import outdated, reports_of
+from segda.evaluation.metrics import read_reports
 from segda.evaluation.snapshots import LAST, ORACLE, Snapshots, read_snapshots
 from segda.ground.atomic import write_text
 from segda.ground.choices import DeviceName, Weights
@@ -28,11 +29,10 @@ from segda.reporting.comparison import Comparison, beside
 from segda.reporting.gain import gain_lines
 from segda.reporting.pictures import SCALE, coloured, data_uri, entropy_picture, shrunk
 from segda.reporting.tables import names_of, percent, points
-from segda.run import data_root, load_network, load_recipe_of, read_log, step_of
+from segda.reporting.target import target_of
+from segda.reporting.watched import PICTURE
+from segda.run import data_root, load_network, load_recipe_of, products_in, read_log, step_of
 from segda.run_data import measured_on, seen_from_here, space_in
-
-PICTURE = 400
-"""Pixels: how wide a picture of the panel is at most."""
 
 
 def _processes(facts: Mapping[str, Any]) -> int:
@@ -168,9 +168,10 @@ def _panel(
         cells.append(_cell("entropy", entropy_picture(entropy.cpu().numpy(), len(space.classes)), "JPEG"))
         return {"name": dataset.names[sight.index], "cells": cells}
 
-    chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
     # Not split: at the end of a training the first process makes the report alone.
-    rows = list(look(eyes, dataset, row, title="pictures", indices=chosen, label=True, split=False))
+    rows = list(
+        look(eyes, dataset, row, title="pictures", indices=spread(len(dataset), count), label=True, split=False)
+    )
     return {"data": dataset.spec, "columns": [cell["title"] for cell in rows[0]["cells"]], "rows": rows}
 
 
@@ -195,7 +196,7 @@ def write_report(
 ) -> Path:
     """Writes RUN/report.html; `against`: a run to show beside it. weights, step: whose pictures."""
     run = Path(run)
-    recipe, reports = load_recipe_of(run), reports_of(run)
+    recipe, reports = load_recipe_of(run), read_reports(run)
     space = space_in(run)
     against = None if against is None else Path(against)
     measured = {run: reports}
@@ -203,31 +204,33 @@ def write_report(
         if space_in(against).classes != space.classes:
             raise RunError(f"{against} has other classes than {run}; give a run on the same data with --against")
         data = {report.protocol.data for report in reports}
-        others = [other for other in reports_of(against) if other.protocol.weights == "student"]
+        others = [other for other in (reports_of(against) if reports else []) if other.protocol.weights == "student"]
         others = [other for other in others if other.protocol.data in data]
-        if not any(other.protocol.whose == "student" for other in others):
+        if reports and not any(other.protocol.whose == "student" for other in others):
             spec = reports[0].protocol.data
             raise RunError(f"{against} was not measured on {spec}: segda evaluate {against} --data {spec}")
-        if against.resolve() != run.resolve():  # beside itself, a run is one
+        if reports and against.resolve() != run.resolve():  # beside itself, a run is one
             measured = {against: others, run: reports}
     names = dict(zip(measured, names_of(list(measured)), strict=True))
-    comparison = beside({names[place]: of for place, of in measured.items()}, {names[run]: recipe})
+    of_all = {names[place]: of for place, of in measured.items()}
+    comparison = beside(of_all, {names[run]: recipe}) if reports else None
     log = list(read_log(run))
     facts = _environment(run)
     page = _template().render(
         title=recipe.name,
         recipe=recipe,
-        step=step_of(run, "student"),
+        step=step_of(run, made[0]) if (made := products_in(run)) else None,
         scenes=recipe.data.batch * recipe.accumulate * _processes(facts),
         facts=_flat(facts),
         labels_unread=facts.get("target_labels_read") is False,
         name=visible(run.resolve().name),
-        before=None if len(measured) == 1 else comparison.columns[0].title,
-        gained=gain_lines(comparison),
+        before=None if comparison is None or len(measured) == 1 else comparison.columns[0].title,
+        gained=gain_lines(comparison) if comparison else [],
         outdated=[line for place, of in measured.items() for line in outdated(place, of)],
-        marks=["; ".join(comparison.marks(everything)) for everything in (False, True)],
-        more=comparison.more(),
-        results=[_result(comparison, data) for data in comparison.domains],
+        marks=["; ".join(comparison.marks(everything)) for everything in (False, True)] if comparison else [],
+        more=comparison.more() if comparison else [],
+        results=[_result(comparison, data) for data in comparison.domains] if comparison else [],
+        target=target_of(run, against, recipe, root, device, weights, step),
         curves=curves(log),
         peaks=peaks(log, len(space.classes), level_of(recipe)),
         scored=scored(log),

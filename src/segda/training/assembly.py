@@ -47,6 +47,7 @@ from segda.recipes.recipe import Recipe
 from segda.run_data import space_in, space_of
 from segda.scene import Batch
 from segda.training import checkpoint
+from segda.training.loggers import Logger
 from segda.training.optim import optimisers, set_lr
 from segda.training.start import begin_with, given_network
 from segda.training.step import counted, train_step
@@ -119,6 +120,8 @@ class Training:
     saved: int | None = None
     """The step after which it was last saved."""
     skips: Skips = field(default_factory=Skips)
+    logger: Logger | None = None
+    """Who else is told what the log says."""
     class_weights: Tensor | None = None
     """(C,) of the source's labels, see parts/class_weights.py; None: all weigh the same."""
 

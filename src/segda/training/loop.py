@@ -28,8 +28,10 @@ from segda.reporting.words import meanings
 from segda.scene import Batch
 from segda.training import checkpoint
 from segda.training.assembly import Training, plain
+from segda.training.loggers import numbers_of
 from segda.training.stopping import Stopping
 from segda.training.timing import Pace, waiting_said
+from segda.training.watching import Watch
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
     """
     recipe, stopping = training.recipe, stopping or Stopping()
     sync.compare(training.method, training.t, training.saved)
-    pace, words = Pace(training.t), Words()
+    pace, words, watch = Pace(training.t), Words(), Watch(training, run)
     with stopping.later(), closing(training.batches(recipe.steps, recipe.data.workers)) as batches:
         for _ in track(range(training.t, recipe.steps), "training", lines=False):
             with pace.waiting():
@@ -54,7 +56,9 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
                 training.skips.tell(run, training.t)
                 means, (seconds, waiting) = training.means.take(), pace.take(training.t)
                 line = {"step": training.t, "seconds": round(seconds, 4), "waiting": round(waiting, 4)}
-                group.on_rank_zero(runs.append_log, run, line | means | training.rates())
+                with pace.paused():
+                    watched = watch.look()
+                group.on_rank_zero(_tell, training, run, line | means | watched | training.rates())
                 words.explain(means)
                 a_step, left = f"{seconds:.2f} s/step{waiting_said(waiting)}", seconds * (recipe.steps - training.t)
                 log.info(f"step {training.t} of {recipe.steps}  {_said(means)}  {a_step}  {_clock(left)} to go")
@@ -81,6 +85,13 @@ def run_steps(training: Training, run: Path, stopping: Stopping | None = None) -
                 training.skips.tell(run, training.t)
                 save(training, run)
             raise KeyboardInterrupt
+
+
+def _tell(training: Training, run: Path, line: Mapping[str, Any]) -> None:
+    """A line of the log, and its numbers for the tracker."""
+    runs.append_log(run, line)
+    if training.logger is not None:
+        training.logger.log(numbers_of(line), line["step"])
 
 
 def asked(stopping: Stopping) -> bool:
@@ -166,7 +177,7 @@ def score(training: Training, run: Path) -> list[Report]:
             reports.append(report)
         # JSON has no NaN: null where no class of the network is labelled.
         scores = {which: None if math.isnan(miou) else miou for which, miou in mious.items()}
-        group.on_rank_zero(runs.append_log, run, {"step": training.t, "evaluation": dataset.spec, **scores})
+        group.on_rank_zero(_tell, training, run, {"step": training.t, "evaluation": dataset.spec, **scores})
         shown = next(iter(mious))
         whose = "" if shown == "student" else f" of the {shown}"
         place = with_domain(dataset.spec, domains[dataset.spec])

@@ -23,10 +23,12 @@ from segda.ground.trust import read_from
 from segda.parts.given import given_in
 from segda.recipes.diff import Changes, admit, admit_files, admit_processes, told
 from segda.recipes.recipe import Recipe, parse_recipe
+from segda.reporting import watched
 from segda.reporting.comparison import beside
 from segda.reporting.html import write_report
 from segda.run_data import changed_files, record, refuse_other_classes
 from segda.training import assembly, checkpoint, loop
+from segda.training.loggers import check_logger, logger_of
 from segda.training.stopping import Stopping
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ def _ready(
     allow_changed: Sequence[str],
 ) -> tuple[assembly.Training, dict[str, Any]]:
     """The training at the step where it begins or goes on, its folder as it was then, and the facts in that folder."""
+    check_logger(recipe.logger)
     key = str(out.absolute())
     resume, overwrite = AGAIN.get(group.remembered(key), (resume, overwrite))
     state, changes = group.all_succeed(lambda: _found(out, recipe, resume, overwrite, allow_changed))
@@ -131,6 +134,7 @@ def _begin(
     else:
         done = training.t == training.recipe.steps  # the end is scored again, since its report may not be there
         runs.forget_after(out, training.t, None if done else {dataset.spec for dataset in training.scored})
+        watched.forget(out, training.t)
         runs.write_recipe(out, training.recipe)
         loop.save_products(training, out, state["method"])
         log.info(f"resumed after step {training.t}")
@@ -145,8 +149,9 @@ def _begin(
 
 
 def _to_the_end(training: assembly.Training, out: Path, facts: dict[str, Any], stopping: Stopping) -> None:
-    with _underway():
-        due = loop.scores_due(training.recipe, training.t)
+    recipe = training.recipe
+    with _underway(), logger_of(recipe, out, training.t) as training.logger:
+        due = loop.scores_due(recipe, training.t)
         if due and group.from_rank_zero(lambda: not runs.scored_at(out, training.t)):
             loop.score(training, out)
         loop.run_steps(training, out, stopping)
@@ -159,8 +164,10 @@ def _report(training: assembly.Training, out: Path, facts: dict[str, Any], score
     write_text(out / "environment.json", json.dumps(facts, indent=2) + "\n")
     for dataset in training.scored:
         write_reports(out, [score for score in scores if score.protocol.data == dataset.spec])
-    if training.scored:
+    wanted = training.recipe.evaluate.report_images > 0
+    if training.scored or wanted:
         log.info(f"report: {write_report(out)}")
+    if training.scored:
         measured = beside({out.name: scores}, {out.name: training.recipe})
         log.info(f"{measured.hidden()[0]}; see segda compare {out}")
     elif not training.segmenters():
