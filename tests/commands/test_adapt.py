@@ -2,6 +2,9 @@
 
 import json
 import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +15,9 @@ from segda.cli.main import main
 from segda.commands.adapt import adapt
 from segda.commands.evaluate import evaluate
 from segda.errors import DataError, RecipeError, RunError
+from segda.ground.choices import OnlineName
+from segda.ground.safe_yaml import read_yaml
+from segda.online import ONLINE
 from small_run import DUSK, write_run
 
 
@@ -55,6 +61,11 @@ def test_the_score_is_of_the_written_predictions_and_before_it_evaluates(run, ro
             predicted = np.array(Image.open(path))
             right += int((truth == predicted)[truth < 11].sum())
         assert found.online.counts.diagonal()[:11].sum() == right
+
+
+def test_each_method_has_its_settings_and_its_word():
+    settings = read_yaml(Path(str(files("segda.online") / "online.yaml")))
+    assert list(settings) == list(ONLINE) == list(get_args(OnlineName))
 
 
 def test_the_command_prints_a_table_or_json(run, root, tmp_path, capsys):

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from contextlib import nullcontext
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from segda.commands.select import select
 from segda.data.sets.datasets import open_data
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.evaluation.certainty import labels
-from segda.evaluation.criteria import LAMBDA
+from segda.evaluation.criteria import CRITERIA, LAMBDA
 from segda.evaluation.evidence import LastLayer, evidence
 from segda.evaluation.inference import views
 from segda.evaluation.look import Eye, spread
-from segda.evaluation.selection import Candidate, Selection
+from segda.evaluation.selection import SOURCE, Candidate, Selection
+from segda.ground.choices import Criterion
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from segda.run import load_network
@@ -192,6 +194,10 @@ def test_a_network_that_ends_otherwise_has_no_last_layer():
     watched = LastLayer(network)
     network.after(network.classify(torch.rand(1, 3, 4, 4)))
     assert watched.weights() is None and watched.cells() is None
+
+
+def test_each_word_that_a_user_chooses_among_has_its_row():
+    assert sorted(get_args(Criterion)) == sorted([*CRITERIA, SOURCE])
 
 
 def selection(**more):

@@ -6,7 +6,10 @@ installed.
 
 import re
 import sys
+import tomllib
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import get_args
 
 import pytest
 
@@ -16,6 +19,7 @@ from segda import run as runs
 from segda.cli.main import main
 from segda.commands.train import train
 from segda.errors import RecipeError, RunFailure
+from segda.ground.choices import LoggerName
 from segda.training import loggers
 from segda.training.loggers import LOGGERS, numbers_of
 
@@ -134,6 +138,13 @@ def test_a_run_that_goes_on_goes_on_there(name, begun, told, camvid, tmp_path, m
     train(recipe, tmp_path / "run", resume=True)
     assert [known for _, known in told.begun] == begun and told.ended == 2
     assert sorted(told.numbers()) == [1, 2, 3, 4]
+
+
+def test_each_tracker_has_its_word_and_its_extra():
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert list(LOGGERS) == list(get_args(LoggerName)) and LOGGERS.keys() <= extras.keys()
 
 
 def test_histograms_and_nulls_are_left_out():

@@ -16,8 +16,10 @@ from segda.commands.train import train
 from segda.data.files.images import read_image
 from segda.data.sets.datasets import open_data
 from segda.errors import RunError
+from segda.reporting import target
 from segda.reporting.pictures import coloured
 from segda.reporting.watched import CONFIDENT, read_watched
+from segda.training import watching
 from segda.training.watching import moments
 from small_run import write_run
 
@@ -153,6 +155,26 @@ def test_a_training_ends_well_whose_images_are_too_small_for_its_network(root, t
     assert any("the target was not looked at after step 1: image of 12 x 16 pixels" in line for line in said)
     assert any("the target is not shown: image of 12 x 16 pixels" in line for line in said)
     assert "<img " not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_training_ends_well_where_memory_does_not_suffice_to_look(root, tmp_path, said, monkeypatch):
+    def observe(*_):
+        raise torch.OutOfMemoryError("of the device\nand more")
+
+    monkeypatch.setattr(watching, "observe", observe)
+    monkeypatch.setattr(target, "observe", observe)
+    train(unlabelled(root).override("steps=1"), tmp_path / "run")
+    assert "the target was not looked at after step 1: of the device" in said
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_fault_of_the_code_is_not_hidden(root, tmp_path, monkeypatch):
+    def observe(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(watching, "observe", observe)
+    with pytest.raises(ZeroDivisionError):
+        train(unlabelled(root).override("steps=1"), tmp_path / "run")
 
 
 def test_an_image_that_cannot_be_read_is_left_out_and_named(tmp_path, said):

@@ -215,6 +215,7 @@ def select_network(
 
 NEEDS = {
     "agreement": "it needs runs with a teacher",
+    "mixval": "it needs two images",
     "transfer-score": "it needs networks whose last layer is a convolution to the classes",
 }
 """Why a criterion may have no value."""

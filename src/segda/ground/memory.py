@@ -22,7 +22,7 @@ WAYS = {
     "train": "set activation_checkpointing=true, a lower data.batch with a higher accumulate (--max-batch says how "
     "many scenes fit), or a smaller data.source.augment.crop and data.target.augment.crop",
     **dict.fromkeys(
-        ("evaluate", "predict", "pseudo-label", "report"),
+        ("evaluate", "predict", "pseudo-label", "report", "select", "adapt"),
         "use --precision bf16 where there is such an option, or set a smaller evaluate.window or evaluate.resize, or "
         "fewer evaluate.scales, in the run's recipe",
     ),

@@ -11,15 +11,26 @@ from typing import Any
 import numpy as np
 
 from segda.data.sets.datasets import open_data
-from segda.errors import DataError, visible
+from segda.errors import visible
 from segda.evaluation.look import Eye
 from segda.evaluation.measure import has_network
 from segda.ground.choices import DeviceName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
+from segda.ground.safe_yaml import first_line
 from segda.recipes.recipe import Recipe
 from segda.reporting.pictures import data_uri, shrunk
 from segda.reporting.tables import percent
-from segda.reporting.watched import IMAGES, PICTURE, Moment, Readable, observe, pictures, read_watched, readable
+from segda.reporting.watched import (
+    IMAGES,
+    PICTURE,
+    Moment,
+    Readable,
+    is_no_obstacle,
+    observe,
+    pictures,
+    read_watched,
+    readable,
+)
 from segda.run import data_root, load_network, load_recipe_of, step_of
 from segda.run_data import seen_from_here, space_in
 
@@ -113,8 +124,10 @@ def _now(
         casting = autocast(where, pick_precision("auto", where))
         eye = Eye(load_network(run, weights, where, step), recipe.evaluate, where, casting)
         return images, observe(eye, images, (step_of(run, weights) if step is None else step) or 0)
-    except DataError as error:
-        log.warning(f"the target is not shown: {error}")
+    except Exception as error:
+        if not is_no_obstacle(error):
+            raise
+        log.warning(f"the target is not shown: {first_line(error)}")
         return None
 
 

@@ -28,6 +28,7 @@ from segda.errors import DataError, RunError
 from segda.evaluation.certainty import surveyed
 from segda.evaluation.look import Eye, Sight, look, spread
 from segda.ground.atomic import atomic_write, cannot_write, write_text
+from segda.ground.memory import lacks_memory
 from segda.ground.safe_yaml import one_line, read_json
 from segda.ground.sealed import with_digest, without_digest
 from segda.reporting.pictures import coloured, entropy_picture, png, shrunk
@@ -111,6 +112,13 @@ def readable(data: DataSet, most: int) -> list[int]:
         except DataError as error:
             log.warning(f"not watched: {error}")
     return found
+
+
+def is_no_obstacle(error: Exception) -> bool:
+    """Whether an error with which a network looks at a target is no reason to stop: images that are not there, or that
+    it cannot be shown, or memory that does not suffice.
+    """
+    return isinstance(error, DataError) or lacks_memory(error)
 
 
 def observe(eye: Eye, images: Readable, step: int) -> Moment:

@@ -14,12 +14,12 @@ from typing import Any
 from torch import Tensor
 
 from segda.distributed import group, sharding
-from segda.errors import SegdaError
 from segda.evaluation.look import Eye
 from segda.ground.hardware import autocast
+from segda.ground.safe_yaml import first_line
 from segda.networks.network import Network
 from segda.recipes.recipe import Recipe
-from segda.reporting.watched import IMAGES, Readable, keep, label_shares, observe, readable
+from segda.reporting.watched import IMAGES, Readable, is_no_obstacle, keep, label_shares, observe, readable
 from segda.run import fill, product_path
 from segda.training.assembly import Training, student_of
 
@@ -67,8 +67,10 @@ class Watch:
             casting = autocast(training.device, training.precision)
             moment = observe(Eye(network, recipe.evaluate, training.device, casting), self.images, t)
             keep(self.run, self.images, moment, self.source)
-        except SegdaError as error:  # a training does not end because nobody can look at it
-            log.warning(f"the target was not looked at after step {t}: {error}")
+        except Exception as error:
+            if not is_no_obstacle(error):
+                raise
+            log.warning(f"the target was not looked at after step {t}: {first_line(error)}")
             return {}
         log.info(f"step {t}  {self.images.data.spec} (target)  {moment.sentence(self.source)}")
         return moment.numbers()
