@@ -277,7 +277,12 @@ def test_without_scale_nothing_more_is_drawn():
         ({"scale": (0.5, 1), "resize": (8, 8), "shape": "pad"}, "scale: does not go with shape: pad"),
         ({"crop": (9, 9), "bring_to": (4, 4), "ignore_top": 4}, "leave no row of a crop of height 4"),
         ({"scale": (0.5, 1), "margins": (1, 2, 3, 4)}, "in pixels do not go with scale; give shares"),
-        ({"margins": (0.1, 1.5, 0, 0)}, "margins"),
+        (
+            {"margins": (0.1, 2, 0, 0)},
+            "whole numbers are pixels, numbers below 1 shares of the image; give four of a kind",
+        ),
+        ({"margins": (1, 1.5, 0, 0)}, "give four of a kind"),
+        ({"margins": (-1, 1, 0, 0)}, "greater than or equal to 0"),
         (
             {"margins": (0.1, 0.1, 0.1, 0.1), "bring_to": (4, 4)},
             "does not go with ignore_top, ignore_bottom or bring_to",

@@ -186,3 +186,30 @@ def test_the_frozen_encoder_and_the_head_are_no_part_of_the_student(camvid):
     assert all(torch.equal(value, before[name]) for name, value in method.frozen.state_dict().items())
     with pytest.raises(RecipeError, match="method.distillation.side: 30 is no multiple of 14"):
         assembly.assemble(recipe.override("method.distillation.side=30"), camvid, None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (
+            "method.photometric.jitter_prob=2",
+            r"method.photometric: jitter_prob: Input should be less than or equal to 1",
+        ),
+        (
+            "method.photometric.jiter_prob=1",
+            r"method.photometric: unknown key 'jiter_prob'; did you mean 'jitter_prob'",
+        ),
+        (
+            "method.source_photometric.jitter_strengths.hue=0.9",
+            r"jitter_strengths.hue: Input should be less than .* 0.5",
+        ),
+        ("method.photometric.grey_prob=0.1", r"method.photometric: unknown key 'grey_prob'"),
+        (
+            "method.source_photometric.blur_sigma=null",
+            r"method.source_photometric: blur_sigma is null where blur_prob is 0",
+        ),
+    ],
+)
+def test_wrong_colours_are_told_by_their_key(setting, said, camvid):
+    with pytest.raises(RecipeError, match=said):
+        small_recipe(camvid, "vfm").override(setting)

@@ -18,7 +18,7 @@ from segda.networks.decoders.vfm import ChannelNorm
 from segda.networks.encoders.table import encoder_row, of_family
 from segda.networks.network import Network
 from segda.networks.weights.load import load_encoder_weights
-from segda.parts.photometric import Blended, Photometric
+from segda.parts.photometric import Colours
 
 SMOOTH, COSINE = 0.1, 0.9
 """Shares of the two distances [code VFM-UDA++, uda.py]."""
@@ -37,7 +37,7 @@ class DistillationSettings(BaseModel):
     """Pixels a side of the images that it sees, whole patches."""
     weight: float = Field(gt=0)
     """Factor of the distance on each domain's images."""
-    photometric: Photometric | Blended
+    photometric: Colours
     """How the student's images are recoloured."""
 
 

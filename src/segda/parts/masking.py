@@ -23,7 +23,7 @@ from segda.networks.network import Network, Output
 from segda.networks.vfm import VFM
 from segda.parts.entropy import Balance, balance, entropy, entropy_summary
 from segda.parts.losses import supervised
-from segda.parts.photometric import Blended, Photometric, photometric
+from segda.parts.photometric import Colours, photometric
 from segda.parts.pseudo import all_count, confident_fraction
 from segda.parts.teacher import Teacher
 from segda.scene import Batch, Scene
@@ -76,7 +76,7 @@ class MaskingSettings(BaseModel):
 class Masking(nn.Module):
     """The masked passes of a self-training method."""
 
-    def __init__(self, student: Network, settings: MaskingSettings, photometric: Photometric | Blended):
+    def __init__(self, student: Network, settings: MaskingSettings, photometric: Colours):
         super().__init__()
         if settings.teacher is not None and settings.mode == "source":
             raise RecipeError("method.masking.teacher has no effect with mode: source; remove it")

@@ -8,12 +8,12 @@ model, S = delta / (V + 1e-6).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
 from segda.distributed.shares import Share
@@ -67,6 +67,17 @@ class Blended(BaseModel):
             raise ValueError("blur_sigma is null where blur_prob is 0, and a range of pixels otherwise")
         return self
 
+
+def _operations(given: Any) -> str:
+    """Whose operations the settings are of. The names are no words, so that no message takes them for keys."""
+    blended = "jitter_strengths" in given if isinstance(given, Mapping) else isinstance(given, Blended)
+    return "of torchvision" if blended else "of kornia"
+
+
+Colours = Annotated[
+    Annotated[Photometric, Tag("of kornia")] | Annotated[Blended, Tag("of torchvision")], Discriminator(_operations)
+]
+"""Settings of one kind or the other; those with `jitter_strengths` are Blended."""
 
 Images = Literal["", "second", "masked", "target", "held source", "held target"]
 """Which of a step's images are recoloured: each kind has draws of its own. Of `masked`, those that MIC masks, the step

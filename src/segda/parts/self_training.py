@@ -19,7 +19,7 @@ from segda.parts.entropy import entropy_summary
 from segda.parts.feature_distance import AtStart, FeatureDistance, FeatureDistanceSettings
 from segda.parts.masking import Masking, MaskingSettings
 from segda.parts.mixing import ClassesOf, class_mix
-from segda.parts.photometric import Blended, Images, Photometric, photometric
+from segda.parts.photometric import Colours, Images, photometric
 from segda.parts.pseudo import Rule, Selection
 from segda.parts.teacher import Teacher
 from segda.scene import Batch, Scene
@@ -40,7 +40,7 @@ class MixSettings(TypedDict):
     """How probable its class must be for a pixel to count as confident; with `selection: class-entropy` nats."""
     classes_of: ClassesOf
     """Where the classes to paste are drawn from, see `paste_mask`."""
-    photometric: Photometric | Blended
+    photometric: Colours
     """How mixed images are recoloured and blurred."""
     selection: NotRequired[Rule]
     """Which pixels of the pseudo-labels count, see parts/pseudo.py; `fraction`, as published, if it is left out."""
@@ -48,9 +48,9 @@ class MixSettings(TypedDict):
     """Of the running medians of the rules by class; None takes those of the step."""
     begin: NotRequired[int]
     """So many steps train on the source alone before self-training begins; 0 if it is left out."""
-    source_photometric: NotRequired[Photometric | Blended | None]
+    source_photometric: NotRequired[Colours | None]
     """How source images are recoloured and blurred, outside the mix; None leaves them as they are."""
-    target_photometric: NotRequired[Photometric | Blended | None]
+    target_photometric: NotRequired[Colours | None]
     """How target images are recoloured before classes are pasted into them; None leaves them as they are."""
     teacher_mirror: NotRequired[bool]
     """Whether the teacher says the mean of an image's probabilities and its mirror image's."""
@@ -75,12 +75,12 @@ class SelfTraining(nn.Module):
         decay: float,
         threshold: float,
         classes_of: ClassesOf,
-        photometric: Photometric | Blended,
+        photometric: Colours,
         selection: Rule = "fraction",
         selection_momentum: float | None = None,
         begin: int = 0,
-        source_photometric: Photometric | Blended | None = None,
-        target_photometric: Photometric | Blended | None = None,
+        source_photometric: Colours | None = None,
+        target_photometric: Colours | None = None,
         teacher_mirror: bool = False,
         teacher_after: bool = False,
         feature_distance: FeatureDistanceSettings | None = None,

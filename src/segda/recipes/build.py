@@ -229,7 +229,8 @@ def explain(error: ValidationError, model: Any, add_to: str = "the recipe", miss
         *above, unknown = first["loc"]  # which may be no word at all
         above = [part for part in above if part in path]
         owner = ".".join(map(str, above))
-        near = nearest(unknown, _keys_at(model, above))
+        # Another branch of a union may know it.
+        near = nearest(unknown, [key for key in _keys_at(model, above) if key != unknown])
         return f"{owner + ': ' if owner else ''}unknown key {unknown!r:.80}{near}{rest}"
     if first["type"] == "missing":
         gone = [*(_path(one["loc"]) for one in error.errors() if one["type"] == "missing"), *missing]

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor
 
 from segda.data.stream.distortion import Distortion, distort
@@ -43,13 +43,12 @@ Shape = Literal["keep", "stretch", "pad"]
 Kernel = Literal["bilinear", "bicubic", "smooth-bilinear"]
 
 
-Pixels = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt]
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-Shares = tuple[Share, Share, Share, Share]
+Margin = Annotated[int | float, Field(ge=0)]
+Margins = tuple[Margin, Margin, Margin, Margin]
 
 
-def in_shares(margins: Pixels | Shares) -> bool:
+def in_shares(margins: Margins) -> bool:
+    """Whether they are shares of an image's sides, not pixels."""
     return any(0 < one < 1 for one in margins)
 
 
@@ -84,7 +83,7 @@ class Augment(BaseModel):
     swap: Annotated[float, Field(ge=0, le=0.5)] | None = None
     ignore_top: Annotated[int, Field(ge=0)] = 0
     ignore_bottom: Annotated[int, Field(ge=0)] = 0
-    margins: Pixels | Shares | None = None
+    margins: Margins | None = None
     shape: Shape = "keep"
     kernel: Kernel = "bilinear"
     scale: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] | None = None
@@ -100,7 +99,12 @@ class Augment(BaseModel):
     def _margins_are_of_the_image(self) -> Augment:
         if self.margins is not None and (self.ignore_top or self.ignore_bottom or self.bring_to):
             raise ValueError("margins: does not go with ignore_top, ignore_bottom or bring_to")
-        if self.scale is not None and self.margins is not None and not in_shares(self.margins):
+        margins = self.margins or (0, 0, 0, 0)
+        if any(one >= 1 if in_shares(margins) else one != int(one) for one in margins):
+            raise ValueError(
+                "margins: whole numbers are pixels, numbers below 1 shares of the image; give four of a kind"
+            )
+        if self.scale is not None and self.margins is not None and not in_shares(margins):
             raise ValueError("margins: in pixels do not go with scale; give shares of the image's sides, below 1")
         return self
 
@@ -351,7 +355,7 @@ def cut(
     return scene.replace(image=scene.image.clone(memory_format=plain), label=label, weight=weight)
 
 
-def within(size: tuple[int, int], margins: Pixels | Shares, box: Box) -> Tensor:
+def within(size: tuple[int, int], margins: Margins, box: Box) -> Tensor:
     """(h, w) of a box of an image (height, width): 0 in its margins at the top, bottom, left and right, else 1."""
     weight = torch.zeros(size)
     sides = [*(size[:1] * 2), *(size[1:] * 2)] if in_shares(margins) else [1] * 4
