@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from segda.data.stream.augment import resize, resize_label
 from segda.evaluation.certainty import labels, surveyed
 from segda.evaluation.criteria import CELLS, LAMBDA, Evidence, chosen_pixels
-from segda.evaluation.inference import Predictor
 from segda.evaluation.look import Eye, Images, Sight, look
 from segda.ground.choices import Weights
 from segda.networks.deeplab import Classifier
@@ -115,8 +114,8 @@ class LastLayer:
 
 
 @contextmanager
-def _all_watched(networks: Mapping[Weights, Predictor]) -> Iterator[dict[Weights, LastLayer]]:
-    watched = {which: LastLayer(network) for which, network in networks.items() if isinstance(network, Network)}
+def _all_watched(networks: Mapping[Weights, Network]) -> Iterator[dict[Weights, LastLayer]]:
+    watched = {which: LastLayer(network) for which, network in networks.items()}
     try:
         yield watched
     finally:

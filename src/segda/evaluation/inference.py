@@ -18,10 +18,11 @@ from types import EllipsisType
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segda.data.stream.augment import Kernel, Shape, padded_size, resize, scaled_size, size_of
 from segda.ground.choices import Softmax
+from segda.networks.network import Network
 from segda.scene import Scene, stack, windows
 
 Size = tuple[int, int]
@@ -51,24 +52,6 @@ class Settings(Protocol):
     classes: tuple[str, ...] | None
 
 
-class Predictor(Protocol):
-    """What is asked of a network here, which an exported file can answer as well (exporting/exported.py)."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-
-    @property
-    def align_corners(self) -> bool: ...
-
-    def infer(self, image: Tensor) -> Tensor: ...
-
-    def low_res_logits(self, image: Tensor) -> Tensor: ...
-
-    def modules(self) -> Iterator[nn.Module]: ...
-
-    def eval(self) -> object: ...
-
-
 @dataclass(frozen=True, slots=True)
 class View:
     """What a network says of an image that it saw once.
@@ -95,7 +78,7 @@ def places(size: Size, window: Size, stride: Size) -> Iterator[tuple[EllipsisTyp
             yield ..., slice(top, top + window[0]), slice(left, left + window[1])
 
 
-def slide(network: Predictor, image: Tensor, window: Size, stride: Size) -> Tensor:
+def slide(network: Network, image: Tensor, window: Size, stride: Size) -> Tensor:
     """(1, 3, H, W) -> (1, C, H, W) float32 logits: the mean over all windows that see a pixel.
 
     An image smaller than the window is seen as it is, without padding.
@@ -114,7 +97,7 @@ def slide(network: Predictor, image: Tensor, window: Size, stride: Size) -> Tens
 
 
 def views(
-    network: Predictor,
+    network: Network,
     image: Tensor,
     settings: Settings,
     device: torch.device,

@@ -23,11 +23,12 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segda.distributed import group
-from segda.evaluation.inference import Predictor, Settings, Size, View, in_boxes, views
+from segda.evaluation.inference import Settings, Size, View, in_boxes, views
 from segda.ground.progress import track
+from segda.networks.network import Network
 from segda.scene import Scene
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -46,13 +47,12 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Eye:
-    """A network or what predicts as one, how it looks at an image, where and in which precision, and what its word
-    counts beside others'.
+    """A network, how it looks at an image, where and in which precision, and what its word counts beside others'.
 
     autocast is entered anew for each forward pass.
     """
 
-    network: Predictor
+    network: Network
     settings: Settings
     device: torch.device
     autocast: AbstractContextManager
@@ -126,7 +126,7 @@ def agreed(results: Iterator[Result]) -> list[Result]:
 
 
 @contextmanager
-def resting(networks: Sequence[Predictor]) -> Iterator[None]:
+def resting(networks: Sequence[nn.Module]) -> Iterator[None]:
     """Networks in eval mode; afterwards each of their modules is in the mode that it was in."""
     modes = {module: module.training for network in networks for module in network.modules()}
     for network in networks:

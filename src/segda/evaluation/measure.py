@@ -18,11 +18,12 @@ from segda.data.sets.labelled import measured_classes
 from segda.distributed import group
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.evaluation.certainty import labels, labels_and_confidence
-from segda.evaluation.inference import Predictor, Settings
+from segda.evaluation.inference import Settings
 from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.evaluation.metrics import Confusion, Recognised, Report, read_reports, uiou_thresholds
 from segda.evaluation.protocol import Protocol, Statistics
 from segda.ground.choices import Mean, Weights
+from segda.networks.network import Network
 from segda.run import load_recipe_of, network_path, product_path, snapshots, step_of
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def outdated(run: Path, reports: Sequence[Report]) -> list[str]:
 
 
 def evaluate_network(
-    network: Predictor,
+    network: Network,
     dataset: DataSet,
     settings: Settings,
     device: torch.device,

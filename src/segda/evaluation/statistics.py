@@ -93,7 +93,6 @@ def adopt_statistics(
     batch norms, DataError for images that do not do.
     """
     network, settings = eye.network, eye.settings
-    assert isinstance(network, Network)
     norms = learning_norms(network) if norms is None else norms
     together = batches([shown_sizes(images.size(i), settings) for i in range(len(images))])
     if min(map(len, together), default=0) < network.least_images:

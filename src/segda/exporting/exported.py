@@ -4,6 +4,7 @@ through a network of a run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from torch import Tensor, nn
 from segda.errors import DataError, WeightsError
 from segda.exporting.about import About, Runner
 from segda.exporting.formats import opened
+from segda.networks.network import Head, Network, Output
 
 LEAST = 1e-30
 """Of a probability, before its logarithm."""
 
 
-class Exported(nn.Module):
+class Exported(Network):
     """What an exported file says of images, as the logits of a network: ln p of its probabilities, which softmax makes
-    p again; of ids, 1 for the class and 0 for the others.
+    p again; of ids, 1 for the class and 0 for the others. It does not learn, and keeps its maps to itself.
 
     sure: whether it gives classes alone, and nothing of how likely they are.
     """
@@ -30,7 +32,8 @@ class Exported(nn.Module):
         super().__init__()
         self.about, self.runner, self.where = about, runner, where
         self.class_names = tuple(about.classes)
-        self.align_corners = False
+        self.heads, self.align_corners = ("main",), False
+        self.stride, self.fill, self.origin = 1, (0.0, 0.0, 0.0), f"exported: {where}"
         self.smallest = about.smallest
         self.sure = about.output == "ids"
 
@@ -52,6 +55,18 @@ class Exported(nn.Module):
         if self.about.output == "probabilities":
             return found.float().clamp_min(LEAST).log()
         return F.one_hot(found.long(), len(self.about.classes)).permute(0, 3, 1, 2).float()
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        raise NotImplementedError(f"{self.where}: an exported file has no maps")
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        raise NotImplementedError(f"{self.where}: an exported file has no maps")
+
+    def forward(self, image: Tensor) -> Output:
+        return Output({"main": Head(self.infer(image))})
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {}
 
     def low_res_logits(self, image: Tensor) -> Tensor:
         """At the image's size already."""

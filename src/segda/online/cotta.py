@@ -44,7 +44,6 @@ class CoTTA(Learning):
         for name, value in {"decay": decay, "restore": restore, "level": level}.items():
             if not 0 <= value <= 1:
                 raise RecipeError(f"cotta.{name}: must be from 0 to 1 (got {value})")
-        assert isinstance(eye.network, Network), "an exported file does not learn"
         self.teacher, self.anchor = deepcopy(eye.network), deepcopy(eye.network)
         for network in (self.teacher, self.anchor):
             use_own_statistics(network)

@@ -22,8 +22,8 @@ class Online(ABC):
     """A method around a network, which it changes. eye: how the network looks at images."""
 
     def __init__(self, eye: Eye):
-        assert isinstance(eye.network, Network), "an exported file does not learn"
-        self.eye, self.network = eye, eye.network
+        self.eye = eye
+        self.network: Network = eye.network
 
     @abstractmethod
     def told(self, sight: Sight) -> Sequence[View]:
