@@ -118,6 +118,10 @@ READS = {
     "predict": ["predict", "RUN", "data/camvid/test", "--out", "made"],
     "pseudo-label": ["pseudo-label", "RUN", "--data", DUSK, "--root", "data", "--rule", "fixed", "--out", "made"],
     "translate": ["translate", "RUN", "--data", DUSK, "--root", "data", "--out", "made"],
+    "select": ["select", "sound", "RUN", "--root", "data"],
+    "adapt": ["adapt", "RUN", "--data", DUSK, "--root", "data", "--method", "batchnorm", "--out", "made"],
+    "export": ["export", "RUN", "--to", "onnx", "--out", "made"],
+    "benchmark": ["benchmark", "RUN"],
     "convert": ["convert", "RUN", "--to", "daformer", "--out", "made.pth"],
 }
 

@@ -237,9 +237,9 @@ def test_keys_that_have_no_part_in_what_is_learnt_may_change(plain, camvid, tmp_
     shutil.move(camvid, tmp_path / "moved")
     changes = {
         "data.root": str(tmp_path / "moved"), "data.workers": 1, "log_every": 2, "save_every": 3, "keep_every": 2,
-        "keep": 1, "evaluate.every": 3, "evaluate.data": "[]", "evaluate.report_images": 0, "paper": "{title: A}",
+        "keep": 1, "evaluate.every": 3, "evaluate.data": "[]", "evaluate.report_images": 1, "paper": "{title: A}",
         "expect": "{data: camvid, miou: 1, note: none}", "data.on_bad_image": "skip",
-        "activation_checkpointing": "true", "compare_every": 7, "patience": 60,
+        "activation_checkpointing": "true", "compare_every": 7, "patience": 60, "logger": "null",
     }  # fmt: skip
     assert changes.keys() == set(FREE)
     changed = plain.override(*(f"{key}={value}" for key, value in changes.items()))
