@@ -63,6 +63,9 @@ def test_by_entropy_a_class_keeps_the_surer_half_and_all_below_the_threshold():
 
 def test_the_share_of_confident_pixels_weighs_all_as_published():
     assert selected(ROW, "fraction", 0.65) == pytest.approx([0.4] * 5)
+    exact = ROW.float().softmax(1).max(1).values[0, 0, 1].item()
+    assert selected(ROW, "fraction", exact) == pytest.approx([0.6] * 5)  # a pixel at the threshold counts
+    assert selected(ROW, "fraction", math.nextafter(exact, 1) + 1e-6) == pytest.approx([0.4] * 5)
 
 
 @pytest.mark.parametrize("rule", ["fraction", "pixel", "class-confidence", "class-entropy"])
