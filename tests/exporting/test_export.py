@@ -1,7 +1,11 @@
 """`segda export`: the files that it leaves, read by their own libraries, and that bad input leaves none."""
 
 import json
+import pickle
+import shutil
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,6 +24,8 @@ from segda.commands.predict import predict
 from segda.errors import RecipeError, RunError, RunFailure, WeightsError
 from segda.exporting import formats, job
 from segda.exporting.about import about_from
+from segda.exporting.exported import Exported
+from segda.exporting.huggingface import write_folder
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from segda.recipes.recipe import parse_recipe
@@ -123,7 +129,7 @@ def test_torch_alone_gets_classes(deeplab, classes_file):
 
 def test_entropy_is_refused_of_a_file_that_gives_classes(classes_file, root, tmp_path):
     with pytest.raises(RecipeError, match="gives classes alone; export it with --output probabilities"):
-        predict(classes_file, (), tmp_path / "out", entropy=True, data=DUSK, root=root)
+        predict(classes_file, (), tmp_path / "out", entropy=True, data=DUSK, root=root, trust=classes_file)
     assert not (tmp_path / "out").exists()
 
 
@@ -141,6 +147,7 @@ def test_openvino_in_eight_bits_of_one_size(deeplab, root, tmp_path):
         deeplab, "openvino", tmp_path / "folder", size="56x40", precision="int8", data=TRAIN, score=DUSK, root=root
     )
     assert {path.name for path in done.path.iterdir()} == {"network.xml", "network.bin"}
+    assert formats.is_ours(done.path, formats.FORMATS["openvino"])
     core = openvino.Core()
     model = core.read_model(done.path / "network.xml")
     assert str(model.inputs[0].partial_shape) == "[?,3,40,56]"
@@ -280,3 +287,161 @@ def test_the_lines_say_how_well_it_agrees(run, onnx_file, root):
     )
     assert second == "in: (B, 3, H, W) uint8 RGB of any size from 32; out: (B, C, H, W) float32; 11 classes"
     assert third.startswith("100.0000% of ") and third.endswith("probabilities differ by 0.0e+00 at most")
+
+
+def poisoned(file, mark):
+    """A program of torch, sound but for one part, which is a pickle that writes `mark`."""
+
+    class Poison:
+        def __reduce__(self):
+            return Path.write_text, (mark, "ran")
+
+    whole = file.with_name("poisoned.pt2")
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(whole, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, pickle.dumps(Poison()) if name.endswith("sample_inputs/model.pt") else old.read(name))
+    return whole
+
+
+def test_a_strangers_program_of_torch_runs_nothing_unless_it_is_trusted(classes_file, root, tmp_path):
+    mark = tmp_path / "mark"
+    file = poisoned(classes_file, mark)
+    asked = {"images": (), "out": tmp_path / "out", "data": DUSK, "root": root}
+    with pytest.raises(RunError, match=r"poisoned.pt2: .* was not read: add --trust .*poisoned.pt2"):
+        predict(file, **asked)
+    with pytest.raises(RunError, match="add --trust"):
+        predict(file, **asked, trust=classes_file)
+    assert not mark.exists()
+    with pytest.raises(WeightsError, match="poisoned.pt2: cannot be read"):
+        predict(file, **asked, trust=file)
+    assert mark.read_text() == "ran", "it is no poison"
+
+
+def test_a_trusted_program_of_torch_paints(classes_file, root, tmp_path):
+    assert predict(classes_file, (), tmp_path / "out", data=DUSK, root=root, trust=classes_file.parent)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of Hugging Face's kind, of any size; without a comparison."""
+    run = write_run(tmp_path_factory.mktemp("runs") / "run", seed=3)
+    recipe, network = runs.load_recipe_of(run), runs.load_network(run)
+    asked = job.Asked(run, "huggingface", None, "any", "student", "32", "uint8", "ids", None, None, None, None, False)
+    place = run.parent / "folder"
+    place.mkdir()
+    write_folder(network, job.about_run(asked, recipe, network), place, ())
+    return place
+
+
+def changed(folder, place, **config):
+    """The folder, with other words in its config.json."""
+    shutil.copytree(folder, place)
+    told = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(told | config))
+    return place
+
+
+def about_of(folder, path, value):
+    """What the folder says of itself, but for one thing."""
+    table = json.loads(json.loads((folder / "config.json").read_text())["segda"])
+    *keys, last = path.split(".")
+    inside = table
+    for key in keys:
+        inside = inside[key]
+    inside[last] = value
+    return json.dumps(table)
+
+
+def test_a_strangers_folder_names_no_class_that_is_imported(folder, root, tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    bad = changed(folder, tmp_path / "bad", segda=about_of(folder, "network", {"name": "theirs:Net"}))
+    with pytest.raises(RunError, match="it was not run: add --trust"):
+        predict(bad, (), tmp_path / "out", data=DUSK, root=root)
+    assert not (tmp_path / "mark").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", [None, 7, "bert", ["segda"]], ids=str)
+def test_a_folder_of_another_model_is_refused(folder, root, tmp_path, kind):
+    bad = changed(folder, tmp_path / "bad", model_type=kind, auto_map={"AutoModel": "theirs.Net"})
+    with pytest.raises(WeightsError, match="bad: model_type .* is not of segda export"):
+        predict(bad, (), tmp_path / "out", data=DUSK, root=root)
+
+
+IMPOSSIBLE = {
+    "size": [0, 64],
+    "smallest": -1,
+    "evaluate.resize": [-64, 48],
+    "evaluate.scales": [],
+    "evaluate.how": "slide",
+    "evaluate.stride": [0, 32],
+    "classes": {f"class {place}": [0, 0, 0] for place in range(300)},
+}
+
+
+@pytest.mark.parametrize("path", IMPOSSIBLE)
+def test_what_a_file_says_of_itself_can_be(folder, path):
+    about_from(about_of(folder, "step", 4), "here")
+    with pytest.raises(WeightsError, match="here: what it says of "):
+        about_from(about_of(folder, path, IMPOSSIBLE[path]), "here")
+    if path not in ("evaluate.scales", "evaluate.how", "classes"):
+        value = 10**12 if path == "smallest" else [10**12, 64]
+        with pytest.raises(WeightsError, match="here: what it says of sizes cannot be"):
+            about_from(about_of(folder, path, value), "here")
+
+
+@pytest.mark.parametrize("said", [np.full((1, 8, 8), 11, np.uint8), np.zeros((1, 8, 8), np.int64)], ids=["id", "kind"])
+def test_ids_of_no_class_are_refused(folder, said):
+    about = about_from(about_of(folder, "step", 4), "here")
+    with pytest.raises(WeightsError, match="here: gave other ids than of its 11 classes"):
+        Exported(about, lambda _: said, "here").infer(torch.zeros(1, 3, 8, 8))
+
+
+def test_a_graph_that_fails_is_one_line(folder):
+    def fails(_):
+        raise RuntimeError("no input named image\nnor another")
+
+    about = about_from(about_of(folder, "step", 4), "here")
+    with pytest.raises(WeightsError, match=r"here: cannot be run \(no input named image\); export it again"):
+        Exported(about, fails, "here").infer(torch.zeros(1, 3, 8, 8))
+
+
+OTHERS = {
+    "onnx": ("model.onnx", None),
+    "torch": ("model.pt2", None),
+    "huggingface": ("model", "config.json"),
+    "openvino": ("model", "network.xml"),
+}
+"""Where somebody else's model lies; the file of a folder that looks like ours."""
+
+
+@pytest.mark.parametrize("to", OTHERS)
+def test_models_of_others_are_never_replaced(deeplab, root, tmp_path, to):
+    name, inside = OTHERS[to]
+    out = tmp_path / name
+    file = out if inside is None else out / inside
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("<net/>" if to == "openvino" else "{}")
+    with pytest.raises(RunError, match=r"model.* exists and is not of segda export; choose another --out"):
+        export(deeplab, to, out, data=TRAIN, root=root, overwrite=True)
+    assert file.read_text() in ("<net/>", "{}")
+
+
+def test_an_openvino_folder_without_weights_says_what_is_missing(root, tmp_path):
+    given = openvino.opset13.parameter([64], np.float32)
+    openvino.save_model(
+        openvino.Model([given * np.arange(64, dtype=np.float32)], [given]), tmp_path / "folder/network.xml"
+    )
+    (tmp_path / "folder/network.bin").unlink()
+    with pytest.raises(WeightsError, match=r"folder: cannot be read \(.*bin file.*\); export or copy it again"):
+        predict(tmp_path / "folder", (), tmp_path / "out", data=DUSK, root=root)
+
+
+def test_what_segda_exported_may_be_replaced(onnx_file, classes_file, folder, tmp_path):
+    assert formats.is_ours(onnx_file, formats.FORMATS["onnx"])
+    assert formats.is_ours(classes_file, formats.FORMATS["torch"])
+    assert not formats.is_ours(classes_file, formats.FORMATS["onnx"])
+    assert formats.is_ours(folder, formats.FORMATS["huggingface"])
+    more = changed(folder, tmp_path / "more")
+    (more / "thesis.txt").write_text("three years")
+    assert not formats.is_ours(more, formats.FORMATS["huggingface"])

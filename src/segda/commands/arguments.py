@@ -49,7 +49,8 @@ Trust = Annotated[
     typer.Option(
         "--trust",
         metavar="RUN",
-        help="Import the classes of its own that RUN names: their code runs; or read the pickle of a model on the hub. "
+        help="Import the classes of its own that RUN names: their code runs; or read the pickle of a model on the hub, "
+        "or a .pt2 file. "
         "Repeatable.",
     ),
 ]

@@ -51,7 +51,7 @@ def export(
         ),
     ] = None,
     root: Root = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT, if segda export wrote it.")] = False,
     step: Step = None,
     trust: Trust = (),
 ) -> Done:

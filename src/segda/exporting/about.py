@@ -24,9 +24,17 @@ from segda.data.stream.augment import Kernel, Shape
 from segda.errors import WeightsError
 from segda.evaluation.inference import Settings, Size
 from segda.ground.choices import ExportPrecision, GivenAs, Said, Softmax, Weights
+from segda.ground.safe_yaml import json_values
+from segda.recipes.recipe import Evaluate
 
 NAME = "segda"
 """What the JSON is called in a file."""
+
+MOST_CLASSES = 255
+"""A class is one byte, of which 255 is nobody's."""
+
+LONGEST = 99_999
+"""Pixels of a side, at most."""
 
 
 class Runner(Protocol):
@@ -89,16 +97,25 @@ def about_from(text: str | None, where: object) -> About:
             f"{where}: does not say that segda exported it; give a run folder or the --out of segda export"
         )
     try:
-        table = json.loads(text)
+        table = json_values(text)
         known = {field.name: table[field.name] for field in fields(About)}
         found = TypeAdapter(About).validate_json(json.dumps(known), strict=True)
+        Evaluate.model_validate(asdict(found.evaluate))
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{where}: what it says of itself cannot be read ({reason}); export it again") from error
     names = (*found.classes, found.space)
     colours = (part for colour in found.classes.values() for part in colour)
-    if len(found.classes) < 2 or not all(map(str.isprintable, names)) or not all(0 <= part < 256 for part in colours):
+    if (
+        not 2 <= len(found.classes) <= MOST_CLASSES
+        or not all(map(str.isprintable, names))
+        or not all(0 <= part < 256 for part in colours)
+    ):
         raise WeightsError(f"{where}: what it says of its classes cannot be; export it again")
+    sizes = (found.size, found.evaluate.resize, found.evaluate.window, found.evaluate.stride)
+    sides = (found.smallest, *(side for size in sizes for side in size or ()))
+    if not all(0 < side <= LONGEST for side in sides):
+        raise WeightsError(f"{where}: what it says of sizes cannot be; export it again")
     return found
 
 

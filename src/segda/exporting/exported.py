@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from segda.errors import DataError, WeightsError
 from segda.exporting.about import About, Runner
 from segda.exporting.formats import opened
+from segda.ground.memory import lacks_memory
+from segda.ground.safe_yaml import first_line
 from segda.networks.network import Head, Network, Output
 
 LEAST = 1e-30
@@ -44,10 +46,20 @@ class Exported(Network):
             wanted = self.about.size
             raise DataError(f"{self.where}: takes {wanted[1]}x{wanted[0]} alone, not {size[1]}x{size[0]}")
         given = image.mul(255).round().to(torch.uint8) if self.about.input == "uint8" else image.float()
-        found = self.runner(np.ascontiguousarray(given.cpu().numpy()))
+        try:
+            found = self.runner(np.ascontiguousarray(given.cpu().numpy()))
+        # Every Exception: each library has its own for a graph that is another one than the file says.
+        except Exception as error:
+            if lacks_memory(error):
+                raise
+            raise WeightsError(f"{self.where}: cannot be run ({first_line(error)}); export it again") from error
         expected = (len(image), *size) if self.about.output == "ids" else (len(image), len(self.about.classes), *size)
         if found.shape != expected:
             raise WeightsError(f"{self.where}: gave {found.shape}, not {expected}; export it again")
+        if self.about.output == "ids" and (found.dtype != np.uint8 or found.max() >= len(self.about.classes)):
+            raise WeightsError(
+                f"{self.where}: gave other ids than of its {len(self.about.classes)} classes; export it again"
+            )
         return found
 
     def infer(self, image: Tensor) -> Tensor:

@@ -12,21 +12,26 @@ import logging
 import os
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
 
-from segda.errors import RecipeError, WeightsError
+from segda.conversion.to_theirs import WEIGHTS
+from segda.errors import RecipeError, RunError, WeightsError
 from segda.exporting.about import NAME, About, Runner, about_from
 from segda.exporting.graph import INPUT, OUTPUT, traced
-from segda.exporting.huggingface import CONFIG, open_folder, write_folder
+from segda.exporting.huggingface import open_folder, told_folder, write_folder
 from segda.ground.choices import ExportPrecision
+from segda.ground.trust import permit_pickle, read_from
 from segda.networks.network import Network
+from segda.networks.weights.hugging_face import CONFIG, PREPROCESSOR
 
 GRAPH = "network.xml"
 """The file of an OpenVINO folder that says it is one; its weights are beside it, network.bin."""
@@ -39,13 +44,18 @@ class Format:
     """One way to keep a graph.
 
     suffix: of its file; none for a folder. precisions: that it is written in. write: into a file or an empty folder,
-    with images as they go in, for int8. open: what the file says of itself, and how it is run.
+    with images as they go in, for int8. open: what the file says of itself, and how it is run. runs_code: whether a
+    stranger's file can make its reader run code. told: the JSON under our name, found without running anything; None
+    where there is none. holds: the names of the files of a folder.
     """
 
     suffix: str
     precisions: tuple[ExportPrecision, ...]
     write: Callable[[Network, About, Path, Sequence[np.ndarray]], None]
     open: Callable[[Path], tuple[About, Runner]]
+    told: Callable[[Path], str | None]
+    holds: tuple[str, ...] = ()
+    runs_code: bool = False
 
 
 def required(name: str, extra: str) -> Any:
@@ -83,6 +93,12 @@ def quiet() -> Iterator[None]:
 def write_torch(network: Network, about: About, path: Path, _: Sequence[np.ndarray]) -> None:
     with quiet():
         torch.export.save(traced(network, about), path, extra_files={NAME: about.to_json()})
+
+
+def told_torch(path: Path) -> str | None:
+    with zipfile.ZipFile(path) as archive:
+        members = [name for name in archive.namelist() if name.endswith(f"/extra/{NAME}")]
+        return archive.read(members[0]).decode() if members else None
 
 
 def open_torch(path: Path) -> tuple[About, Runner]:
@@ -129,6 +145,11 @@ def named(graph: Any) -> None:
             one.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", name, one.dim_param) if symbol else one.dim_param
 
 
+def told_onnx(path: Path) -> str | None:
+    model = required("onnx", "export").load(path, load_external_data=False)
+    return next((each.value for each in model.metadata_props if each.key == NAME), None)
+
+
 def open_onnx(path: Path) -> tuple[About, Runner]:
     runtime = required("onnxruntime", "export")
     options = runtime.SessionOptions()
@@ -167,6 +188,11 @@ def quantised(model: Any, calibration: Sequence[np.ndarray]) -> Any:
         return nncf.quantize(model, nncf.Dataset(list(calibration)), subset_size=len(calibration))
 
 
+def told_openvino(folder: Path) -> str | None:
+    found = ElementTree.parse(folder / GRAPH).getroot().find(f"rt_info/{NAME}")
+    return None if found is None else found.get("value")
+
+
 def open_openvino(folder: Path) -> tuple[About, Runner]:
     openvino = required("openvino", "openvino")
     core = openvino.Core()
@@ -184,10 +210,11 @@ def open_openvino(folder: Path) -> tuple[About, Runner]:
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(".onnx", ("32", "16"), write_onnx, open_onnx),
-    "torch": Format(".pt2", ("32", "16"), write_torch, open_torch),
-    "openvino": Format("", ("32", "16", "int8"), write_openvino, open_openvino),
-    "huggingface": Format("", ("32",), write_folder, open_folder),
+    "onnx": Format(".onnx", ("32", "16"), write_onnx, open_onnx, told_onnx),
+    # torch.export.load unpickles parts of it.
+    "torch": Format(".pt2", ("32", "16"), write_torch, open_torch, told_torch, runs_code=True),
+    "openvino": Format("", ("32", "16", "int8"), write_openvino, open_openvino, told_openvino, (GRAPH, "network.bin")),
+    "huggingface": Format("", ("32",), write_folder, open_folder, told_folder, (CONFIG, WEIGHTS, PREPROCESSOR)),
 }
 
 
@@ -200,17 +227,39 @@ def format_of(path: Path) -> Format | None:
     return next((row for row in FORMATS.values() if row.suffix and path.suffix == row.suffix), None)
 
 
+def is_ours(path: Path, row: Format) -> bool:
+    """Whether segda has exported a file or folder in this format, and nothing else lies in it: it may be replaced."""
+    if path.is_dir() == bool(row.suffix) or (
+        path.is_dir() and not {one.name for one in path.iterdir()} <= {*row.holds}
+    ):
+        return False
+    try:
+        return isinstance(row.told(path), str)
+    except RecipeError:
+        raise
+    # Every Exception: each reader has its own for a file of another kind.
+    except Exception:
+        return False
+
+
 def opened(path: Path) -> tuple[About, Runner]:
-    """What an exported file says of itself, and how it is run. WeightsError for one that cannot be read."""
+    """What an exported file says of itself, and how it is run. WeightsError for one that cannot be read; RunError for
+    one that would run code, which nobody trusts.
+    """
     row = format_of(path)
     assert row is not None
     if not path.exists():
         raise WeightsError(f"{path}: no such file; export it: segda export RUN --out {path}")
+    if row.runs_code:
+        permit_pickle(path)
     try:
-        return row.open(path)
-    except (WeightsError, RecipeError):
+        with read_from(path):
+            return row.open(path)
+    except (WeightsError, RecipeError, RunError):
         raise
     # Every Exception: each library has its own for a damaged file.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        lines = (str(error) or type(error).__name__).strip().splitlines()
+        # OpenVINO says first where in its source it stopped, in lines that end so.
+        reason = next((line for line in lines if not line.endswith(":")), lines[0])
         raise WeightsError(f"{path}: cannot be read ({reason}); export or copy it again") from error

@@ -32,6 +32,8 @@ from segda.recipes.build import build
 from segda.run import fill, read_tensors
 
 LAYOUT = "huggingface"
+SEGFORMER = "segformer"
+"""What `transformers` calls the one kind that it reads."""
 
 
 def write_folder(network: Network, about: About, folder: Path, _: Sequence[np.ndarray]) -> None:
@@ -52,10 +54,17 @@ def write_folder(network: Network, about: About, folder: Path, _: Sequence[np.nd
     save_tensors(folder / WEIGHTS, {}, tensors)
 
 
-def open_folder(folder: Path) -> tuple[About, Runner]:
+def told_folder(folder: Path) -> str | None:
     config = read_json(folder / CONFIG)
-    about = about_from(config.get(NAME) if isinstance(config, dict) else None, folder)
-    logits = ours(folder, about) if config.get("model_type") == NAME else theirs(folder)
+    return config.get(NAME) if isinstance(config, dict) else None
+
+
+def open_folder(folder: Path) -> tuple[About, Runner]:
+    about = about_from(told_folder(folder), folder)
+    kind = read_json(folder / CONFIG).get("model_type")
+    if kind not in (NAME, SEGFORMER):
+        raise WeightsError(f"{folder}: model_type {str(kind)!r:.40} is not of segda export; export it again")
+    logits = ours(folder, about) if kind == NAME else theirs(folder)
 
     def run(images: np.ndarray) -> np.ndarray:
         image = torch.from_numpy(images).float()
@@ -76,9 +85,12 @@ def ours(folder: Path, about: About) -> Any:
 
 def theirs(folder: Path) -> Any:
     """The same of the library's own class."""
-    from transformers import AutoModelForSemanticSegmentation
+    from transformers import SegformerForSemanticSegmentation
 
-    model = AutoModelForSemanticSegmentation.from_pretrained(folder).eval()
+    # Of a stranger's folder: no class that config.json names, nothing from the hub, and no pickle.
+    model = SegformerForSemanticSegmentation.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+    ).eval()
     told = normalisation(folder / WEIGHTS)
     if told is None:
         raise WeightsError(f"{folder}: does not say how images are normalised; export it again")

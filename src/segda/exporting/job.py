@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from segda.evaluation.inference import Size, in_boxes
 from segda.evaluation.measure import evaluate_network
 from segda.exporting.about import About, shown
 from segda.exporting.exported import Exported
-from segda.exporting.formats import FORMATS, Format, format_of
+from segda.exporting.formats import FORMATS, Format, is_ours
 from segda.exporting.graph import refuse_any_size
 from segda.exporting.parity import LEAST_SAME, Parity, parity_of
 from segda.exporting.speed import Speeds, speeds_of
@@ -189,9 +190,9 @@ def place_for(asked: Asked, row: Format) -> Path:
         raise RecipeError(f"--out {out}: a file for {asked.to} ends in {row.suffix}; name it so")
     if not row.suffix and out.suffix in suffixes:
         raise RecipeError(f"--out {out}: {asked.to} takes a folder; name it without {out.suffix}")
-    if not out.exists():
+    if not os.path.lexists(out):
         return out
-    if not (out.is_file() if row.suffix else format_of(out) is row):
+    if not is_ours(out, row):
         raise RunError(f"{out} exists and is not of segda export; choose another --out")
     if not asked.overwrite:
         raise RunError(f"{out} exists; use --overwrite, or another --out")

@@ -66,6 +66,15 @@ def permit(name: str, where: str) -> None:
     _imported.add(name)
 
 
+def permit_pickle(file: Path) -> None:
+    """RunError for a file which nobody trusts, and whose reader runs what it holds. To be asked before it is read."""
+    if not _is_trusted(file):
+        raise RunError(
+            f"{file}: to read a file of this kind is to run code that it may hold; it was not read: add --trust {file} "
+            "if you trust it"
+        )
+
+
 def _is_trusted(place: Path) -> bool:
     where = place.resolve()
     return any(where.is_relative_to(expanded(one).resolve()) for one in trusted())
