@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from advent_weights import theirs as generated
-from golden import Golden
+from golden import Golden, assert_near
 from segda.distributed.shares import ALONE
 from segda.networks.network import Head, Output
 from segda.parts.adversary import SOURCE, TARGET, Discriminator, Discriminators, adversarial_loss, frozen
@@ -30,10 +30,8 @@ def normal(name: str, *shape: int, scale: float = 1) -> torch.Tensor:
 
 
 def close(ours: torch.Tensor | float, values: dict, name: str) -> None:
-    exact, rounded = (np.asarray(values[f"{name}_{kind}"], np.float64) for kind in ("f64", "f32"))
-    noise = max(10 * np.abs(exact - rounded).max(), 4e-7 * np.abs(exact).max())
-    ours = ours.detach().double().numpy() if isinstance(ours, torch.Tensor) else np.float64(ours)
-    assert np.abs(ours - exact).max() <= noise, name
+    exact = np.asarray(values[f"{name}_f64"])
+    assert_near(ours, exact, "one pass" if exact.ndim else "number", name)
 
 
 # Entropy

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from advent_weights import GOLDEN, recorded, theirs
+from golden import assert_near
 from segda.commands.convert import convert
 from segda.networks import DeepLabV2
 from segda.networks.deeplab import upsample
@@ -17,25 +18,10 @@ from segda.networks.weights.layouts import LAYOUTS
 from segda.recipes.recipe import load_recipe
 from segda.run import load_network
 
-NOISE = 10
-"""Times the reference's own float32 noise, which is the recorded distance of its float32 from its float64 run: in other
-orders of summation the rounding is another. The set's README proposes 5 to 10."""
-
-FLOOR = 4
-"""Units in the last place of the largest value, where the reference happened to have no noise at all."""
-
 SUMS = 1e-5
 """Relative, of sums over whole maps recorded in float32 alone: a hundred times the rounding of one value."""
 
 IMAGES = {"a": (1, 3, 65, 129), "b": (2, 3, 62, 101)}
-
-
-def assert_close(ours: torch.Tensor, name: str, values: dict[str, np.ndarray]) -> None:
-    """`ours` is as near to the recorded float64 values as the reference's own float32 run, but for the factor above."""
-    exact = values[f"{name}_f64"]
-    noise = np.abs(values[f"{name}_f32"] - exact).max()
-    smallest = FLOOR * np.finfo(np.float32).eps * np.abs(exact).max()
-    np.testing.assert_allclose(ours.detach().numpy(), exact, rtol=0, atol=max(NOISE * noise, smallest))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +68,7 @@ def test_the_generator_gives_what_the_recorders_gave():
 def test_logits_in_evaluation_equal_the_authors(network, image):
     values = GOLDEN.npz("deeplab_forward.npz")
     for head, ours in logits(network, recorded(f"deeplab.input.{image}", IMAGES[image])).items():
-        assert_close(ours, f"{image}_eval_{head}", values)
+        assert_near(ours, values[f"{image}_eval_{head}_f64"], "one pass", head)
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -90,7 +76,7 @@ def test_logits_and_statistics_in_training_equal_the_authors(network, image):
     values, sums = GOLDEN.npz("deeplab_forward.npz"), GOLDEN.json("deeplab_forward_bnstats.json")
     fresh = copy.deepcopy(network).train()
     for head, ours in logits(fresh, recorded(f"deeplab.input.{image}", IMAGES[image])).items():
-        assert_close(ours, f"{image}_train_{head}", values)
+        assert_near(ours, values[f"{image}_train_{head}_f64"], "batch statistics", head)
     if image != "a":
         return
     encoder = fresh.encoder
@@ -106,7 +92,7 @@ def test_logits_and_statistics_in_training_equal_the_authors(network, image):
             continue
         place, _, buffer = key.removesuffix("_f64").rpartition(".")
         ours = getattr(norms[place], buffer)
-        assert_close(ours[:64], f"a_after_train_{place}.{buffer}", values)
+        assert_near(ours[:64], values[f"a_after_train_{key}"], "one pass", key)
         ours = ours.double()
         for what, value in (("abssum", ours.abs().sum()), ("l2", ours.square().sum().sqrt())):
             assert value.item() == pytest.approx(row[what], rel=SUMS), (key, what)
@@ -142,8 +128,8 @@ def test_upsampling_and_its_gradient_equal_the_authors(case):
     size = values[f"{case}_out_f64"].shape
     ours = upsample(cells, size[2:])
     ours.backward(torch.from_numpy(GOLDEN.normal(f"interp.grad.{case}", size)))
-    assert_close(ours, f"{case}_out", values)
-    assert_close(cells.grad, f"{case}_gradin", values)
+    assert_near(ours, values[f"{case}_out_f64"], "upsampling", case)
+    assert_near(cells.grad, values[f"{case}_gradin_f64"], "upsampling", case)
     if case == "same":
         assert torch.equal(ours, cells)
 
