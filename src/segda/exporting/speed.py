@@ -81,14 +81,24 @@ class Speeds:
         return self.markdown().splitlines()
 
 
-def speeds_of(of: str, network: Network, about: About, images: Sequence[Tensor], batch: int, calls: int) -> Speeds:
-    """images: (1, 3, H, W) RGB in [0, 1], all of one size; the first `batch` are computed, all calibrate int8."""
+def speeds_of(
+    of: str,
+    network: Network,
+    about: About,
+    images: Sequence[Tensor],
+    batch: int,
+    calls: int,
+    files: Sequence[tuple[str, ExportPrecision]] | None = None,
+) -> Speeds:
+    """images: (1, 3, H, W) RGB in [0, 1], all of one size; the first `batch` are computed, all calibrate int8.
+    files: the formats, if not those of ROWS.
+    """
     seen = torch.cat([images[place % len(images)] for place in range(batch)])
     size = (seen.shape[-2], seen.shape[-1])
     with TemporaryDirectory() as folder:
         ways: dict[str, Callable[[], Any]] = dict(with_torch(network, about, seen))
         missing = []
-        for to, precision in ROWS:
+        for to, precision in ROWS if files is None else files:
             name = f"{to}, {'float32' if precision == '32' else precision}"
             try:
                 ways[name] = with_file(
