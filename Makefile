@@ -1,6 +1,7 @@
 # make demo   train, compare and report on rendered streets, from an empty folder (about five minutes on two cores)
 # make test   run all tests, from nothing
 # make lint   format, lint and types
+# make dist   wheel and source archive in dist/, checked, and tried in an environment of their own
 #
 # On a machine with a CUDA GPU: make TORCH=torch demo
 # With the newest of all other libraries in place of those that were tested: make CONSTRAINTS= demo
@@ -18,7 +19,7 @@ SHORT := $(if $(STEPS),--set steps=$(STEPS))
 # Self-training begins after the first half.
 LATE := $(if $(STEPS),--set method.begin=$(shell expr $(STEPS) / 2))
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint dist clean
 
 # torch first and alone, then held: anything looser draws gigabytes of CUDA, or replaces it.
 $(VENV)/ready: pyproject.toml $(CONSTRAINTS)
@@ -48,5 +49,20 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+# What is installed is the wheel, in a folder without the sources.
+dist: TRIED := build/tried
+dist: $(VENV)/ready
+	rm -rf dist build
+	$(PIP) $(TESTED) --constraint $(VENV)/constraint.txt --editable '.[release]'
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/twine check --strict dist/*
+	$(PYTHON) -m venv $(TRIED) || python3 -m venv $(TRIED)
+	$(TRIED)/bin/python -m pip --disable-pip-version-check install --quiet '$(TORCH)'
+	$(TRIED)/bin/python -m pip --disable-pip-version-check install --quiet $(TESTED) \
+		--constraint $(VENV)/constraint.txt "$$(echo dist/*.whl)[imagenet,export]"
+	cd $(TRIED) && bin/segda train source_only_imagenet_streets --out run --set steps=2
+	cd $(TRIED) && bin/segda export run --to onnx
+	cd $(TRIED) && bin/segda predict run.onnx --data streets:test:night --out predictions
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) dist build
