@@ -76,8 +76,9 @@ def test_a_class_predicted_but_not_labelled_has_iou_zero_and_no_accuracy():
     assert (ours.miou, ours.mean_accuracy) == (0.25, 0.5)
 
 
-def test_a_label_that_is_no_class_makes_every_prediction_on_it_wrong():
-    ours = report_of([[0, 30]], [[0, 0]], ("road", "sky"))
+@pytest.mark.parametrize("label", [2, 30, 254])
+def test_a_label_that_is_no_class_makes_every_prediction_on_it_wrong(label):
+    ours = report_of([[0, label]], [[0, 0]], ("road", "sky"))
     assert ours.iou[0] == 0.5
     assert ours.accuracy[0] == 1 and ours.pixel_accuracy == 1
 

@@ -53,6 +53,11 @@ def test_six_pixels_by_hand():
     assert ours.rates() == [pytest.approx((2 / 5 + 1 / 3) / 2)]
 
 
+def test_a_pixel_exactly_as_sure_as_the_threshold_is_said():
+    ours = counted([0, 0], [False, False], [0, 0], [0.5, 0.49])
+    assert ours.counts()[0][:, 0].tolist() == [1, 0, 0, 0, 1]
+
+
 def test_ignored_pixels_do_not_count_and_where_all_is_said_it_is_iou():
     rng = np.random.default_rng(0)
     label, prediction = rng.integers(0, 3, (2, 50))
