@@ -26,6 +26,7 @@ from segda.exporting import formats, job
 from segda.exporting.about import about_from
 from segda.exporting.exported import Exported
 from segda.exporting.huggingface import write_folder
+from segda.ground.alone import alone_in
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from segda.recipes.recipe import parse_recipe
@@ -221,6 +222,16 @@ def test_what_is_there_is_replaced_on_demand_alone(deeplab, root, tmp_path):
     with pytest.raises(RunError, match="mine exists and is not of segda export"):
         export(deeplab, **asked | {"out": tmp_path / "mine"}, overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "three years"
+
+
+def test_two_exports_to_one_place_do_not_meet(deeplab, root, tmp_path):
+    with (
+        alone_in(tmp_path, "another process exports", lock=".folder.lock"),
+        pytest.raises(RunError, match=r"another process exports.*; wait until it ends"),
+    ):
+        export(deeplab, "huggingface", tmp_path / "folder", data=TRAIN, root=root)
+    export(deeplab, "huggingface", tmp_path / "folder", data=TRAIN, root=root)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 WRONG = {

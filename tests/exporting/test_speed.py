@@ -39,6 +39,11 @@ def test_a_format_whose_library_is_absent_is_said(run, root, monkeypatch):
     assert found.lines()[-1] == ("onnx, float32: left out, onnxscript is not installed; pip install 'segda[export]'")
 
 
+def test_a_size_is_its_own_or_two_numbers(run, root):
+    with pytest.raises(RecipeError, match="--size 0x3: give own, or width and height such as 640x480"):
+        benchmark(run, size="0x3", data=TRAIN, root=root)
+
+
 @pytest.mark.parametrize(("wrong", "message"), [({"batch": 0}, "--batch 0"), ({"calls": 0}, "--calls 0")])
 def test_nothing_is_timed_of_nothing(run, root, wrong, message):
     with pytest.raises(RecipeError, match=f"{message}: give at least 1"):

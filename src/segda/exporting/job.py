@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segda.data.sets.dataset import DataSet
 from segda.data.sets.given import images_in
 from segda.errors import RecipeError, RunError, RunFailure, nearest
 from segda.evaluation.inference import Size, in_boxes
@@ -25,6 +26,7 @@ from segda.exporting.formats import FORMATS, Format, is_ours
 from segda.exporting.graph import refuse_any_size
 from segda.exporting.parity import LEAST_SAME, Parity, parity_of
 from segda.exporting.speed import Speeds, speeds_of
+from segda.ground.alone import LOCK, alone_in
 from segda.ground.atomic import cannot_write, emptied
 from segda.ground.choices import ExportPrecision, ExportTo, GivenAs, Said, Weights
 from segda.networks import NETWORKS
@@ -100,8 +102,9 @@ def export_run(asked: Asked) -> Done:
     if about.precision == "int8":
         calibration = [given_to(image, about) for image in shown_of(asked, recipe, about, CALIBRATED)]
     partial = out.with_name(f".{out.name}.exported")
+    held = alone_in(out.parent, f"another process exports to {out}", lock=f".{out.name}{LOCK}")
     try:
-        with emptied(partial) as folder:
+        with held, emptied(partial) as folder:
             file = folder / f"network{row.suffix}" if row.suffix else folder
             row.write(network, about, file, calibration)
             exported = Exported(*row.open(file), out)
@@ -111,22 +114,26 @@ def export_run(asked: Asked) -> Done:
                     f"{out}: not kept, since it says other things than the network: {parity.sentence()}; at least "
                     f"{LEAST_SAME[about.precision]:.1%} must agree"
                 )
-            score = None
-            if dataset is not None:
-                facts = {"weights": about.weights, "step": about.step, "recipe": about.recipe}
-                before, after = (
-                    evaluate_network(
-                        one, dataset, about.evaluate, torch.device("cpu"), nullcontext(), {**facts, "precision": name}
-                    )
-                    for one, name in ((network, "float32"), (exported, about.precision))
-                )
-                score = (dataset.spec, before.miou, after.miou)
+            score = None if dataset is None else scored(network, exported, dataset)
             if not row.suffix and out.exists():
                 shutil.rmtree(out)
             file.replace(out)
     except OSError as error:
         raise cannot_write(out, error) from error
     return Done(out, about, parity, score)
+
+
+def scored(network: Network, exported: Exported, dataset: DataSet) -> tuple[str, float, float]:
+    """The data, and the mIoU of the network and of the file on them, both in the file's way of showing images."""
+    about = exported.about
+    facts = {"weights": about.weights, "step": about.step, "recipe": about.recipe}
+    before, after = (
+        evaluate_network(
+            one, dataset, about.evaluate, torch.device("cpu"), nullcontext(), {**facts, "precision": precision}
+        )
+        for one, precision in ((network, "float32"), (exported, about.precision))
+    )
+    return dataset.spec, before.miou, after.miou
 
 
 def benchmark_run(
@@ -143,7 +150,7 @@ def benchmark_run(
     for option, number in (("--batch", batch), ("--calls", calls)):
         if number < 1:
             raise RecipeError(f"{option} {number}: give at least 1")
-    own = "any" if size == "own" else size
+    own = "any" if size_named(size, "own") is None else size
     asked = Asked(run, "torch", None, own, weights, "32", "float", "ids", data, None, root, step, False)
     recipe = load_recipe_of(run)
     network = load_network(run, weights, step=step)
@@ -223,13 +230,13 @@ def about_run(asked: Asked, recipe: Recipe, network: Network) -> About:
     )
 
 
-def size_named(size: str) -> Size | None:
-    """Of "640x480", (480, 640); None of "any"."""
-    if size == "any":
+def size_named(size: str, free: str = "any") -> Size | None:
+    """Of "640x480", (480, 640); None of the word for none."""
+    if size == free:
         return None
     found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
     if found is None:
-        raise RecipeError(f"--size {size}: give any, or width and height such as 640x480")
+        raise RecipeError(f"--size {size}: give {free}, or width and height such as 640x480")
     return int(found[2]), int(found[1])
 
 
