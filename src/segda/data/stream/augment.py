@@ -43,7 +43,7 @@ Shape = Literal["keep", "stretch", "pad"]
 Kernel = Literal["bilinear", "bicubic", "smooth-bilinear"]
 
 
-Margin = Annotated[int | float, Field(ge=0)]
+Margin = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]
 Margins = tuple[Margin, Margin, Margin, Margin]
 
 
