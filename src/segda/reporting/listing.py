@@ -40,9 +40,12 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, one_line: bo
     """Names stay whole; where the terminal is narrow, the rest is cut off (`one_line`) or goes on below, in words that
     stay whole if a terminal of NARROW columns has room for the longest of each column.
     """
-    table, rows = Table(box=None, pad_edge=False), list(rows)
+    rows = list(rows)
     longest = [max((len(word) for row in rows for word in row[n].split()), default=0) for n in range(len(titles))]
-    fits = not one_line and sum(longest) + 2 * (len(titles) - 1) <= NARROW
+    # One space between columns where two would cost a word its end.
+    gap = 2 if sum(longest) + 2 * (len(titles) - 1) <= NARROW else 1
+    fits = not one_line and sum(longest) + gap * (len(titles) - 1) <= NARROW
+    table = Table(box=None, pad_edge=False, padding=(0, gap if fits else 2, 0, 0))
     for number, title in enumerate(titles):
         least = longest[number] if fits else None
         table.add_column(Text(title), overflow="fold", no_wrap=number == 0, min_width=least)
