@@ -26,8 +26,6 @@ LEAST = 1e-30
 class Exported(Network):
     """What an exported file says of images, as the logits of a network: ln p of its probabilities, which softmax makes
     p again; of ids, 1 for the class and 0 for the others. It does not learn, and keeps its maps to itself.
-
-    sure: whether it gives classes alone, and nothing of how likely they are.
     """
 
     def __init__(self, about: About, runner: Runner, where: object):
@@ -37,7 +35,11 @@ class Exported(Network):
         self.heads, self.align_corners = ("main",), False
         self.stride, self.fill, self.origin = 1, (0.0, 0.0, 0.0), f"exported: {where}"
         self.smallest = about.smallest
-        self.sure = about.output == "ids"
+
+    @property
+    def sure(self) -> bool:
+        """Whether it gives classes alone, and nothing of how likely they are."""
+        return self.about.output == "ids"
 
     def said(self, image: Tensor) -> np.ndarray:
         """(B, 3, H, W) RGB in [0, 1] -> what comes out of the file, as it is."""

@@ -19,6 +19,7 @@ from segda.data.sets.dataset import DataSet
 from segda.data.sets.given import images_in
 from segda.errors import RecipeError, RunError, RunFailure, nearest
 from segda.evaluation.inference import Size, in_boxes
+from segda.evaluation.look import spread
 from segda.evaluation.measure import evaluate_network
 from segda.exporting.about import About, shown
 from segda.exporting.exported import Exported
@@ -170,8 +171,7 @@ def shown_of(asked: Asked, recipe: Recipe, about: About, count: int) -> list[Ten
     """(1, 3, H, W) RGB in [0, 1], evenly spread over the images asked for, as they are shown."""
     data = seen_from_here(asked.run, recipe.data.target.set) if asked.data is None else asked.data
     images = images_in(data, data_root(recipe, asked.root))
-    places = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
-    return [as_shown(images[place].read(), about) for place in places]
+    return [as_shown(images[place].read(), about) for place in spread(len(images), count)]
 
 
 def format_named(asked: Asked) -> Format:
