@@ -140,6 +140,16 @@ def test_one_run_is_no_ensemble(root, runs):
         evaluate_ensemble(runs[:1], [DUSK], "logits", None, root)
 
 
+def test_a_run_is_in_a_mean_once_however_its_path_is_written(root, runs, tmp_path, capsys):
+    link = tmp_path / "link"
+    link.symlink_to(runs[0])
+    for again in (runs[0], runs[1] / ".." / "advent", link):
+        assert command(runs[0], runs[1], again, "--ensemble", "logits", "--out", tmp_path / "x.json", root=root) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith("advent is named twice; name it once")
+    assert not (tmp_path / "x.json").exists()
+
+
 def test_an_unknown_mean_is_refused(root, runs):
     with pytest.raises(RecipeError, match="did you mean 'logits'"):
         evaluate_ensemble(runs, [DUSK], "logit", None, root)

@@ -24,7 +24,7 @@ from segda.ground.choices import DeviceName, Mean, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.networks.network import Network
 from segda.recipes.recipe import Recipe
-from segda.run import data_root, load_network, load_recipe_of
+from segda.run import data_root, load_network, load_recipe_of, refuse_twice
 from segda.run_data import measured_on, space_in
 
 
@@ -98,6 +98,7 @@ def _ensemble(
         raise RecipeError(f"unknown ensemble {mean!r}{nearest(mean, get_args(Mean))}")
     if len(runs) < 2:
         raise RecipeError(f"an ensemble is of several runs, this is one ({runs[0]}); name another one, or leave it out")
+    refuse_twice(runs)
     shares = proportions(shares, len(runs))
     _check_out(out)
     recipes = [load_recipe_of(run) for run in runs]
