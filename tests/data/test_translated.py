@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 from conftest import small_recipe
 from segda.commands.train import train
 from segda.data.sets.datasets import open_data
-from segda.data.sets.translated import image_names, translated_data
+from segda.data.sets.translated import SUMMARY, image_names, translated_data
 from segda.errors import DataError, RunError
 from segda.training.assembly import assemble
 
@@ -73,6 +74,49 @@ def test_missing_images_are_named_at_once(camvid, tmp_path):
     assert str(error.value).startswith(f"{folder}: 2 of the 4 images of {SPEC} are missing: {first}, {second}; ")
     with pytest.raises(DataError, match=r"no such folder of translated images of camvid:train:day; make it with segda"):
         translated_data(data, tmp_path / "none")
+
+
+def summed_up(folder: Path, spec: str, finished: bool = True) -> None:
+    text = json.dumps({"data": {"spec": spec}, "network": {}, "to": "target", "finished": finished})
+    (folder / SUMMARY).write_text(text)
+
+
+@pytest.mark.parametrize("made_of", ["camvid:val", "streets:train", "camvid:train:dusk", "camvid:val+streets:train"])
+def test_a_whole_folder_that_says_it_was_made_of_other_data_is_refused(camvid, tmp_path, made_of):
+    data, folder = open_data(SPEC, camvid), painted(camvid, tmp_path / "red")
+    summed_up(folder, made_of)
+    with pytest.raises(DataError) as error:
+        translated_data(data, folder)
+    assert str(error.value).startswith(f"{folder} holds images translated of {made_of}, not of {SPEC}; give the folder")
+
+
+@pytest.mark.parametrize("made_of", [SPEC, "camvid:train", f"streets:train+{SPEC}", f"{SPEC}*2+streets:train*1"])
+def test_a_folder_that_says_it_was_made_of_these_data_or_more_is_taken_once_it_is_whole(camvid, tmp_path, made_of):
+    data, folder = open_data(SPEC, camvid), painted(camvid, tmp_path / "red")
+    summed_up(folder, made_of)
+    assert len(translated_data(data, folder)) == 4
+    summed_up(folder, made_of, finished=False)
+    with pytest.raises(DataError, match=r"the translation of .* was interrupted; repeat the call of segda translate"):
+        translated_data(data, folder)
+    (folder / SUMMARY).write_text('{"data": {"spec": 3}, "network": {}}')
+    with pytest.raises(RunError, match=r"translation.json cannot be read \(it was edited or damaged\); remove the"):
+        translated_data(data, folder)
+
+
+def test_a_folder_of_ones_own_is_known_by_its_yaml_file_however_its_path_is_written(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / name / "images/0.png")
+        (tmp_path / name / "data.yaml").write_text("splits: {train: {images: images}}\nclasses: {road: {id: 0}}\n")
+    monkeypatch.chdir(tmp_path)
+    data, folder = open_data("folder:a/data.yaml:train", tmp_path), tmp_path / "a"
+    for made_of in ("folder:a/data.yaml:train", f"folder:{tmp_path}/a/data.yaml:train", "folder:gone/data.yaml:train"):
+        summed_up(folder, made_of)
+        assert len(translated_data(data, folder)) == 1
+    for made_of in ("folder:b/data.yaml:train", "folder:a/data.yaml:val", "folder:gone/other.yaml:train"):
+        summed_up(folder, made_of)
+        with pytest.raises(DataError, match=f"translated of {made_of}, not of folder:a/data.yaml:train"):
+            translated_data(data, folder)
 
 
 def test_ends_of_paths_that_two_images_share_are_no_names(tmp_path):

@@ -171,18 +171,24 @@ def data_sets(spec: str) -> set[str]:
 
 
 def kinds_of(spec: str) -> list[tuple[str, frozenset[str]]]:
-    """The name and the conditions of each data set in a spec, without its split. Nothing is looked up: a spec that
-    nobody can open has kinds as well.
+    """The name and the conditions of each data set in a spec, without its split, see `pieces_of`."""
+    return [(name, conditions) for name, _, conditions in pieces_of(spec)]
+
+
+def pieces_of(spec: str) -> list[tuple[str, str, frozenset[str]]]:
+    """The name, the split and the conditions of each data set in a spec. Nothing is looked up: a spec that nobody can
+    open has them as well.
     """
-    kinds = []
+    pieces = []
     for part in _joined(spec):
         one, _, _ = _weighted(part)
         if one.startswith(FOLDER):
-            kinds.append((_name(one), frozenset[str]()))
+            pieces.append((_name(one), one.rpartition(":")[2], frozenset[str]()))
         else:
             name, _, rest = one.partition(":")
-            kinds.append((name, frozenset(filter(None, rest.partition(":")[2].split(",")))))
-    return kinds
+            split, _, conditions = rest.partition(":")
+            pieces.append((name, split, frozenset(filter(None, conditions.split(",")))))
+    return pieces
 
 
 def file_name(spec: str) -> str:

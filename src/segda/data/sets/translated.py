@@ -5,6 +5,9 @@ that path, down to the file's name alone: so a folder of images that were transl
 must be there, too. They tell which images there are, and their labels are the labels. An image may be smaller than its
 original (translators are trained on small ones), but shows all of it: when it is read, it is brought to the original's
 size, by Pillow's bicubic kernel.
+
+A folder of ours says what it was made of (translation.json), and is taken for these data alone, once it is whole. One
+that was made elsewhere says nothing, and its names are all there is to go by.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 
@@ -21,9 +25,15 @@ from segda.data.files.archives import state
 from segda.data.files.images import read_image
 from segda.data.sets.around import Around, with_parts
 from segda.data.sets.dataset import DataSet, Part, train_ids
+from segda.data.sets.folders import FOLDER
+from segda.data.sets.specs import pieces_of
 from segda.data.stream.augment import resize, same_shape, size_of
-from segda.errors import DataError, few
+from segda.errors import DataError, RunError, few
+from segda.ground.paths import expanded
+from segda.ground.safe_yaml import read_json
 from segda.scene import Scene
+
+SUMMARY = "translation.json"
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 """Endings that a translated image keeps; that of one of any other format is .png."""
@@ -45,6 +55,7 @@ def translated_data(data: DataSet, folder: Path, but: str | None = None) -> Data
             f"{folder}: no such folder of translated images of {data.spec}; make it with segda translate RUN --data "
             f"{data.spec} --out {folder}"
         )
+    refuse_other(folder, [part.spec for part in painted])
     names = [image_names(part) for part in painted]
     identities = chain.from_iterable(part.identities() for part in painted)
     originals = dict(zip(identities, chain.from_iterable(names), strict=True))
@@ -64,6 +75,49 @@ def translated_data(data: DataSet, folder: Path, but: str | None = None) -> Data
         )
     pairs = zip(painted, found, strict=True)
     return with_parts(data, {part.spec: Translated(part, folder, tuple(of_one)) for part, of_one in pairs})
+
+
+def refuse_other(folder: Path, specs: Sequence[str]) -> None:
+    """DataError where a folder of ours was made of other data than these, or is not whole."""
+    if not (folder / SUMMARY).is_file():
+        return
+    summary = read_summary(folder)
+    made_of = summary["data"]["spec"]
+    if other := [spec for spec in specs if not _covers(made_of, spec)]:
+        raise DataError(
+            f"{folder} holds images translated of {made_of}, not of {'+'.join(other)}; give the folder made of that, "
+            f"or make one with segda translate RUN --data {'+'.join(other)}"
+        )
+    if summary.get("finished") is not True:
+        raise DataError(
+            f"{folder}: the translation of {made_of} was interrupted; repeat the call of segda translate, which goes on"
+        )
+
+
+def _covers(made_of: str, spec: str) -> bool:
+    """Whether the images of one data set are among those that a spec is of, by name, split and condition."""
+    ((name, split, conditions),) = pieces_of(spec)
+    return any(_same_set(one, name) and at == split and having <= conditions for one, at, having in pieces_of(made_of))
+
+
+def _same_set(then: str, now: str) -> bool:
+    """Whether two names are of one data set. A YAML file that is no more where it was is known by its own name."""
+    if not (then.startswith(FOLDER) and now.startswith(FOLDER)):
+        return then == now
+    one, other = (expanded(name.removeprefix(FOLDER)) for name in (then, now))
+    return one.resolve() == other.resolve() if one.exists() else one.name == other.name
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """How a folder of translated images was made. RunError where that is not to be read."""
+    path = folder / SUMMARY
+    try:
+        found = dict(read_json(path))
+        if not isinstance(found["network"], dict) or not isinstance(found["data"]["spec"], str):
+            raise ValueError("it was edited or damaged")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove the folder and translate anew") from error
+    return found
 
 
 def image_names(part: Part) -> list[str]:
