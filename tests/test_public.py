@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +94,11 @@ def test_every_module_and_the_network_work_without_torchvision():
     done = processes.run([sys.executable, "-c", WITHOUT_TORCHVISION])
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 30
+
+
+def test_all_files_that_the_code_reads_are_in_the_wheel():
+    package = Path(segda.__file__).parent
+    told = tomllib.loads((package.parents[1] / "pyproject.toml").read_text())
+    packed = {path for pattern in told["tool"]["setuptools"]["package-data"]["segda"] for path in package.glob(pattern)}
+    ours = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in ours if path.suffix != ".py"} == packed

@@ -15,9 +15,10 @@ from segda.commands.train import train
 from segda.commands.translate import translate
 from segda.data.files.images import read_image
 from segda.data.sets.datasets import open_data
-from segda.data.sets.translated import translated_data
+from segda.data.sets.translated import SUMMARY, read_summary, translated_data
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.ground.alone import alone_in
+from segda.pseudo_labelling.cross_bilateral import jointly_enlarged, unit_lab
 from segda.training import translation
 from segda.training.assembly import load_product
 
@@ -36,7 +37,7 @@ def names(out: Path) -> set[str]:
     return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
 
 
-BESIDE = {translation.SUMMARY, translation.SHEET}
+BESIDE = {SUMMARY, translation.SHEET}
 
 
 def test_images_are_written_where_their_originals_are_in_their_data_set(translator, tmp_path):
@@ -44,7 +45,7 @@ def test_images_are_written_where_their_originals_are_in_their_data_set(translat
     data = open_data("camvid:train:day", translator.parent / "data")
     assert names(tmp_path / "out") == {*data.images, *BESIDE}
     assert summary["data"]["images"] == 4 and summary["finished"] is True
-    assert summary == translation.read_summary(tmp_path / "out")
+    assert summary == read_summary(tmp_path / "out")
     generator = load_product(translator, "translator")
     for i, name in enumerate(data.images):
         image = data.read(i).image.float() / 255
@@ -104,7 +105,7 @@ def test_a_call_that_was_interrupted_goes_on_with_what_is_missing(translator, tm
         patch.setattr(translation, "write_image", stopping)
         with pytest.raises(KeyboardInterrupt):
             translate(translator, "camvid:train:day", out)
-    assert translation.read_summary(out)["finished"] is False
+    assert read_summary(out)["finished"] is False
     before = {path: path.stat().st_mtime_ns for path in written}
     translate(translator, "camvid:train:day", out)
     assert {path: path.stat().st_mtime_ns for path in written} == before
@@ -141,7 +142,7 @@ def test_images_of_another_network_direction_or_precision_do_not_mix(translator,
         translate(translator, "camvid:train:day", out, overwrite=True)
     assert names(out) == before
     translate(translator, "camvid:val", out, step=1, overwrite=True)
-    assert translation.read_summary(out)["network"]["step"] == 1
+    assert read_summary(out)["network"]["step"] == 1
 
 
 def test_images_that_have_changed_meanwhile_are_other_data(translator, camvid, tmp_path):
@@ -162,7 +163,7 @@ def test_a_folder_of_something_else_is_left_alone(translator, tmp_path):
         translate(translator, "camvid:val", out / "notes.txt")
     assert names(out) == {"notes.txt"}
     (tmp_path / "odd").mkdir()
-    (tmp_path / "odd" / translation.SUMMARY).write_text("[]")
+    (tmp_path / "odd" / SUMMARY).write_text("[]")
     with pytest.raises(RunError, match=r"translation.json cannot be read"):
         translate(translator, "camvid:val", tmp_path / "odd")
 
@@ -248,4 +249,64 @@ def test_the_command_says_what_it_has_done(translator, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert shown.endswith(f"images of streets:test:day in {tmp_path / 'out'}, like the target\n")
     assert read_image(tmp_path / "out" / translation.SHEET).shape[2] > 1280
-    assert json.loads((tmp_path / "out" / translation.SUMMARY).read_text())["finished"] is True
+    assert json.loads((tmp_path / "out" / SUMMARY).read_text())["finished"] is True
+
+
+JOINT = {"name": "joint", "space": 0.5, "colour": 0.1}
+
+
+@pytest.fixture(scope="module")
+def small(translator, tmp_path_factory) -> Path:
+    """A run of a translator that sees images at half their size."""
+    recipe = small_recipe(translator.parent / "data", "cyclegan").override("steps=1")
+    halved = (
+        f"data.{domain}.augment.{key}"
+        for domain in ("source", "target")
+        for key in ("resize=[32, 24]", "crop=[24, 24]")
+    )
+    run = tmp_path_factory.mktemp("small") / "run"
+    train(recipe.override(*halved), run)
+    return run
+
+
+def test_what_is_painted_small_is_enlarged_along_the_edges_of_its_original(small, translator, tmp_path):
+    root = translator.parent / "data"
+    translate(small, "camvid:val", tmp_path / "plain", root=root, precision="32")
+    summary = translate(small, "camvid:val", tmp_path / "joint", root=root, precision="32", enlarge="joint")
+    assert summary["enlarge"] == JOINT and read_summary(tmp_path / "plain")["enlarge"] is None
+    data = open_data("camvid:val", root)
+    for i, name in enumerate(data.images):
+        painted, ours = (read_image(tmp_path / folder / name).permute(1, 2, 0).numpy() for folder in ("plain", "joint"))
+        original = np.ascontiguousarray(data.read(i).image.permute(1, 2, 0).numpy())
+        assert painted.shape == (24, 32, 3) and ours.shape == original.shape
+        theirs = jointly_enlarged(painted, unit_lab(original), space=0.5, colour=0.1)
+        assert np.abs(ours - theirs).max() <= 0.5
+    assert torch.equal(
+        translated_data(data, tmp_path / "joint").read(0).image, read_image(tmp_path / "joint" / data.images[0])
+    )
+
+
+def test_images_that_were_enlarged_otherwise_do_not_mix(small, translator, tmp_path):
+    root, out = translator.parent / "data", tmp_path / "out"
+    translate(small, "camvid:val", out, root=root, enlarge="joint", enlarge_settings=["space=0.7"])
+    for enlarge in (None, "joint"):
+        with pytest.raises(RunError, match="translated with other enlarge; use --overwrite to make them anew"):
+            translate(small, "camvid:val", out, root=root, enlarge=enlarge)
+    translate(small, "camvid:val", out, root=root, enlarge=JOINT | {"space": 0.7})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--enlarge", "joint"], "--enlarge: has no effect: RUN paints the images of camvid:val in their own size"),
+        (["--enlarge", "bicubic"], "enlarge.name: unknown 'bicubic'; known: joint"),
+        (["--enlarge", "joint", "--enlarge-set", "space=0"], "enlarge.space: 0.0 is not above 0"),
+        (["--enlarge", "joint", "--enlarge-set", "sharpness=1"], "enlarge joint has no setting 'sharpness'"),
+        (["--enlarge-set", "space=1"], "--enlarge-set space=1: has no effect without --enlarge; remove it"),
+    ],
+)
+def test_an_enlargement_that_is_none_is_one_line_and_leaves_nothing(translator, tmp_path, capsys, given, said):
+    out = tmp_path / "out"
+    assert main(["translate", str(translator), "--data", "camvid:val", "--out", str(out), *given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said.replace("RUN", str(translator)) in line and not out.exists()

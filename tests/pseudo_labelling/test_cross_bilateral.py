@@ -8,6 +8,7 @@ import math
 import numpy as np
 import torch
 
+from segda.pseudo_labelling import cross_bilateral as cross_bilateral_module
 from segda.pseudo_labelling.cross_bilateral import cross_bilateral, jointly_enlarged, unit_lab
 
 
@@ -91,3 +92,12 @@ def test_a_picture_enlarged_with_an_even_guide_is_a_weighed_mean_of_its_cells():
     }
     theirs = sum(w * small[at] for at, w in weight.items()) / sum(weight.values())
     np.testing.assert_allclose(ours[2, 3], theirs, rtol=1e-12)
+
+
+def test_a_picture_is_enlarged_the_same_in_strips(monkeypatch):
+    rng = np.random.default_rng(3)
+    small, guide = rng.random((4, 6, 3)), rng.random((13, 20, 3))
+    whole = jointly_enlarged(small, guide, space=0.5, colour=0.4)
+    for strip in (1, 40, 100, 260):  # one row, two, five, all
+        monkeypatch.setattr(cross_bilateral_module, "STRIP", strip)
+        assert np.array_equal(jointly_enlarged(small, guide, space=0.5, colour=0.4), whole)

@@ -10,6 +10,8 @@ from conftest import ADAM, METHOD_SETTINGS, small_recipe
 from segda import run as runs
 from segda.commands.train import train
 from segda.commands.translate import translate
+from segda.data.files.images import read_image
+from segda.data.sets.translated import read_summary
 from segda.errors import RecipeError, RunError
 from segda.recipes.recipe import Recipe, load_recipe, parse_recipe, stages_of
 from segda.training.stages import plan
@@ -78,6 +80,23 @@ def test_images_of_another_network_are_refused_before_anything_starts(camvid, tm
         train(back, out)
 
 
+def test_a_stage_enlarges_what_is_painted_and_does_not_go_on_with_what_was_enlarged_otherwise(camvid, tmp_path):
+    def enlarging(space: float | None) -> Recipe:
+        enlarge = None if space is None else {"name": "joint", "space": space, "colour": 0.1}
+        halved = {domain: {"augment": {"resize": [32, 24], "crop": [24, 24]}} for domain in ("source", "target")}
+        translator = {"train": TRANSLATOR["train"] | {"data": halved}}
+        translated = {"translate": {"run": "translator", "enlarge": enlarge}}
+        return staged(camvid, STAGES | {"translator": translator, "translated": translated})
+
+    train(enlarging(0.5), tmp_path / "run")
+    assert read_summary(tmp_path / "run-translated")["enlarge"] == {"name": "joint", "space": 0.5, "colour": 0.1}
+    sizes = {tuple(read_image(path).shape) for path in (tmp_path / "run-translated").rglob("*.png")}
+    assert sizes == {(3, 48, 64)}
+    for other in (0.6, None):
+        with pytest.raises(RunError, match=r"run-translated was enlarged otherwise \(\{'name': 'joint', 'space': 0.5"):
+            train(enlarging(other), tmp_path / "run")
+
+
 def test_a_stage_translates_the_domain_that_it_does_not_paint_unless_it_says_what(camvid, tmp_path):
     recipe = staged(camvid, STAGES | {"translated": {"translate": {"run": "translator", "to": "source"}}})
     assert plan(recipe, tmp_path / "run")[1].data == "camvid:train:dusk"
@@ -101,6 +120,14 @@ def test_a_check_says_what_there_is_to_translate(camvid, tmp_path, said):
             "to: Input should be 'target' or 'source'",
         ),
         ({"translated": {"translate": {"runs": ["translator"]}}}, "unknown key 'runs'"),
+        (
+            {"translated": {"translate": {"run": "translator", "enlarge": {"name": "joint", "space": 0.5}}}},
+            "stages.translated: enlarge joint needs colour; add it to the recipe",
+        ),
+        (
+            {"translated": {"translate": {"run": "translator", "enlarge": {"name": "joint", "space": 1, "colour": 0}}}},
+            "enlarge.colour: 0.0 is not above 0",
+        ),
         ({"last": {"train": {"data": {"source": {"images": "translator"}}}}}, "translator is no translate stage"),
         ({"translator": {"train": {}}}, "run: translator trains no translator; name a stage that does"),
         ({"last": {"translate": {"run": "translator"}}}, "is the last and trains nothing"),

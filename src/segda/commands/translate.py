@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segda.commands.arguments import Device, Precision, Root, Run, Step, Trust
+from segda.commands.arguments import Device, Precision, Root, RuleLike, Run, Step, Trust
 from segda.ground.choices import Domain
 
 if TYPE_CHECKING:
@@ -26,20 +27,32 @@ def translate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make all images anew in an OUT that has been made of the same data.")
     ] = False,
+    enlarge: Annotated[
+        RuleLike | None,
+        typer.Option(
+            metavar="joint",
+            help="Bring what is painted to its original's size, along the original's edges (MGCDA); see enlarge.yaml.",
+        ),
+    ] = None,
+    enlarge_settings: Annotated[
+        Sequence[str],
+        typer.Option("--enlarge-set", metavar="KEY=VALUE", help="A setting of it, e.g. space=0.5. Repeatable."),
+    ] = (),
     step: Step = None,
     trust: Trust = (),
 ) -> dict[str, Any]:
     """Translate the images of a data set with RUN's translator: its source to look like its target, or back.
 
-    Each image keeps the path and the name that it has in its data set, and has the size at which the translator was
-    trained. OUT also gets a summary and a contact sheet of images before and after. Each image's own statistics count,
-    as in training. A call that was interrupted goes on when it is repeated. Also under torchrun.
+    Each image keeps the path and the name that it has in its data set. It has the size at which the translator was
+    trained, or with --enlarge that of its original. OUT also gets a summary and a contact sheet of images before and
+    after. Each image's own statistics count, as in training. A call that was interrupted goes on when it is repeated.
+    Also under torchrun.
     """
     from segda.ground.trust import trusting
     from segda.training.translation import make_job, translate_images
 
     def job() -> Job:
-        return make_job(Path(run), data, Path(out), to, root, step, device, precision)
+        return make_job(Path(run), data, Path(out), to, root, step, device, precision, enlarge, enlarge_settings)
 
     with trusting(trust):
         return translate_images(job, overwrite=overwrite)

@@ -18,6 +18,9 @@ from torch import Tensor
 PIXELS = 1 << 18
 """So many are looked up in the grid at once."""
 
+STRIP = 1 << 16
+"""So many pixels of a picture are enlarged at once."""
+
 REACH = 2
 """Cells to each side whose mean an enlarged pixel is [code of MGCDA, joint_color_bilateral_upsampling.m]."""
 
@@ -95,17 +98,36 @@ def jointly_enlarged(small: np.ndarray, guide: np.ndarray, *, space: float, colo
     (height, width), (rows, columns) = small.shape[:2], guide.shape[:2]
     y, x = np.linspace(0, height - 1, rows), np.linspace(0, width - 1, columns)
     at_cells = _read(guide, np.linspace(0, rows - 1, height), np.linspace(0, columns - 1, width))
+    # A cell is the mean of 25; of the whole picture at once, what each of them adds would need hundreds of megabytes.
+    strips = range(0, rows, max(1, STRIP // columns))
+    found = np.empty((rows, columns, small.shape[2]))
+    for top, end in itertools.pairwise((*strips, rows)):
+        found[top:end] = _strip(small, at_cells, guide[top:end], y[top:end], x, space, colour)
+    return found
+
+
+def _strip(
+    small: np.ndarray,
+    at_cells: np.ndarray,
+    guide: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    space: float,
+    colour: float,
+) -> np.ndarray:
+    """The pixels at rows y and columns x, in cells. at_cells, guide: the guide's colours at cells and at these."""
+    height, width = small.shape[:2]
     nearest_y, nearest_x = np.floor(y + 0.5).astype(int), np.floor(x + 0.5).astype(int)
-    total, whole = np.zeros((rows, columns, small.shape[2])), np.zeros((rows, columns, 1))
+    total, whole = np.zeros((len(y), len(x), small.shape[2])), np.zeros((len(y), len(x), 1))
     for down, right in itertools.product(range(-REACH, REACH + 1), repeat=2):
         cell_y, cell_x = nearest_y + down, nearest_x + right
         inside = ((cell_y >= 0) & (cell_y < height))[:, None] & ((cell_x >= 0) & (cell_x < width))
         cells = np.ix_(cell_y.clip(0, height - 1), cell_x.clip(0, width - 1))
-        distance = ((cell_y - y) ** 2)[:, None] + (cell_x - x) ** 2
-        difference = ((at_cells[cells] - guide) ** 2).sum(2)
-        weight = (inside * np.exp(-distance / space**2 - difference / colour**2))[..., None]
-        total += weight * small[cells]
-        whole += weight
+        away = at_cells[cells] - guide
+        weight = inside * np.exp(np.einsum("yxc,yxc->yx", away, away) / -(colour**2))
+        weight *= np.exp(-(((cell_y - y) / space) ** 2))[:, None] * np.exp(-(((cell_x - x) / space) ** 2))
+        total += weight[..., None] * small[cells]
+        whole += weight[..., None]
     return total / whole
 
 

@@ -43,8 +43,9 @@ from segda.ground.safe_yaml import Keys, yaml_line, yaml_values
 from segda.pseudo_labelling.refine import REFINEMENTS
 from segda.pseudo_labelling.rules import RULES
 from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged
-from segda.recipes.build import check, explain
+from segda.recipes.build import build, check, explain
 from segda.recipes.optimisers import Optim
+from segda.training.enlarging import ENLARGEMENTS
 
 
 class Block(BaseModel):
@@ -226,6 +227,8 @@ class Translating(Block):
     """What is translated; None: of the domains that the translator knows, the one that it does not paint."""
     to: Domain = "target"
     """The domain that the images are to look like."""
+    enlarge: dict[str, Any] | None = None
+    """How what is painted is brought to its original's size, see training/enlarging.py; None: not at all."""
 
 
 @dataclass(frozen=True)
@@ -536,6 +539,10 @@ def _translating_stage(name: str, content: Mapping[str, Any], before: Mapping[st
         )
     if "translator" not in method_class(recipe.method).products:
         raise RecipeError(f"{at}: run: {translating.run} trains no translator; name a stage that does")
+    if translating.enlarge is not None:
+        enlarge = check(ENLARGEMENTS, translating.enlarge, f"{at}: enlarge", ())
+        build(ENLARGEMENTS, enlarge, f"{at}: enlarge")  # looks at its values
+        translating = translating.model_copy(update={"enlarge": enlarge})
     return Stage(name, translating=translating)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from segda.data.labels.pseudo_labels import SUMMARY, read_summary
+from segda.data.sets import translated
 from segda.data.sets.labelled import open_once
 from segda.distributed import group
 from segda.errors import RunError
@@ -129,12 +130,17 @@ class Planned:
         return True
 
     def _translated(self, how: Translating) -> bool:
-        if not (self.out / translation.SUMMARY).is_file():
+        if not (self.out / translated.SUMMARY).is_file():
             return False
-        summary = translation.read_summary(self.out)
+        summary = translated.read_summary(self.out)
         told = (summary["data"].get("spec"), summary.get("to"))
         if told != (self.data, how.to):
             raise RunError(f"{self.out} holds images of {told[0]}, made to look like the {told[1]}; use a new --out")
+        if summary.get("enlarge") != how.enlarge:
+            raise RunError(
+                f"{self.out} was enlarged otherwise ({summary.get('enlarge')}); use a new --out, or --overwrite to "
+                "begin anew"
+            )
         weights = product_path(self.runs[0], translation.PRODUCTS[how.to])
         if weights.is_file() and sha256_of(weights) != summary["network"].get("sha256"):
             raise RunError(
@@ -259,7 +265,7 @@ def _translate(stage: Planned, how: Translating, root: Path, overwrite: bool) ->
     (run,), recipe = stage.runs, stage.recipe
     translation.translate_images(
         lambda: translation.make_job(
-            run, stage.data, stage.out, how.to, root, None, recipe.device, recipe.precision
+            run, stage.data, stage.out, how.to, root, None, recipe.device, recipe.precision, how.enlarge
         ),
         overwrite=overwrite,
     )  # fmt: skip

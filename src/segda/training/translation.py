@@ -5,15 +5,16 @@
     OUT/translation.json     how they were made: data, direction, network; from the beginning, and whether all is there
     OUT/contact_sheet.jpg    some of them, before and after
 
-An image is brought to the size that the translator saw in training, but is not cropped. Each image is written whole or
-not at all, so a call that was cut short goes on with those that are not there. Several processes share them.
+An image is brought to the size that the translator saw in training, but is not cropped; with `--enlarge` what is
+painted is brought to the original's size again (enlarging.py). Each image is written whole or not at all, so a call
+that was cut short goes on with those that are not there. Several processes share them.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from segda.data.files.images import read_image
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.labelled import open_once
 from segda.data.sets.specs import kinds_of
-from segda.data.sets.translated import image_names
+from segda.data.sets.translated import SUMMARY, image_names, read_summary
 from segda.data.stream.augment import Augment, resize, same_shape, scaled_size, size_of
 from segda.distributed import group
 from segda.errors import RecipeError, RunError
@@ -38,8 +39,8 @@ from segda.ground.atomic import atomic_write, cannot_write, is_partial, remove_p
 from segda.ground.choices import DeviceName, Domain, PrecisionName
 from segda.ground.hardware import autocast, pick_device, pick_precision
 from segda.ground.paths import sha256_of
-from segda.ground.safe_yaml import read_json
 from segda.networks.translator import translated
+from segda.recipes.build import build
 from segda.recipes.facts import method_class
 from segda.recipes.recipe import Recipe
 from segda.reporting.contact_sheet import translations_sheet
@@ -47,17 +48,17 @@ from segda.run import data_root, load_recipe_of, network_path, step_of
 from segda.run_data import fingerprint
 from segda.scene import Scene
 from segda.training.assembly import load_product
+from segda.training.enlarging import ENLARGEMENTS, Joint, enlarge_spec, is_larger
 
 log = logging.getLogger(__name__)
 
-SUMMARY = "translation.json"
 SHEET = "contact_sheet.jpg"
 SHEET_IMAGES = 8
 
 PRODUCTS: dict[Domain, str] = {"target": "translator", "source": "translator_back"}
 """The domain that images are to look like -> the product that paints it."""
 
-MARKS = ("data", "to", "network", "input", "precision")
+MARKS = ("data", "to", "network", "input", "precision", "enlarge")
 """Of the summary: what the images depend on."""
 
 COMPRESSION, QUALITY = 3, 95
@@ -75,6 +76,7 @@ class Job:
     seen: Augment
     device: torch.device
     casting: AbstractContextManager
+    enlargement: Joint | None
     facts: dict[str, Any]
 
     def due(self) -> list[int]:
@@ -82,8 +84,8 @@ class Job:
         return [i for i, name in enumerate(self.names) if not (self.out / name).is_file()]
 
     def painted(self, image: Tensor) -> np.ndarray:
-        """(3, H, W) uint8 RGB -> (h, w, 3) uint8 RGB, of the size that the translator was trained at; of one that was
-        trained on stretched images, of the image's own size, as a later training wants the same shape.
+        """(3, H, W) uint8 RGB -> (h, w, 3) uint8 RGB, of the size that the translator was trained at; enlarged, and of
+        one that was trained on stretched images, of the image's own size, as a later training wants the same shape.
         """
         size = size_of(Scene(image))
         height, width = scaled_size(size, self.seen.resize, self.seen.shape)
@@ -96,6 +98,8 @@ class Job:
                 "training stayed finite"
             )
         found = Scene((pixels * 255).round().clamp(0, 255).byte().cpu())
+        if self.enlargement is not None and is_larger(size, (height, width)):
+            return self.enlargement.enlarged(pixels_of(found.image), np.ascontiguousarray(pixels_of(image)))
         if not same_shape((height, width), size):
             found = resize(found, size[::-1], "stretch", "bicubic")
         return pixels_of(found.image)
@@ -110,10 +114,13 @@ def make_job(
     step: int | None,
     device: DeviceName,
     precision: PrecisionName,
+    enlarge: str | Mapping[str, Any] | None = None,
+    enlarge_settings: Sequence[str] = (),
 ) -> Job:
     """Checks and loads everything, the cheap things first; writes nothing."""
     if to not in PRODUCTS:
         raise RecipeError(f"--to {to}: images can be made to look like the {' or the '.join(PRODUCTS)}; write one")
+    spec = _enlargement(enlarge, enlarge_settings)
     recipe, product = load_recipe_of(run), PRODUCTS[to]
     if PRODUCTS["target"] not in method_class(recipe.method).products:
         raise RunError(
@@ -129,6 +136,12 @@ def make_job(
     dtype = pick_precision(precision, where)
     domain = recipe.data.source if to == "target" else recipe.data.target
     assert domain is not None, "refused with the recipe"
+    seen = domain.augment
+    sizes = (opened.size(i) for i in range(len(opened)))
+    if spec is not None and not any(is_larger(size, scaled_size(size, seen.resize, seen.shape)) for size in sizes):
+        raise RecipeError(
+            f"--enlarge: has no effect: {run} paints the images of {data} in their own size; leave it out"
+        )
     facts = {
         "data": {"spec": data, **fingerprint(opened)},
         "to": to,
@@ -137,11 +150,23 @@ def make_job(
             "step": step_of(run, product) if step is None else step,
             "sha256": sha256_of(path),
         },
-        "input": domain.augment.model_dump(mode="json", include={"resize", "shape", "kernel"}),
+        "input": seen.model_dump(mode="json", include={"resize", "shape", "kernel"}),
         "precision": str(dtype).removeprefix("torch."),
+        "enlarge": spec,
     }
     generator = load_product(run, product, where, step)
-    return Job(out, opened, names, generator, domain.augment, where, autocast(where, dtype), facts)
+    enlargement = None if spec is None else build(ENLARGEMENTS, spec, "enlarge")
+    return Job(out, opened, names, generator, seen, where, autocast(where, dtype), enlargement, facts)
+
+
+def _enlargement(enlarge: str | Mapping[str, Any] | None, settings: Sequence[str]) -> dict[str, Any] | None:
+    if enlarge is None:
+        if settings:
+            raise RecipeError(f"--enlarge-set {settings[0]}: has no effect without --enlarge; remove it")
+        return None
+    spec = enlarge_spec(enlarge, settings)
+    build(ENLARGEMENTS, spec, "enlarge")  # also looks at its values
+    return spec
 
 
 def _refuse_other_way(run: Path, recipe: Recipe, data: str, to: Domain) -> None:
@@ -211,18 +236,6 @@ def differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The marks in which two summaries differ; where a run lies is none."""
     ours, theirs = ({**one, "network": one["network"].get("sha256")} for one in (before, now))
     return [key for key in MARKS if ours.get(key) != theirs.get(key)]
-
-
-def read_summary(out: Path) -> dict[str, Any]:
-    """How a folder of translated images was made. RunError where that is not to be read."""
-    path = out / SUMMARY
-    try:
-        found = dict(read_json(path))
-        if not all(isinstance(found[key], dict) for key in ("data", "network")):
-            raise ValueError("it was edited or damaged")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} cannot be read ({error}); remove the folder and translate anew") from error
-    return found
 
 
 def write_image(path: Path, rgb: np.ndarray) -> None:
