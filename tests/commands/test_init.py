@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def begin(*options: str) -> int:
     return main([*asked, *options])
 
 
+def in_colours(folder: Path, colours: np.ndarray) -> None:
+    """Labels as pictures: each id as its row of (n, 3) colours."""
+    for path in (folder / "masks" / "day").iterdir():
+        Image.fromarray(colours[np.array(Image.open(path))]).save(path)
+
+
 def told(folder: Path) -> dict:
     return yaml.safe_load((folder / "mine" / "data.yaml").read_text())
 
@@ -88,14 +95,37 @@ def test_labelled_images_of_the_target_are_scored_beside_the_share(photos):
 
 
 def test_masks_in_the_colours_of_a_known_palette_need_no_names(photos, capsys):
-    colours = list(SPACES["camvid-11"].colours.values())
-    for path in (photos / "masks" / "day").iterdir():
-        ids = np.array(Image.open(path))
-        Image.fromarray(np.array(colours, np.uint8)[ids]).save(path)
+    in_colours(photos, np.array([*SPACES["camvid-11"].colours.values()], np.uint8))
     assert begin() == 0
     assert told(photos)["labels_are"] == "colours"
     assert list(told(photos)["classes"]) == list(SPACES["camvid-11"].classes)
     assert "the colours are those of camvid-11" in capsys.readouterr().out
+
+
+def test_brushes_of_label_studio_are_read_from_the_export_beside_them(photos, caplog):
+    """Whose PNGs name no image."""
+    corners = [[0, 0], [50, 0], [50, 100], [0, 100]]
+    size = {"original_width": 80, "original_height": 64, "image_rotation": 0}
+    shapes = [
+        {"type": "polygonlabels", "value": {"points": corners, "polygonlabels": [name]}} | size
+        for name in ("road", "car")
+    ]
+    tasks = [
+        {"data": {"image": f"/data/upload/1/0a1b2c3d-{n}.png"}, "annotations": [{"result": shapes[n % 2 :]}]}
+        for n in range(8)
+    ]
+    (photos / "masks" / "export.json").write_text(json.dumps(tasks))
+    for path in (photos / "masks" / "day").iterdir():
+        path.rename(path.with_name(f"task-{path.stem}-annotation-1-by-1-tag-road-0.png"))
+    with caplog.at_level("INFO"):
+        begun = init("mine", "photos/day", "masks/day", "photos/night")
+    assert "labels are those of masks/export.json: the names of the files in masks/day say no image" in caplog.text
+    assert told(photos)["splits"]["train"] == {"images": "../photos/day", "labels": "../masks/export.json"}
+    assert list(told(photos)["classes"]) == ["background", "car", "road"]
+    assert begun.seen["labels"].startswith("8 of the images have one")
+    # The car is over the road, of which nothing is left where both are.
+    label = open_data("folder:mine/data.yaml:train", photos).read(0, label=True).label
+    assert label.unique(return_counts=True)[1].tolist() == [64 * 39, 64 * 41]
 
 
 def test_train_ids_by_name_have_the_names_of_cityscapes(photos):
@@ -120,6 +150,55 @@ def test_a_terminal_is_asked_for_the_names_of_classes(photos, monkeypatch):
     monkeypatch.setattr("typer.prompt", lambda *_, **__: "a, b, c")
     init("mine", "photos/day", "masks/day", "photos/night")
     assert list(told(photos)["classes"]) == ["a", "b", "c"]
+
+
+OWN_COLOURS = np.array([(200, 0, 0), (0, 200, 0), (0, 0, 200)], np.uint8)
+"""Of no palette, for ids 0, 1 and 2, of which 1 is the most frequent and 0 the least."""
+
+
+@pytest.mark.parametrize(
+    ("answer", "classes", "ignored"),
+    [
+        ("a, b, c", {"a": [0, 200, 0], "b": [0, 0, 200], "c": [200, 0, 0]}, None),
+        ("a=#0000c8,b=#c80000", {"a": [0, 0, 200], "b": [200, 0, 0]}, [[0, 200, 0]]),
+        ("", {"colour_00c800": [0, 200, 0], "colour_0000c8": [0, 0, 200], "colour_c80000": [200, 0, 0]}, None),
+    ],
+)
+def test_a_terminal_is_asked_for_the_names_of_colours(answer, classes, ignored, photos, monkeypatch, caplog):
+    in_colours(photos, OWN_COLOURS)
+    asked = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.prompt", lambda words, **_: asked.append(words) or answer)
+    with caplog.at_level("INFO"):
+        init("mine", "photos/day", "masks/day", "photos/night")
+    assert "labels have the colours #00c800 (37.0%), #0000c8 (33.5%), #c80000 (29.5%)" in caplog.text
+    assert "or NAME=#00c800 of some" in asked[0]
+    assert told(photos)["classes"] == {name: {"colour": colour} for name, colour in classes.items()}
+    assert told(photos).get("ignored") == ignored
+
+
+def test_an_answer_of_other_length_names_no_colour_by_chance(photos, monkeypatch, capsys):
+    in_colours(photos, OWN_COLOURS)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: "a, b")
+    assert begin() == 2
+    assert "2 names for 3 colours; name all, or those that are classes, as a=#00c800" in capsys.readouterr().err
+    assert not (photos / "mine").exists()
+
+
+def test_nobody_is_asked_what_a_known_palette_says(photos, monkeypatch):
+    in_colours(photos, np.array([*SPACES["camvid-11"].colours.values()], np.uint8))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.delattr("typer.prompt")
+    assert begin() == 0
+
+
+def test_without_a_terminal_colours_are_called_by_themselves_and_that_is_said(photos, capsys):
+    in_colours(photos, OWN_COLOURS)
+    assert begin() == 0
+    assert (
+        "classes are called by their colours, of no palette that is known: #00c800 (37.0%)" in capsys.readouterr().out
+    )
 
 
 def test_a_recipe_says_why_each_number_is_as_it_is(photos):

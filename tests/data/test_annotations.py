@@ -244,7 +244,42 @@ def test_a_file_that_is_none_of_them_is_refused_in_one_line(tmp_path, name, text
     assert message in str(caught.value) and "\n" not in str(caught.value) and name in str(caught.value)
 
 
-def test_pngs_of_label_studio_say_the_way_out(tmp_path):
+@pytest.mark.parametrize("ending", ["png", "npy"])
+def test_brushes_of_label_studio_say_the_way_out(tmp_path, ending):
+    """Their names say no image; the JSON export does."""
     save(tmp_path / "l/task-1-annotation-2-by-1-tag-car-0.png", np.zeros(SIZE, np.uint8))
-    report = check_data(folder(tmp_path, "l", {"a": {"id": 0}, "b": {"id": 1}}))
-    assert not report.usable and any("PNG of Label Studio" in note and "export JSON" in note for note in report.notes)
+    (tmp_path / "l/task-1-annotation-2-by-1-tag-car-0.png").rename(
+        tmp_path / f"l/task-1-annotation-2-by-1-tag-car-0.{ending}"
+    )
+    spec = folder(tmp_path, "l", {"a": {"id": 0}, "b": {"id": 1}})
+    for export, way in (
+        (None, "export JSON there"),
+        ("l/all.json", "labels: l/all.json"),
+        ("all.json", "labels: all.json"),
+    ):
+        if export is not None:
+            put(tmp_path / export, [{"image": "a.png", "id": 1}])
+        report = check_data(spec)
+        assert not report.usable
+        assert any("file of Label Studio, whose name says no image" in note and way in note for note in report.notes)
+        if export is not None:
+            (tmp_path / export).unlink()
+
+
+def test_an_image_that_nobody_has_labelled_in_label_studio_has_no_label(tmp_path):
+    """And is not taken for one of nothing but background."""
+    put(tmp_path / "all.json", [{"data": {"image": "a.png"}, "annotations": []}])
+    report = check_data(folder(tmp_path, "all.json"))
+    assert (report.images, report.labels) == (1, 0)
+
+
+def test_one_name_in_a_tool_is_not_the_label_of_two_images(tmp_path):
+    spec = folder(tmp_path, "all.json")
+    for sequence in ("s1", "s2"):
+        save(tmp_path / sequence / "0.png", np.zeros((*SIZE, 3), np.uint8))
+    told = yaml.safe_load((tmp_path / "x.yaml").read_text())
+    told["splits"]["train"]["images"] = "**/{key}"
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
+    put(tmp_path / "all.json", [{"data": {"image": "0.png"}, "annotations": [{"result": []}]}])
+    with pytest.raises(DataError, match=r"all\.json: 0\.png would be the label of s1/0\.png and of s2/0\.png"):
+        open_data(spec).read(0, label=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from segda.data.own.layout import lay_out
-from segda.errors import RecipeError
+from segda.data.own.layout import lay_out, named_by
+from segda.errors import RecipeError, SegdaError
 
 
 def files(root: Path, *names: str) -> Path:
@@ -106,13 +106,62 @@ def test_a_folder_that_is_not_there(tmp_path):
         lay_out(tmp_path / "nowhere")
 
 
-def test_a_file_of_coco_has_the_shapes_of_the_images_that_it_names(tmp_path):
+def coco(*names: str) -> str:
+    images = [{"id": id, "file_name": name, "height": 8, "width": 8} for id, name in enumerate(names)]
+    return json.dumps({"images": images, "annotations": [], "categories": []})
+
+
+def label_studio(*names: str) -> str:
+    return json.dumps(
+        [{"data": {"image": f"/data/upload/1/0a1b2c3d-{name}"}, "annotations": [{"result": []}]} for name in names]
+    )
+
+
+def cvat(*names: str) -> str:
+    rows = (f"<image name='{name}' height='8' width='8'/>" for name in names)
+    return f"<annotations>{''.join(rows)}</annotations>"
+
+
+@pytest.mark.parametrize(("file", "text"), [("x.json", coco), ("x.json", label_studio), ("x.xml", cvat)])
+def test_a_file_of_a_tool_has_the_shapes_of_the_images_that_it_names(file, text, tmp_path):
     images = files(tmp_path / "i", "a.jpg", "s/b.jpg", "c.jpg")
-    file = tmp_path / "annotations.json"
-    file.write_text(json.dumps({"images": [{"file_name": "a.jpg"}, {"file_name": "b.jpg"}]}))
-    found = lay_out(images, file)
+    (tmp_path / file).write_text(text("a.jpg", "b.jpg"))
+    found = lay_out(images, tmp_path / file)
     assert (found.labels, found.pairs) == ("", {"a.jpg": ("",), "c.jpg": (), "s/b.jpg": ("",)})
-    for text, said in (("[]", "is no JSON of COCO's"), ('{"images": []}', "names none of the images")):
-        file.write_text(text)
-        with pytest.raises(RecipeError, match=said):
-            lay_out(images, file)
+    (tmp_path / file).write_text(text("d.jpg"))
+    with pytest.raises(RecipeError, match="names none of the images"):
+        lay_out(images, tmp_path / file)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("x.json", "{}", "no annotations as labelme, COCO, CVAT"),
+        ("x.zip", "PK", "is a file, and no JSON or XML of an annotation tool; give the folder"),
+    ],
+)
+def test_a_file_of_no_tool_is_refused(file, text, said, tmp_path):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(SegdaError, match=said):
+        lay_out(files(tmp_path / "i", "a.jpg"), tmp_path / file)
+
+
+@pytest.mark.parametrize("place", ["l", "."])
+def test_brushes_of_label_studio_are_those_of_the_export_beside_them(place, tmp_path):
+    files(tmp_path, "l/task-1-annotation-2-by-1-tag-road-0.png", "l/task-1-annotation-2-by-1-tag-car-0.npy", "l/x.json")
+    with pytest.raises(
+        RecipeError, match=r"task-1-.*says no image; .* there is none in the folder or above it: give it"
+    ):
+        named_by(tmp_path / "l")
+    (tmp_path / place / "export.json").write_text(label_studio("a.jpg"))
+    assert named_by(tmp_path / "l") == tmp_path / place / "export.json"
+    (tmp_path / "l" / "later.json").write_text(label_studio("a.jpg"))
+    with pytest.raises(RecipeError, match=r"there are \S+ and \S+: give it, --labels FILE\.json"):
+        named_by(tmp_path / "l")
+
+
+def test_labels_of_other_tools_stay_where_they_are(tmp_path):
+    files(tmp_path, "l/a.png")
+    (tmp_path / "l" / "export.json").write_text(label_studio("a.jpg"))
+    assert named_by(tmp_path / "l") == tmp_path / "l"
+    assert named_by(tmp_path / "nowhere") == tmp_path / "nowhere"

@@ -146,6 +146,22 @@ def test_colours_of_a_known_palette_and_of_none():
     assert own.classes == {"colour_010203": {"colour": [1, 2, 3]}, "colour_040506": {"colour": [4, 5, 6]}}
 
 
+def test_a_long_list_of_values_without_a_class_is_one_line():
+    named = name_classes(ids(*range(100)), {"road": {"id": 0}, "car": {"id": 1}})
+    assert named.ignored == [*range(2, 100)]
+    assert named.assumed == ["98 values mean nothing (98.0% of the pixels): no class has them"]
+
+
+def test_more_classes_than_a_byte_holds_are_refused_with_the_ways_out():
+    assert len(name_classes(ids(*range(254)), None).classes) == 254
+    with pytest.raises(RecipeError) as caught:
+        name_classes(ids(*range(0, 510, 2)), None)
+    for words in ("255 classes, more than 254", "one byte a pixel", "as road=7", "{tree: {id: [3, 300]}}"):
+        assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(name_classes(ids(*range(300)), {"road": {"id": 7}, "car": {"id": 290}}).classes) == ["road", "car"]
+
+
 def test_names_without_colours_are_refused_where_labels_are_colours():
     with pytest.raises(RecipeError, match="write which is which, as road=#010203,car=#040506"):
         name_classes(colours((1, 2, 3), (4, 5, 6)), ["road", "car"])

@@ -76,7 +76,7 @@ def init(
         Path | str,
         typer.Option(
             metavar="PATH",
-            help="Their labels: a folder, the same where they lie beside their images, or a JSON file of COCO's.",
+            help="Their labels: a folder, the same where they lie beside their images, or an annotation tool's file.",
         ),
     ],
     target: Annotated[Path | str, typer.Option(metavar="FOLDER", help="Images without labels, to adapt to.")],
@@ -116,6 +116,7 @@ def init(
             raise RecipeError(f"{there}: exists; choose another folder, or give --overwrite")
         if not _is_ours(there):
             raise RecipeError(f"{there}: was not written by `segda init`; choose another folder, or move it away")
+    labels = _named_by(labels)
     layout = lay_out(source, labels)
     paths = dict.fromkeys(labels / label for found in layout.pairs.values() for label in found)
     values = survey(list(paths), layout.classes)
@@ -138,6 +139,15 @@ def _is_ours(file: Path) -> bool:
     return file.is_file() and OURS in file.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
 
 
+def _named_by(labels: Path) -> Path:
+    """Labels, or the file that names their images."""
+    from segda.data.own.layout import named_by
+
+    if (found := named_by(labels)) != labels:
+        log.info(f"labels are those of {found}: the names of the files in {labels} say no image")
+    return found
+
+
 def _said(
     classes: str | None, labels: Path, layout: Layout, values: Values
 ) -> Mapping[str, dict[str, Any]] | Sequence[str] | None:
@@ -145,8 +155,8 @@ def _said(
     a terminal.
     """
     from segda.data.labels.spaces import SPACES
-    from segda.data.own.naming import list_beside, parse_classes
-    from segda.scene import IGNORE
+    from segda.data.own.naming import answered, list_beside, parse_classes, shares, shown, unnamed
+    from segda.data.sets.folders import CLASSES
 
     if classes:
         return parse_classes(classes)
@@ -156,14 +166,17 @@ def _said(
     if layout.labels is not None and layout.labels.endswith(TRAIN_IDS):
         log.info("classes are Cityscapes': the labels are called train ids")
         return SPACES["cityscapes-19"].classes
-    if values.kind != "ids" or values.binary or not sys.stdin.isatty():
+    asked = unnamed(values)
+    if not 0 < len(asked) <= CLASSES or not sys.stdin.isatty():
         return None
-    ids = [id for id in sorted(values.pixels) if id != IGNORE]
-    log.info(f"labels have the ids {', '.join(f'{id} ({values.share(id):.1%})' for id in ids)}")
+    log.info(f"labels have the {values.kind} {shares(values, asked)}")
+    example = f"NAME={shown(asked[0])}"
     answer = typer.prompt(
-        "names of the classes in this order, with commas between them", default="", show_default=False
+        f"names of the classes in this order, with commas between them; or {example} of some (others mean nothing)",
+        default="",
+        show_default=False,
     )
-    return parse_classes(answer) if answer.strip() else None
+    return answered(asked, answer) if answer.strip() else None
 
 
 def _split(folder: Path, images: Path, layout: Layout, labels: Path | None = None) -> dict[str, str]:
@@ -188,7 +201,7 @@ def _scored(folder: Path, val: str, val_labels: Path | None) -> dict[str, Any]:
             raise RecipeError(
                 f"--val {val}: give --val-labels for a folder, or write a share of the source, as {SHARE}"
             )
-        place = expanded(val)
+        place, val_labels = expanded(val), _named_by(val_labels)
         return {"val_target": _split(folder, place, lay_out(place, val_labels), val_labels), "val": SHARE}
     if val_labels is not None:
         raise RecipeError(f"--val-labels {val_labels}: belongs to --val FOLDER")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -33,6 +34,9 @@ from segda.ground.safe_yaml import json_values
 
 SUFFIXES = (".json", ".xml")
 """What names of such files end with."""
+
+BRUSHES = re.compile(r"task-\d+-annotation-\d+-by-.*")
+"""What Label Studio calls its PNGs and arrays of brushes, in which no image is named."""
 
 WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, binascii.Error)
 """What a file raises that is not as its tool writes it."""
@@ -58,6 +62,26 @@ def read_drawing(path: Path) -> Drawing:
     if isinstance(tree, (list, dict)) and ("annotations" in tree or isinstance(tree, list)):
         raise DataError(f"{path}: is a file of many images' annotations; write labels: {path.name} in the YAML file")
     raise _no_annotations(path, ValueError("neither shapes, as labelme has them, nor objects"))
+
+
+def exports_beside(folder: Path) -> list[Path]:
+    """The JSON exports of Label Studio in a folder and in the one above."""
+    there = [path for place in (folder, folder.parent) if place.is_dir() for path in sorted(place.glob("*.json"))]
+    return [path for path in there if _is_export(path)]
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file is a list of tasks, each with its image."""
+    try:
+        tree = json_values(read_bytes(path))
+    except (OSError, ValueError):
+        return False
+    return (
+        isinstance(tree, list)
+        and bool(tree)
+        and isinstance(tree[0], Mapping)
+        and not {"data", "image"}.isdisjoint(tree[0])
+    )
 
 
 def read_drawings(path: Path) -> Drawings:
@@ -210,6 +234,8 @@ def _label_studio(tasks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Dra
             every = [
                 done for done in task.get("annotations", task.get("completions", ())) if not done.get("was_cancelled")
             ]
+            if not every:  # nobody has labelled it
+                continue
             results = [one for done in every[-1:] for one in done["result"]]
             texts = [value for value in task["data"].values() if isinstance(value, str)]
             if not texts:

@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from segda.data.files.photos import SUFFIXES as PHOTOS
+from segda.data.labels.annotations import BRUSHES, exports_beside
+from segda.data.labels.annotations import SUFFIXES as ANNOTATIONS
 from segda.data.labels.own_labels import LOSSY, PICTURES
+from segda.data.labels.shapes import Names
+from segda.data.sets.own_labels import Annotated
 from segda.data.sets.trees import Tree
 from segda.errors import RecipeError
-from segda.ground.safe_yaml import read_json
 
 LABELS = (*PICTURES, ".npy", ".json")
 """What names of labels end with."""
@@ -107,19 +110,35 @@ def lay_out(images: Path, labels: Path | None = None) -> Layout:
 
 
 def _annotated(images: Path, photos: list[str], labels: Path) -> Layout:
-    """One file, COCO's JSON, that has the shapes of all images by their names."""
-    try:
-        listed = {one["file_name"] for one in read_json(labels)["images"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    """One file that has the shapes of all images by their names: COCO's, Label Studio's or CVAT's."""
+    if labels.suffix.lower() not in ANNOTATIONS:
         raise RecipeError(
-            f"{labels}: is no JSON of COCO's ({type(error).__name__}: {error}); give the folder of the labels"
-        ) from None
-    pairs: dict[str, tuple[str, ...]] = {
-        photo: ("",) if {photo, PurePosixPath(photo).name} & listed else () for photo in photos
-    }
+            f"{labels}: is a file, and no JSON or XML of an annotation tool; give the folder of the labels"
+        )
+    every = {photo: {"key": PurePosixPath(photo).stem} for photo in photos}
+    told = Annotated(labels, list(every.items()), every, Names({}, 0))
+    pairs: dict[str, tuple[str, ...]] = {photo: ("",) if told.there(i) else () for i, photo in enumerate(photos)}
     if not any(pairs.values()):
         raise RecipeError(f"{labels}: names none of the images of {images}, which has {photos[0]}; give their folder")
     return Layout(_path(photos, Affixes()), "", pairs)
+
+
+def named_by(labels: Path) -> Path:
+    """Where it is said which image labels belong to: of a folder of Label Studio's PNGs, whose names do not say it, its
+    JSON export beside them. RecipeError where that is not there.
+    """
+    found = files_in(labels, LABELS) if labels.is_dir() else []
+    brushes = [path for path in found if BRUSHES.fullmatch(PurePosixPath(path).stem)]
+    if not brushes:
+        return labels
+    exports = exports_beside(labels)
+    if len(exports) != 1:
+        there = f"there are {' and '.join(map(str, exports))}" if exports else "there is none in the folder or above it"
+        raise RecipeError(
+            f"{labels / brushes[0]}: is a file of Label Studio, whose name says no image; the export JSON (or -MIN) "
+            f"does and has the same brushes, and {there}: give it, --labels FILE.json"
+        )
+    return exports[0]
 
 
 def files_in(folder: Path, endings: tuple[str, ...]) -> list[str]:

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from segda.data.labels.class_lists import NAMES, classes_in
-from segda.data.labels.spaces import SPACES, as_hex
+from segda.data.labels.spaces import SPACES, Space, as_hex
 from segda.data.own.values import Values
-from segda.data.sets.folders import BACKGROUND
+from segda.data.sets.folders import BACKGROUND, CLASSES, HELD
 from segda.errors import RecipeError
 from segda.scene import IGNORE
 
 KNOWN_SHARE = 0.9
 """Of the pixels, what must have a palette's colours for it to be taken."""
+
+SHOWN = 12
+"""Values that a line names."""
 
 
 @dataclass
@@ -70,8 +73,43 @@ def _value(words: str, value: str) -> dict[str, Any]:
     raise RecipeError(f"--classes {words}: {value!r} is neither an id nor a colour; write road=0 or road=#804080")
 
 
+def unnamed(values: Values) -> list[Any]:
+    """What a person may name: ids in their order; or colours, the most frequent first, of no palette that is known."""
+    if values.kind == "ids" and not values.binary:
+        return [id for id in sorted(values.pixels) if id != IGNORE]
+    if values.kind == "colours" and _palette(values) is None:
+        return _by_pixels(values)
+    return []
+
+
+def answered(asked: Sequence[Any], words: str) -> dict[str, dict[str, Any]] | list[str]:
+    """What an answer says of values that were shown in an order: as --classes, where names alone do for colours too."""
+    said = parse_classes(words)
+    if isinstance(said, Mapping) or not isinstance(asked[0], tuple):
+        return said
+    if len(said) != len(asked):
+        raise RecipeError(
+            f"{len(said)} names for {len(asked)} colours; name all, or those that are classes, as "
+            f"{said[0]}={as_hex(asked[0])}"
+        )
+    return {name: {"colour": list(colour)} for name, colour in zip(said, asked, strict=True)}
+
+
 def name_classes(values: Values, said: Mapping[str, dict[str, Any]] | Sequence[str] | None) -> Named:
-    """The classes of what a first look found. said: None where nobody said anything."""
+    """The classes of what a first look found. said: None where nobody said anything. RecipeError for too many."""
+    named = _named(values, said)
+    if (count := len(named.classes)) > CLASSES:
+        example = (
+            "road=#804080" if values.kind == "colours" else "road" if values.kind in ("masks", "shapes") else "road=7"
+        )
+        raise RecipeError(
+            f"--classes: {count} classes, more than {CLASSES}: {HELD}; name those that matter, as {example} (others "
+            "mean nothing then), or write a YAML file in which several are one: classes: {tree: {id: [3, 300]}}"
+        )
+    return named
+
+
+def _named(values: Values, said: Mapping[str, dict[str, Any]] | Sequence[str] | None) -> Named:
     if values.kind in ("masks", "shapes"):
         return _by_name(values, said)
     if isinstance(said, Mapping):
@@ -109,9 +147,12 @@ def _as_said(values: Values, said: Mapping[str, dict[str, Any]]) -> Named:
     known = {_hashable(one[key]) for one in said.values()}
     named = Named({name: dict(one) for name, one in said.items()})
     rest = [value for value in _by_pixels(values) if value not in known and value != IGNORE]
-    for value in rest:
-        named.ignored.append(list(value) if isinstance(value, tuple) else value)
-        named.assumed.append(f"{shown(value)} means nothing ({values.share(value):.1%} of the pixels): no class has it")
+    named.ignored = [list(value) if isinstance(value, tuple) else value for value in rest]
+    if len(rest) > SHOWN:
+        share = sum(map(values.share, rest))
+        named.assumed.append(f"{len(rest)} values mean nothing ({share:.1%} of the pixels): no class has them")
+    else:
+        named.assumed += [f"{_nothing(values, value)}: no class has it" for value in rest]
     return named
 
 
@@ -143,32 +184,35 @@ def _ids(values: Values, names: Sequence[str] | None) -> Named:
             "which is which, as road=0,car=7"
         )
     if IGNORE in every:
-        named.assumed.append(f"255 means nothing ({values.share(IGNORE):.1%} of the pixels)")
+        named.assumed.append(_nothing(values, IGNORE))
     return named
 
 
 def _colours(values: Values, names: Sequence[str] | None) -> Named:
     """Colours of a known palette, else called by themselves."""
     found = _by_pixels(values)
-    shown = ", ".join(f"{as_hex(colour)} ({values.share(colour):.1%})" for colour in found[:12])
+    shown = shares(values, found[:SHOWN])
     if names is not None:
         example = ",".join(f"{name}={as_hex(colour)}" for name, colour in zip(names, found, strict=False))
         raise RecipeError(
             f"--classes names no colours, and labels are in colours: {shown}; write which is which, as {example}"
         )
-    for space in SPACES.values():
-        of = {colour: name for name, colour in space.colours.items()}
-        share = sum(values.share(colour) for colour in found if colour in of)
-        rest = [colour for colour in found if colour not in of]
-        if share > KNOWN_SHARE:
-            named = Named({name: {"colour": list(colour)} for colour, name in of.items()})
-            named.ignored = [list(colour) for colour in rest]
-            named.assumed.append(f"the colours are those of {space.name}, and so are the names")
-            named.assumed += [f"{as_hex(one)} means nothing ({values.share(one):.1%} of the pixels)" for one in rest]
-            return named
+    if (space := _palette(values)) is not None:
+        rest = [colour for colour in found if colour not in space.colours.values()]
+        named = Named({name: {"colour": list(colour)} for name, colour in space.colours.items()})
+        named.ignored = [list(colour) for colour in rest]
+        named.assumed.append(f"the colours are those of {space.name}, and so are the names")
+        named.assumed += [_nothing(values, one) for one in rest]
+        return named
     named = Named({f"colour_{as_hex(colour)[1:]}": {"colour": list(colour)} for colour in found})
     named.assumed.append(f"classes are called by their colours, of no palette that is known: {shown}")
     return named
+
+
+def _palette(values: Values) -> Space | None:
+    """The space that has the colours of nearly all pixels."""
+    shares = ((sum(map(values.share, {*space.colours.values()})), space) for space in SPACES.values())
+    return next((space for share, space in shares if share > KNOWN_SHARE), None)
 
 
 def _with_colour(one: dict[str, Any], values: Values) -> dict[str, Any]:
@@ -182,6 +226,15 @@ def _by_pixels(values: Values) -> list[Any]:
 
 def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def shares(values: Values, of: Sequence[Any]) -> str:
+    """Ids or colours, each with its share of the pixels."""
+    return ", ".join(f"{shown(value)} ({values.share(value):.1%})" for value in of)
+
+
+def _nothing(values: Values, value: Any) -> str:
+    return f"{shown(value)} means nothing ({values.share(value):.1%} of the pixels)"
 
 
 def shown(value: Any) -> str:

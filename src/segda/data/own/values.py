@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from segda.data.labels.annotations import SUFFIXES as ANNOTATIONS
+from segda.data.labels.annotations import read_drawings
 from segda.data.labels.own_labels import colours_in, stored
 from segda.errors import RecipeError
 from segda.ground.progress import track
@@ -59,7 +61,7 @@ def survey(labels: Sequence[Path], classes: Sequence[str] = ()) -> Values:
     chosen = [labels[k] for k in np.linspace(0, len(labels) - 1, min(LOOKED_AT, len(labels))).astype(int)]
     if classes:
         return Values("masks", Counter(dict.fromkeys(classes, 0)), looked_at=len(labels))
-    if chosen[0].suffix.lower() == ".json":
+    if chosen[0].suffix.lower() in ANNOTATIONS:
         return _shapes(chosen)
     found = Values("ids", looked_at=len(chosen))
     for path in track(chosen, "looking at labels"):
@@ -106,12 +108,14 @@ def _add(found: Values, path: Path) -> None:
 
 
 def _shapes(chosen: Sequence[Path]) -> Values:
-    """Names of the shapes of labelme's files, or of the categories of one of COCO's."""
+    """Names of the shapes of labelme's files, of the categories of one of COCO's, of the shapes of another tool's."""
     found = Values("shapes", looked_at=len(chosen))
     for path in chosen:
         try:
-            tree = read_json(path)
-            if "categories" in tree:
+            tree = read_json(path) if path.suffix.lower() == ".json" else None
+            if not isinstance(tree, Mapping):
+                found.pixels.update(shape.name for drawing in read_drawings(path).values() for shape in drawing.shapes)
+            elif "categories" in tree:
                 names = {one["id"]: one["name"] for one in tree["categories"]}
                 found.pixels.update(dict.fromkeys(names.values(), 0))
                 found.pixels.update(names[one["category_id"]] for one in tree.get("annotations", ()))

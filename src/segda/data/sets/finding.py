@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from segda.data.files.photos import SUFFIXES
+from segda.data.labels.annotations import BRUSHES, exports_beside
 from segda.data.labels.annotations import SUFFIXES as ANNOTATIONS
 from segda.data.labels.own_labels import LOSSY
 from segda.data.sets.folders import OwnData
@@ -24,9 +26,6 @@ Fields = Mapping[str, str]
 
 MASK_WORDS = re.compile(r"(.+)[ ._-](?:masks?|labels?|labelIds|labelTrainIds|gt|seg|segmentation|annotation|colou?r)")
 """A stem that says that it is the label of another."""
-
-BRUSHES = re.compile(r"task-\d+-annotation-\d+-by-.*")
-"""What Label Studio calls its PNGs, in which no image is named."""
 
 SHOWN = 3
 """Names that a message gives as examples."""
@@ -182,11 +181,15 @@ def labels_seen(tree: Tree, split: Split, images: Sequence[str]) -> str:
     there = [path for path in Pattern(_in(folder, "**/{key}"), ENDINGS).found(tree) if path not in images]
     if not there:
         return f"there is no label in {tree.path(folder)}"
-    if all(BRUSHES.fullmatch(PurePosixPath(path).stem) for path in there):
-        return (
-            f"{tree.path(there[0])} is a PNG of Label Studio, whose name says no image; export JSON there, with its "
-            "brushes, and write labels: FILE.json"
-        )
+    brush = next((path for path in there if BRUSHES.fullmatch(PurePosixPath(path).stem)), None)
+    if brush is not None:
+        exports = exports_beside(tree.path(folder))
+        if exports:
+            file = os.path.relpath(exports[0], tree.folder)
+            way = f"{exports[0]} names them and has the same brushes: write labels: {file}"
+        else:
+            way = "export JSON there, with its brushes, and write labels: FILE.json"
+        return f"{tree.path(brush)} is a file of Label Studio, whose name says no image; {way}"
     keys = [_key(split, image) for image in images]
     ways: Counter[str] = Counter()
     for path in there[:2000]:

@@ -45,6 +45,9 @@ IGNORED = "(ignored)"
 CLASSES = 254
 """Train ids go up to 253: 254 is an id without a name, 255 no class."""
 
+HELD = "a label in training has one byte a pixel, in which 254 is what has no name and 255 what is ignored"
+"""Why there are no more."""
+
 BACKGROUND = ("background", "_background_")
 """Names of a class that is what no shape covers, where nothing is said."""
 
@@ -137,8 +140,8 @@ def _read(path: str, _: int) -> OwnData:
         raise RecipeError(f"{path}: splits and classes must name one at least")
     if len(told.classes) > CLASSES:
         raise RecipeError(
-            f"{path}: {len(told.classes)} classes, more than {CLASSES}, which is all that a network here can tell "
-            "apart; join some: classes: {tree: {id: [3, 300]}}"
+            f"{path}: {len(told.classes)} classes, more than {CLASSES}: {HELD}; join some, classes: {{tree: {{id: "
+            "[3, 300]}}, or leave some out, ignored: [7]"
         )
     for name in (*told.splits, *told.classes):
         if not name.isprintable() or not name.strip():

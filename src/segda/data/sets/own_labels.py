@@ -251,7 +251,14 @@ class Annotated:
 
     @cached_property
     def _named(self) -> list[str | None]:
-        return [self._name_of(path) for path, _ in self.images]
+        names = [self._name_of(path) for path, _ in self.images]
+        owner: dict[str, str] = {}
+        for name, (path, _) in zip(names, self.images, strict=True):
+            if name is not None and (other := owner.setdefault(name, path)) != path:
+                raise DataError(
+                    f"{self.file}: {name} would be the label of {other} and of {path}; give each a name of its own"
+                )
+        return names
 
     @cached_property
     def _by_stem(self) -> dict[str, list[tuple[PurePosixPath, str]]]:
