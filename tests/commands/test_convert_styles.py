@@ -24,6 +24,7 @@ from networks.test_weights import encoder, official, published, random_biases
 from segda.cli.main import main
 from segda.commands.convert import convert
 from segda.conversion.asked import TRANSLATORS
+from segda.data.labels.spaces import space_named
 from segda.errors import SegdaError
 from segda.networks import NETWORKS, DeepLabV2, MiTDAFormer
 from segda.networks.encoders.mit import MiT
@@ -31,6 +32,7 @@ from segda.networks.weights.layouts import LAYOUTS, styles_of
 from segda.recipes.build import build
 from segda.recipes.recipe import Recipe
 from segda.run import load_network, save_network
+from segda.training.assembly import student_of
 from weight_files import prefixed
 
 SEGFORMER = (
@@ -62,8 +64,8 @@ META = {
     "mmcv_version": "1.3.7",
     "iter": 40000,
     "config": "norm_cfg = dict(type='BN')\n",
-    "CLASSES": ("road", "sky"),
-    "PALETTE": [[128, 64, 128]],
+    "CLASSES": CLASSES,
+    "PALETTE": [list(colour) for colour in space_named("camvid-11").colours.values()],
     "hook_msgs": {
         "best_score": np.float64(0.6832),
         "best_ckpt": "best.pth",
@@ -130,6 +132,73 @@ def test_numpy_itself_is_not_called_for_its_numbers(recipe, tmp_path, monkeypatc
     for name in ("scalar", "_reconstruct"):
         monkeypatch.setattr(np._core.multiarray, name, lambda *given: pytest.fail("called numpy"))
     convert(file, tmp_path / "run", source="daformer", recipe=recipe)
+
+
+# What mmsegmentation says of the classes
+
+
+BACKWARDS = [name.replace(" ", "_").title() for name in CLASSES[::-1]]
+
+
+@pytest.mark.parametrize("around", [False, True])
+@pytest.mark.parametrize(
+    "meta",
+    [{"CLASSES": tuple(BACKWARDS)}, {"dataset_meta": {"classes": BACKWARDS}}, {"dataset_meta": {"CLASSES": BACKWARDS}}],
+)
+def test_classes_are_put_into_the_recipes_order_by_the_names_in_the_file(meta, around, recipe, tmp_path):
+    if around:
+        recipe = recipe.override(f"network={HRDA.format(over=json.dumps(recipe.network))}")
+    network = trained(recipe).eval()
+    file = saved(tmp_path / "iter_1.pth", {"meta": meta, "state_dict": hrda(network) if around else daformers(network)})
+    done = convert(file, tmp_path / "run", recipe=recipe)
+    assert any("recipe's order, by the names in iter_1.pth: Bicyclist, " in line for line in done.lines())
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(load_network(tmp_path / "run").infer(image), network.infer(image).flip(1))
+    if not around:
+        student = student_of(recipe.override(f"start={file}"), space_named("camvid-11"), fresh=True)
+        assert torch.equal(student.decoder.classify.bias, network.decoder.classify.bias.flip(0))
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        (
+            {"CLASSES": ("sea", *CLASSES[1:])},
+            rf"iter_1\.pth: meta\.CLASSES: .* only there: sea; only in the recipe: {CLASSES[0]};",
+        ),
+        (
+            {"CLASSES": (*CLASSES, "sea")},
+            r"meta\.CLASSES: 12 classes, the recipe has 11; only there: sea; give a recipe",
+        ),
+        ({"dataset_meta": {"classes": ("a", "b")}}, r"meta\.dataset_meta\.classes: .* only there: a, b; only in the"),
+        ({"CLASSES": 19}, r"meta\.CLASSES: is no list of names; --leave-out meta"),
+        ({"CLASSES": np.array(CLASSES)}, r"meta\.CLASSES: is no list of names"),
+    ],
+)
+def test_classes_of_other_names_are_refused_unless_they_are_left_out(meta, said, recipe, tmp_path):
+    network = trained(recipe)
+    file = saved(tmp_path / "iter_1.pth", {"meta": meta, "state_dict": daformers(network)})
+    refused(said, file, recipe, None)
+    done = convert(file, tmp_path / "run", recipe=recipe, leave_out=["meta"])
+    assert "what iter_1.pth says of its classes is left out: taken to be in the recipe's order" in done.lines()
+    assert equal(load_network(tmp_path / "run").state_dict(), network.state_dict())
+
+
+def test_classes_of_a_classifier_that_is_left_out_do_not_matter(recipe, tmp_path):
+    meta = {"CLASSES": tuple(f"thing {number}" for number in range(11))}
+    file = saved(tmp_path / "iter_1.pth", {"meta": meta, "state_dict": daformers(trained(recipe))})
+    convert(file, tmp_path / "run", recipe=recipe, leave_out=["decode_head.conv_seg"], allow_missing=True)
+
+
+def test_a_palette_of_other_colours_is_said(recipe, tmp_path):
+    colours = {name: list(colour) for name, colour in space_named("camvid-11").colours.items()}
+    for name, given in (("same", colours), ("other", colours | {CLASSES[3]: [1, 2, 3]})):
+        meta = {"CLASSES": CLASSES, "PALETTE": [*given.values()]}
+        file = saved(tmp_path / f"{name}.pth", {"meta": meta, "state_dict": daformers(trained(recipe))})
+        notes = convert(file, tmp_path / name, recipe=recipe).notes
+        said = f"pictures have the recipe's colours, not the file's PALETTE: {CLASSES[3]}"
+        assert notes == ((said,) if name == "other" else ())
 
 
 # HRDA

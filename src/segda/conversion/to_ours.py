@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from segda.networks import NETWORKS
 from segda.networks.encoders.encoder import Encoder
 from segda.networks.encoders.table import ENCODERS, of_family
 from segda.networks.network import Network
-from segda.networks.weights import hugging_face
+from segda.networks.weights import hugging_face, open_mmlab
 from segda.networks.weights.files import save_tensors
 from segda.networks.weights.hub import HUB_NAME, ON_HUB, from_hub
 from segda.networks.weights.layouts import LAYOUTS, LIGHT, Layout, from_theirs, relit_in, styles_of
@@ -147,8 +147,9 @@ def _network(held: Held, asked: Asked, recipe: Recipe | None) -> Converted:
         torch.manual_seed(recipe.seed)
         network = build(NETWORKS, spec, "network", class_names=space_of(recipe).classes)
     taken = len(found)
-    found, notes = as_configured(network, found, asked.layout, held.file)
+    found, notes = as_configured(network, spec, found, asked.layout, held, asked.leave_out)
     added, missing = fill(network, found, asked.layout, held.file, allow_missing=asked.allow_missing)
+    notes += _other_colours(held, space_of(recipe).colours, asked.leave_out)
     done = Converted(asked.out, asked.style, taken, left_out, added, missing, notes)
     if as_file:
         runs.save_network(asked.out, network, recipe.network, step=None)
@@ -220,7 +221,7 @@ def translated(held: Held, asked: Asked) -> tuple[dict[str, Tensor], tuple[str, 
     """The file's tensors by our names, and what was left out: no tensors, other networks, skipped, agreed to."""
     layout, which = asked.layout, held.which
     unwanted = {key for key in held.tensors if key.startswith(asked.leave_out)}
-    refuse_idle(asked.leave_out, [*held.tensors])
+    refuse_idle(asked.leave_out, [*held.tensors, *held.stated])
     wanted = {key: tensor for key, tensor in held.tensors.items() if key not in unwanted}
     found, unknown = from_theirs(wanted, layout, which, held.file)
     if not found and which == "teacher" and any(map(layout.ours, wanted)):
@@ -243,48 +244,105 @@ def translated(held: Held, asked: Asked) -> tuple[dict[str, Tensor], tuple[str, 
 
 
 def as_configured(
-    network: Network, found: Mapping[str, Tensor], layout: Layout, file: Path
+    network: Network,
+    spec: Mapping[str, Any],
+    found: Mapping[str, Tensor],
+    layout: Layout,
+    held: Held,
+    leave_out: tuple[str, ...] = (),
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """A network's tensors by our names, as the folder of Hugging Face's kind that `file` is in says that they are
-    meant: the classes in the order of ours, images normalised as it was trained on; and what to tell of that.
+    """A network's tensors by our names, as the file, or the folder of Hugging Face's kind that it is in, says that they
+    are meant: the classes in the order of ours, images normalised as it was trained on; and what to tell of that.
 
-    WeightsError where its classes have other names.
+    spec: the network's. WeightsError where its classes have other names.
     """
-    if not layout.folder:
-        return dict(found), ()
-    tensors, notes = dict(found), []
-    names, images = hugging_face.class_names(file), hugging_face.normalisation(file)
-    if names is None:
-        notes.append(f"nothing beside {file.name} names its classes: taken to be in the recipe's order")
-    elif (order := _order(names, network.class_names, file.parent / hugging_face.CONFIG)) != [*range(len(order))]:
-        for part in ("weight", "bias"):
-            if (key := f"decoder.classify.{part}") in tensors and len(tensors[key]) == len(order):
-                tensors[key] = tensors[key][order]
-        notes.append(f"classes put into the recipe's order, by the names in {hugging_face.CONFIG}: {', '.join(names)}")
-    ours = network.state_dict()
+    tensors = dict(found)
+    told, notes = _classes_of(layout, held, leave_out)
+    if told is not None and [*map(_plain, told.names)] != [*map(_plain, network.class_names)]:
+        axes = {key: axis for key, axis in _class_axes(network, spec).items() if key in tensors}
+        if axes:  # a classifier may be left out
+            order = torch.tensor(_order(told, network.class_names))
+            fitting = {key: axis for key, axis in axes.items() if tensors[key].shape[axis] == len(order)}
+            tensors |= {key: tensors[key].index_select(axis, order) for key, axis in fitting.items()}
+            names = ", ".join(told.names)
+            notes.append(f"classes put into the recipe's order, by the names in {told.file.name}: {names}")
+    images = hugging_face.normalisation(held.file) if layout.folder else None
     if images is not None:
+        ours = network.state_dict()
         for name, colour in (("mean", images.mean), ("deviation", images.deviation)):
-            told = torch.tensor(colour).view(3, 1, 1)
-            if not torch.allclose(told, ours[name], atol=1e-3):
-                tensors[name] = told
+            normal = torch.tensor(colour).view(3, 1, 1)
+            if not torch.allclose(normal, ours[name], atol=1e-3):
+                tensors[name] = normal
                 notes.append(f"{name} of images, by {hugging_face.PREPROCESSOR}: {', '.join(f'{c:g}' for c in colour)}")
     return tensors, tuple(notes)
 
 
-def _order(theirs: Sequence[str], ours: Sequence[str], where: Path) -> list[int]:
+@dataclass(frozen=True)
+class Stated:
+    """The names of a network's classes in its order, the file and the key that say them, and the way out where they are
+    not the recipe's.
+    """
+
+    names: tuple[str, ...]
+    file: Path
+    key: str
+    way: str
+
+
+def _classes_of(layout: Layout, held: Held, leave_out: tuple[str, ...]) -> tuple[Stated | None, list[str]]:
+    """What is said of the classes; and what to tell where nothing is."""
+    file = held.file
+    stated = {key: value for key, value in held.stated.items() if not key.startswith(leave_out)}
+    if (told := open_mmlab.class_names(stated, file)) is not None:
+        way = f"or --leave-out {open_mmlab.META} where they mean the same in the same order"
+        return Stated(told[1], file, told[0], way), []
+    if len(stated) < len(held.stated):
+        return None, [f"what {file.name} says of its classes is left out: taken to be in the recipe's order"]
+    if not layout.folder:
+        return None, []
+    if (names := hugging_face.class_names(file)) is None:
+        return None, [f"nothing beside {file.name} names its classes: taken to be in the recipe's order"]
+    way = "or write the recipe's names into id2label where they mean the same"
+    return Stated(names, file.parent / hugging_face.CONFIG, "id2label", way), []
+
+
+def _other_colours(held: Held, ours: Mapping[str, Sequence[int]], leave_out: tuple[str, ...]) -> tuple[str, ...]:
+    """What to tell where a file's classes are shown in other colours than ours."""
+    if any(key.startswith(leave_out) for key in held.stated):
+        return ()
+    told = open_mmlab.class_names(held.stated, held.file)
+    theirs = {} if told is None else open_mmlab.colours(held.stated, [_plain(name) for name in told[1]])
+    other = [name for name, colour in ours.items() if theirs.get(_plain(name), tuple(colour)) != tuple(colour)]
+    return (f"pictures have the recipe's colours, not the file's PALETTE: {few(other)}",) if other else ()
+
+
+def _class_axes(network: Network, spec: Mapping[str, Any]) -> dict[str, int]:
+    """Our tensors that have a part for each class -> the axis of the parts: what is longer with one class more."""
+    with torch.random.fork_rng(devices=[]):
+        names = (*network.class_names, "one more")
+        longer = build(NETWORKS, from_scratch(NETWORKS, spec, "network"), "network", class_names=names).state_dict()
+    return {
+        key: axis
+        for key, tensor in network.state_dict().items()
+        for axis, (side, other) in enumerate(zip(tensor.shape, longer[key].shape, strict=True))
+        if side != other
+    }
+
+
+def _order(told: Stated, ours: Sequence[str]) -> list[int]:
     """Where each of our classes is among theirs, of the same names but for case, spaces, dashes and underscores."""
+    theirs, where = told.names, f"{told.file}: {told.key}"
     known = {_plain(name): place for place, name in enumerate(theirs)}
     only = [name for name in theirs if _plain(name) not in {_plain(one) for one in ours}]
     if lacking := [name for name in ours if _plain(name) not in known]:
         raise WeightsError(
-            f"{where}: id2label: the network's classes are not the recipe's: only there: {', '.join(only) or 'none'}; "
-            f"only in the recipe: {', '.join(lacking)}; give a recipe on its classes, or write the recipe's names into "
-            "id2label where they mean the same"
+            f"{where}: the network's classes are not the recipe's: only there: {few(only) or 'none'}; only in the "
+            f"recipe: {few(lacking)}; give a recipe on its classes, {told.way}"
         )
     if only or len(known) < len(theirs):
         raise WeightsError(
-            f"{where}: id2label: {len(theirs)} classes, the recipe has {len(ours)}; only there: {few(only)}; give a "
-            "recipe on its classes"
+            f"{where}: {len(theirs)} classes, the recipe has {len(ours)}; only there: {few(only)}; give a recipe on "
+            "its classes"
         )
     return [known[_plain(name)] for name in ours]
 

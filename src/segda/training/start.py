@@ -164,8 +164,8 @@ def _from_other_code(network: Network, recipe: Recipe) -> str:
         raise WeightsError(f"{held.file} holds an encoder alone; name it in network.weights")
     found, _ = translated(held, Asked(Path(), style, "student", (), False, False))
     taken = len(found)
-    network, _, whose = inside(network, recipe.network, relit_in(recipe.network)["name"])
-    found, notes = as_configured(network, found, layout, held.file)
+    network, spec, whose = inside(network, recipe.network, relit_in(recipe.network)["name"])
+    found, notes = as_configured(network, spec, found, layout, held)
     fill(network, found, layout, held.file)
     return "; ".join((f"{whose}: {taken} tensors from {recipe.start} ({held.file.name}), {style} names", *notes))
 

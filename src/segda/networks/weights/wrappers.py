@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segda.errors import WeightsError
 from segda.ground.choices import Weights
+from segda.networks.weights.open_mmlab import stated_in
 
 USUAL = (
     "state_dict", "model_state_dict", "model_state", "model", "model_dict", "network", "net", "student", "weights",
@@ -44,13 +45,14 @@ class Held:
     """The tensors of a file by the names that it gives them, and the names of what else it holds.
 
     which: whose names the tensors have: the student's, also where they are a teacher's that were told apart from it by
-    what stood around them.
+    what stood around them. stated: what the file says of the classes (open_mmlab.py).
     """
 
     file: Path
     tensors: Tensors
     others: list[str]
     which: Weights = "student"
+    stated: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unwrapped(held: Any, which: Weights, file: Path) -> Held:
@@ -74,7 +76,7 @@ def unwrapped(held: Any, which: Weights, file: Path) -> Held:
         names = usual or plain or averaged
     name = _only(names, found, file)
     others = [*_beside(held, name), *(str(key) for key, value in found[name].items() if not isinstance(value, Tensor))]
-    return Held(file, _plain_names(found[name], file), others, which)
+    return Held(file, _plain_names(found[name], file), others, which, stated_in(held))
 
 
 def _mappings(held: Mapping[Any, Any], where: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
