@@ -12,7 +12,10 @@ import yaml
 from PIL import Image
 
 from segda.cli.main import main
+from segda.commands.check_data import check_data
+from segda.commands.evaluate import evaluate
 from segda.commands.init import init
+from segda.commands.predict import predict
 from segda.commands.train import train
 from segda.data.labels.spaces import SPACES
 from segda.data.sets.datasets import open_data
@@ -199,6 +202,41 @@ def test_without_a_terminal_colours_are_called_by_themselves_and_that_is_said(ph
     assert (
         "classes are called by their colours, of no palette that is known: #00c800 (37.0%)" in capsys.readouterr().out
     )
+
+
+def test_wide_ids_of_every_format_go_from_two_folders_to_a_report(photos):
+    """Of 16 bits, each a class or several one, as PNG, TIFF and arrays."""
+    wide = np.array([7, 300, 65535], np.uint16)
+    for number, path in enumerate(sorted((photos / "masks" / "day").iterdir())):
+        ids = wide[np.array(Image.open(path))]
+        path.unlink()
+        if number % 3 == 2:
+            np.save(path.with_suffix(".npy"), ids)
+        else:
+            Image.fromarray(ids).save(path.with_suffix((".png", ".tif")[number % 3]))
+    assert begin("--classes", "low=7,high=300") == 0
+    assert (told(photos)["classes"], told(photos)["ignored"]) == ({"low": {"id": 7}, "high": {"id": 300}}, [65535])
+    file = photos / "mine" / "data.yaml"
+    file.write_text(file.read_text().replace("ignored: [65535]\n", "").replace("id: 300", "id: [300, 65535]"))
+    assert check_data("folder:mine/data.yaml:train", out=photos / "sheets").class_counts[-1] == 0
+    train("mine", "run", settings=SHORT)
+    report, _ = evaluate(photos / "run", ["folder:mine/data.yaml:val"], device="cpu")
+    low, high, unlabelled = report.counts.sum(1)
+    assert low > 0 and high == 2 * 64 * 80 - low and unlabelled == 0
+    assert (photos / "run" / "report.html").is_file()
+    predict(photos / "run", [photos / "photos" / "night" / "0.png"], photos / "out", device="cpu")
+    assert set(np.unique(np.array(Image.open(photos / "out" / "0.png")))) <= {0, 1}
+
+
+@pytest.mark.parametrize("names", [(), ("--classes", "names.txt")])
+def test_more_classes_than_a_byte_holds_are_refused_before_anything_is_written(names, photos, capsys):
+    Path("names.txt").write_text("\n".join(f"class {id}" for id in range(300)))
+    for path in (photos / "masks" / "day").iterdir():
+        Image.fromarray((np.arange(64 * 80).reshape(64, 80) % 300).astype(np.uint16)).save(path)
+    assert begin(*names) == 2
+    err = capsys.readouterr().err
+    assert "classes, more than 254: a label in training has one byte a pixel" in err and err.count("\n") == 1
+    assert not (photos / "mine").exists()
 
 
 def test_a_recipe_says_why_each_number_is_as_it_is(photos):

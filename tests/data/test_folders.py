@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from conftest import small_recipe
 from layouts import refused, save
+from segda.cli.main import main
 from segda.commands.check_data import check_data
 from segda.commands.train import train
 from segda.data.labels.spaces import SPACES
@@ -153,6 +155,40 @@ def test_labels_may_be_colours(tmp_path):
     assert "[0, 0, 254] (1 pixels); give each to a class in the YAML file, or write ignored" in refused(
         data, tmp_path / "l/a.png"
     )
+
+
+def many(tmp_path: Path, count: int) -> str:
+    """An image and a label of the ids 0 to count - 1, each a class."""
+    save(tmp_path / "i/a.png", np.zeros((2, count, 3), np.uint8))
+    (tmp_path / "l").mkdir()
+    Image.fromarray(np.stack([np.arange(count, dtype=np.uint16)] * 2)).save(tmp_path / "l/a.png")
+    classes = {f"class {id}": {"id": id} for id in range(count)}
+    (tmp_path / "many.yaml").write_text(
+        yaml.safe_dump({"splits": {"train": {"images": "i", "labels": "l"}}, "classes": classes}, sort_keys=False)
+    )
+    return f"folder:{tmp_path}/many.yaml:train"
+
+
+def test_there_may_be_254_classes(tmp_path):
+    data = open_data(many(tmp_path, 254))
+    assert data.read(0, label=True).label.tolist() == [[*range(254)]] * 2
+
+
+def test_more_classes_than_a_byte_holds_are_refused_with_the_ways_out(tmp_path, capsys):
+    spec = many(tmp_path, 255)
+    recipe = small_recipe(tmp_path / "data").override(f"data.source.set={spec}", f"data.target.set={spec}")
+    with pytest.raises(RecipeError) as caught:
+        train(recipe, tmp_path / "run")
+    said = str(caught.value)
+    assert main(["check-data", spec]) == 2
+    assert capsys.readouterr().err == f"segda: {said}\n"
+    for words in ("255 classes, more than 254", "one byte a pixel", "255 what is ignored", "{tree: {id: [3, 300]}}"):
+        assert words in said
+    assert not (tmp_path / "run").exists()
+    joined = yaml.safe_load((tmp_path / "many.yaml").read_text())
+    joined["classes"] = {"low": {"id": [*range(100)]}, "high": {"id": [*range(100, 255)]}}
+    (tmp_path / "many.yaml").write_text(yaml.safe_dump(joined, sort_keys=False))
+    assert open_data(spec).class_counts(0).tolist() == [200, 310, 0]
 
 
 def test_classes_may_be_those_of_a_known_space(harbour, tmp_path):
