@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,15 +15,17 @@ from PIL import Image
 
 from conftest import RECIPE
 from hostile import refused
+from segda import run_data
 from segda.commands.evaluate import evaluate
 from segda.commands.predict import predict
 from segda.commands.report import report
 from segda.commands.train import train
 from segda.data.labels.spaces import space_named
+from segda.data.sets.datasets import open_data
 from segda.errors import RunError
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.run import read_tensors
-from segda.run_data import space_in
+from segda.run_data import label_digest, space_in
 from small_run import write_run
 
 CLASSES = {"sky": {"id": 0, "colour": [0, 0, 255]}, "road": {"id": 1, "colour": [0, 255, 0]}, "car": {"id": 2}}
@@ -132,6 +135,49 @@ def test_a_run_does_not_go_on_with_other_files_unless_it_is_told_to(run, own):
     (own / "images" / "a2.png").rename(own / "images" / "b2.png")
     (own / "masks" / "a2.png").rename(own / "masks" / "b2.png")
     assert "by other names or sizes" in refused(lambda: train(recipe(), run, resume=True), kind=RunError)
+
+
+def test_a_run_does_not_go_on_with_labels_that_were_changed_in_place(run, own):
+    """Of the same name and size, and even time."""
+    path = own / "masks" / "a1.png"
+    Image.fromarray(np.zeros((32, 40), np.uint8)).save(path, compress_level=0)
+    begin = recipe().override("seed=1")
+    train(begin, own / "other")
+    before = path.stat()
+    Image.fromarray(np.ones((32, 40), np.uint8)).save(path, compress_level=0)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    said = refused(lambda: train(begin, own / "other", resume=True), kind=RunError)
+    assert said.count("the files of folder:d.yaml:train") == 1 and "bytes, other contents of label files'" in said
+    train(begin, own / "other", resume=True, allow_changed=["files"])
+    train(begin, own / "other", resume=True)
+
+
+def test_labels_are_read_for_their_hash_where_they_are_learnt_and_nowhere_else(run):
+    sets = json.loads((run / "data.json").read_text())["sets"]
+    assert {key for key, one in sets.items() if "labels" in one} == {"data.source.set"}
+
+
+def test_a_run_of_an_earlier_version_goes_on_though_it_knows_nothing_of_labels(run, own):
+    tree = json.loads((run / "data.json").read_text())
+    del tree["sets"]["data.source.set"]["labels"], tree["sha256"]
+    (run / "data.json").write_text(json.dumps(tree))
+    train(recipe(), run, resume=True)
+
+
+def test_of_many_labels_some_are_read_evenly_spread(own, monkeypatch):
+    write_images(own, 7)
+    data = open_data("folder:d.yaml:train")
+    monkeypatch.setattr(run_data, "LABEL_FILES", 3)
+    before = label_digest(data)
+    changes = {}
+    for n in range(7):
+        path = own / "masks" / f"a{n}.png"
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + b"x")
+        changes[n] = label_digest(data) != before
+        path.write_bytes(content)
+    assert [n for n, changed in changes.items() if changed] == [0, 3, 6]
 
 
 def test_a_run_goes_on_after_all_has_moved(run, own, tmp_path, monkeypatch):

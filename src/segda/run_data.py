@@ -1,7 +1,8 @@
 """data.json of a run folder: the classes that its network knows, and the data that it learnt them from.
 
     space, classes    the label space: the classes in the order of the network's channels, each with its colour
-    sets              each data set of the recipe: its images, their bytes, a hash of their names and sizes
+    sets              each data set of the recipe: its images, their bytes, a hash of their names and sizes; of the
+                      source, whose labels are learnt, a hash of what is in the label files
     folders           each YAML file of one's own that these are told by: where it is, seen from the run folder, and
                       what it said of labels
 
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segda.data.files.archives import state
+from segda.data.files.archives import content_mark, state
 from segda.data.labels.spaces import SPACES, Space, space_named
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.folders import FOLDER
@@ -38,6 +39,12 @@ from segda.recipes.diff import Changes, differences, told
 from segda.recipes.recipe import Recipe, load_recipe
 
 DATA = "data.json"
+
+LABELLED = "data.source.set"
+"""The data set whose labels are learnt. A target's are never opened, and so not hashed."""
+
+LABEL_FILES = 4000
+"""Label files that are read for their hash, at most: evenly spread over more. The 367 of CamVid take 5 ms."""
 
 ELSEWHERE = ("root", "splits")
 """Keys of a YAML file that say where the files are: nothing of what a label means."""
@@ -71,7 +78,7 @@ def record(run: Path, recipe: Recipe, sets: Mapping[str, DataSet]) -> None:
     tree = {
         "space": space.name,
         "classes": {name: list(colour) for name, colour in space.colours.items()},
-        "sets": {key: {"spec": specs[key], **fingerprint(data)} for key, data in sets.items()},
+        "sets": {key: {"spec": specs[key], **_known(key, data)} for key, data in sets.items()},
         "folders": {
             path: {"place": os.path.relpath(expanded(path), run), "says": _says(path)}
             for path in sorted({path for spec in specs.values() for path in _files(spec)})
@@ -152,12 +159,22 @@ def changed_files(run: Path, sets: Mapping[str, DataSet]) -> Changes:
     found: Changes = {}
     for key, data in sets.items():
         before = _read(run)["sets"].get(key)
-        now = {"spec": data.spec, **fingerprint(data)}
-        if not key.startswith("data.") or before is None or before["spec"] != data.spec or before == now:
+        if not key.startswith("data.") or before is None or before["spec"] != data.spec:
+            continue
+        now = {"spec": data.spec, **_known(key, data)}
+        # Run folders of earlier versions have no hash of labels.
+        changed = {name for name in now if name in before and now[name] != before[name]}
+        if not changed:
             continue
         one, other = (f"{each['images']} images, {each['bytes']} bytes" for each in (before, now))
-        found[f"the files of {data.spec}"] = (one, other if other != one else f"{other}, by other names or sizes")
+        how = "other contents of label files" if changed == {"labels"} else "by other names or sizes"
+        found[f"the files of {data.spec}"] = (one, other if other != one else f"{other}, {how}")
     return found
+
+
+def _known(key: str, data: DataSet) -> dict[str, Any]:
+    """What is kept of a data set: its fingerprint, and where its labels are learnt, theirs."""
+    return fingerprint(data) | ({"labels": label_digest(data)} if key == LABELLED else {})
 
 
 def fingerprint(data: DataSet) -> dict[str, Any]:
@@ -170,6 +187,19 @@ def fingerprint(data: DataSet) -> dict[str, Any]:
             digest.update(f"{name} {size} {part.image_mark(i) if path is None else ''}\n".encode())
             total += size
     return {"images": len(data), "bytes": total, "sha256": digest.hexdigest()}
+
+
+def label_digest(data: DataSet) -> str:
+    """A hash of what is in the label files: of each, or of LABEL_FILES evenly spread over more. Names and times say
+    nothing, so that a copy has the same.
+    """
+    labelled = ((part, i) for part in data.parts for i in range(len(part)) if part.labelled(i))
+    labels = (path for part, i in labelled for path in part.label_files(i))
+    files = list(dict.fromkeys(labels))
+    digest = hashlib.sha256()
+    for path in files[:: max(1, -(-len(files) // LABEL_FILES))]:
+        digest.update(content_mark(path).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _files(spec: str) -> list[str]:

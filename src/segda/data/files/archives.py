@@ -7,6 +7,7 @@ be larger than any picture: a few bytes can unpack to any number.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
@@ -77,6 +78,19 @@ def state(path: Path) -> tuple[int, int]:
         return found.st_size, found.st_mtime_ns
     info = _opened(inside[0]).getinfo(inside[1])
     return info.file_size, info.CRC
+
+
+def content_mark(path: Path) -> str:
+    """What changes with the content and with nothing else: the checksum of a member of an archive, the SHA-256 of a
+    file; "" where none can be read.
+    """
+    try:
+        inside = _inside(path)
+        if inside is not None:
+            return f"{_opened(inside[0]).getinfo(inside[1]).CRC:08x}"
+        return hashlib.sha256(regular(path).read_bytes()).hexdigest()
+    except (OSError, KeyError):
+        return ""
 
 
 def members(archive: Path) -> tuple[str, ...]:

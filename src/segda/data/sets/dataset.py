@@ -103,6 +103,10 @@ class DataSet(Protocol):
         """Where the label of image i is, or would be, for messages."""
         ...
 
+    def label_files(self, i: int) -> list[Path]:
+        """The files that the label of image i is read from, whether they are there or not; none where it is drawn."""
+        ...
+
     def label_marks(self) -> Iterator[str]:
         """A line for each label that changes when its file (or, for drawn scenes, the drawing) does."""
         ...

@@ -176,6 +176,9 @@ class FileSet:
     def label_place(self, i: int) -> str:
         return str(self.label_path(i))
 
+    def label_files(self, i: int) -> list[Path]:
+        return [self.label_path(i)]
+
     @property
     def promised(self) -> bool:
         return False

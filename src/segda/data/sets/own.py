@@ -145,6 +145,9 @@ class OwnFiles(FileSet):
     def label_path(self, i: int) -> Path:
         return self.labels.place(i)
 
+    def label_files(self, i: int) -> list[Path]:
+        return self.labels.files(i)
+
     def labelled(self, i: int) -> bool:
         return self.promised and self.labels.there(i)
 

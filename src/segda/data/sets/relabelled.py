@@ -80,6 +80,9 @@ class Relabelled(Around):
     def label_place(self, i: int) -> str:
         return str(self.labels.path(i))
 
+    def label_files(self, i: int) -> list[Path]:
+        return [self.labels.path(i)]
+
     def label_marks(self) -> Iterator[str]:
         for i in range(len(self)):
             path = self.labels.path(i)

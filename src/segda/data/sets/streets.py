@@ -129,6 +129,9 @@ class Streets:
     def label_place(self, i: int) -> str:
         return self.names[i]
 
+    def label_files(self, i: int) -> list[Path]:
+        return []
+
     def label_marks(self) -> Iterator[str]:
         files = sorted(Path(streets.__file__).parent.glob("*.py"))
         code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

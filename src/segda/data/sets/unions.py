@@ -109,6 +109,10 @@ class Union:
         part, k = self.at(i)
         return part.label_place(k)
 
+    def label_files(self, i: int) -> list[Path]:
+        part, k = self.at(i)
+        return part.label_files(k)
+
     def label_marks(self) -> Iterator[str]:
         for part in self.parts:
             yield f"{part.spec} in {part.where}"
