@@ -212,6 +212,7 @@ CASES: dict[str, tuple[Call, ...]] = {
         Call("python make.py", 0),
         Call("convert w.ckpt --recipe r.yaml --out got", 0, ["208 tensors", "style huggingface"]),
     ),
+    "two-at-once": (Call("python both.py", 0),),
     "upper-case-JPG": (Call(CHECK, 0, ["2 images, 2 labels", "usable"]),),
     "yaml-keys-guessed": (
         Call("check-data folder:masks.yaml:train", 2, ["splits.train: unknown key 'masks'; did you mean 'labels'?"]),
