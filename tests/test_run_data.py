@@ -96,6 +96,19 @@ def test_a_run_is_measured_on_the_same_data_by_another_path(run, own, monkeypatc
     assert report(run, device="cpu").exists()  # finds the file from the run folder
 
 
+def test_classes_that_a_run_does_not_know_are_said_where_it_is_measured(run, own, said):
+    sky, road, car = CLASSES.values()
+    told(own, {"sky": sky, "Road": road, "car": car})
+    (own / "d.yaml").rename(own / "other.yaml")
+    told(own, CLASSES)
+    (report,) = evaluate(run, ["folder:other.yaml:train"], device="cpu")
+    assert list(report.protocol.over) == ["sky", "car"]
+    (line,) = (line for line in said if "Road" in line)
+    assert line.endswith("Road is no class of the space d, and so ignored; did you mean road? call it so in other.yaml")
+    evaluate(run, ["folder:d.yaml:train"], device="cpu")
+    assert sum("ignored" in line for line in said) == 1
+
+
 def test_labels_that_mean_another_thing_by_now_are_not_measured(run, own, monkeypatch):
     told(own, CLASSES | {"road": {"id": 2}, "car": {"id": 1}})
     (own / "x").mkdir()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ from segda.ground.trust import read_from
 from segda.networks.weights.files import read_facts
 from segda.recipes.diff import Changes, differences, told
 from segda.recipes.recipe import Recipe, load_recipe
+
+log = logging.getLogger(__name__)
 
 DATA = "data.json"
 
@@ -106,10 +109,13 @@ def space_in(run: Path) -> Space:
 
 def measured_on(run: Path, spec: str, root: Path) -> DataSet:
     """A labelled data set in the classes of a run. RunError where a YAML file that it was trained by says another thing
-    of labels now.
+    of labels now. What of somebody's own labels the run does not know is said.
     """
     refuse_other_labels(run, [spec])
-    return open_labelled(spec, root, space_in(run))
+    data = open_labelled(spec, root, space_in(run))
+    for line in dict.fromkeys(line for part in data.parts for line in part.doubts()):
+        log.warning(line)
+    return data
 
 
 def seen_from_here(run: Path, spec: str) -> str:

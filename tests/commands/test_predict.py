@@ -169,6 +169,14 @@ def test_all_bad_images_are_named_at_once_or_left_out(run, tmp_path, said):
     assert (tmp_path / "out/a.png").read_bytes() == (tmp_path / "alone/a.png").read_bytes()
 
 
+def test_a_link_that_leads_nowhere_is_a_missing_image(run, tmp_path):
+    """As git-annex and dvc leave them where a file was not fetched."""
+    good = write_image(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").symlink_to("nowhere.png")
+    with pytest.raises(DataError, match=r"b\.png: no such file"):
+        predict(run, [good.parent], tmp_path / "out")
+
+
 def test_where_all_images_are_bad_nothing_is_skipped(run, tmp_path):
     damaged(tmp_path / "in" / "z.png", "cut")
     with pytest.raises(DataError, match="z.png: cut off"):

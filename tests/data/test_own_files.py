@@ -284,6 +284,33 @@ def test_too_few_images_for_a_share_are_said(tmp_path):
 # In a training
 
 
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (
+            {"traffic_light": {"id": 0}, "car": {"id": 1}},
+            "did you mean traffic light? write becomes: {traffic_light: tra",
+        ),
+        ({"ship": {"id": 0}, "car": {"id": 1}}, "and so ignored; becomes: says what they are in it"),
+    ],
+)
+def test_classes_that_a_space_lacks_are_said_and_no_other_advice_is_given(tmp_path, classes, said):
+    photos(tmp_path, "i/a.png")
+    masks(tmp_path, "m/a.png")
+    spec = told(tmp_path, {"t": {"images": "i", "labels": "m"}}, classes=classes, space="cityscapes-19")
+    doubts = check_data(f"{spec}:t").doubts
+    assert said in doubts[0]
+    assert "50 % of the pixels are ignored, of the ids 0 (3 pixels); of classes that the space lacks" in doubts
+
+
+def test_of_colours_that_are_ignored_no_id_is_told(tmp_path):
+    photos(tmp_path, "i/a.png")
+    save(tmp_path / "m/a.png", np.array([[[9, 9, 9], [9, 9, 9], [0, 0, 0]]] * 2, np.uint8))
+    tree = {"classes": {"x": {"colour": [0, 0, 0]}, "y": {"colour": [1, 1, 1]}}, "ignored": [[9, 9, 9]]}
+    spec = told(tmp_path, {"t": {"images": "i", "labels": "m"}}, labels_are="colours", **tree)
+    assert "67 % of the pixels are ignored; is that meant?" in check_data(f"{spec}:t").doubts
+
+
 def test_a_training_says_once_how_images_are_read_and_which_classes_are_lost(tmp_path, said):
     save(tmp_path / "i/a.png", RGB[..., 0])
     masks(tmp_path, "m/a.png")
@@ -312,6 +339,44 @@ def test_bad_files_of_what_is_measured_are_named_before_the_first_step(tmp_path,
         with pytest.raises(DataError, match="2 of 3 images cannot be used: .*b.png, .*c.png; mend them"):
             train(recipe, tmp_path / "run", check=check)
     assert not (tmp_path / "run/log.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "way"),
+    [
+        ("i/*/{key}.png", "flat", "flat/*_{key}.png"),
+        ("i/*/{key}.png", "flat/deeper", "flat/deeper/x/*_{key}.png"),
+        ("i/**/{key}.png", "m", "m/**/{key}_m.png"),
+        ("i/*/{key}.png", "m", "m/*/{key}_m.png"),
+    ],
+)
+def test_the_path_that_finds_labels_of_sequences_has_their_stars(tmp_path, images, labels, way):
+    for seq in ("s1", "s2"):
+        photos(tmp_path, f"i/{seq}/0.png", f"i/{seq}/1.png")
+        masks(tmp_path, *(way.replace("**/", f"{seq}/").replace("*", seq).replace("{key}", key) for key in "01"))
+    split = {"images": images, "labels": labels}
+    (note,) = (note for note in check_data(told(tmp_path, {"t": split}) + ":t").notes if "lies there" in note)
+    assert f'labels: "{way}" in the YAML file finds 4 of them' in note
+    found = check_data(told(tmp_path, {"t": split | {"labels": way}}) + ":t")
+    assert found.usable and found.labels == 4
+
+
+def test_names_that_differ_in_case_alone_are_told_so(tmp_path):
+    photos(tmp_path, "i/a0.png")
+    masks(tmp_path, "m/A0.png")
+    report = check_data(told(tmp_path, {"t": {"images": "i", "labels": "m"}}) + ":t")
+    assert any(
+        "m/A0.png and " in note and "differ in upper and lower case alone; rename" in note for note in report.notes
+    )
+
+
+def test_pictures_that_segda_wrote_are_no_photographs(tmp_path):
+    photos(tmp_path, "a.png")
+    masks(tmp_path, "m/a.png")
+    spec = told(tmp_path, {"t": {"images": "{key}", "labels": "m"}, "all": {"images": "**/{key}"}})
+    check_data(f"{spec}:t", out=tmp_path / "sheets")
+    notes = check_data(f"{spec}:all").notes
+    assert any("1 images are pictures that segda wrote, and no photographs: " in note for note in notes)
 
 
 # Specs and paths

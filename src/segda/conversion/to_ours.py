@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from segda.conversion.asked import (
     refuse_idle,
     refuse_taken,
 )
+from segda.data.labels.spaces import plain
 from segda.errors import RecipeError, RunError, WeightsError, few
 from segda.ground.alone import LOCK, alone_in
 from segda.ground.atomic import cannot_write, write_text
@@ -258,7 +258,7 @@ def as_configured(
     """
     tensors = dict(found)
     told, notes = _classes_of(layout, held, leave_out)
-    if told is not None and [*map(_plain, told.names)] != [*map(_plain, network.class_names)]:
+    if told is not None and [*map(plain, told.names)] != [*map(plain, network.class_names)]:
         axes = {key: axis for key, axis in _class_axes(network, spec).items() if key in tensors}
         if axes:  # a classifier may be left out
             order = torch.tensor(_order(told, network.class_names))
@@ -311,8 +311,8 @@ def _other_colours(held: Held, ours: Mapping[str, Sequence[int]], leave_out: tup
     if any(key.startswith(leave_out) for key in held.stated):
         return ()
     told = open_mmlab.class_names(held.stated, held.file)
-    theirs = {} if told is None else open_mmlab.colours(held.stated, [_plain(name) for name in told[1]])
-    other = [name for name, colour in ours.items() if theirs.get(_plain(name), tuple(colour)) != tuple(colour)]
+    theirs = {} if told is None else open_mmlab.colours(held.stated, [plain(name) for name in told[1]])
+    other = [name for name, colour in ours.items() if theirs.get(plain(name), tuple(colour)) != tuple(colour)]
     return (f"pictures have the recipe's colours, not the file's PALETTE: {few(other)}",) if other else ()
 
 
@@ -332,9 +332,9 @@ def _class_axes(network: Network, spec: Mapping[str, Any]) -> dict[str, int]:
 def _order(told: Stated, ours: Sequence[str]) -> list[int]:
     """Where each of our classes is among theirs, of the same names but for case, spaces, dashes and underscores."""
     theirs, where = told.names, f"{told.file}: {told.key}"
-    known = {_plain(name): place for place, name in enumerate(theirs)}
-    only = [name for name in theirs if _plain(name) not in {_plain(one) for one in ours}]
-    if lacking := [name for name in ours if _plain(name) not in known]:
+    known = {plain(name): place for place, name in enumerate(theirs)}
+    only = [name for name in theirs if plain(name) not in {plain(one) for one in ours}]
+    if lacking := [name for name in ours if plain(name) not in known]:
         raise WeightsError(
             f"{where}: the network's classes are not the recipe's: only there: {few(only) or 'none'}; only in the "
             f"recipe: {few(lacking)}; give a recipe on its classes, {told.way}"
@@ -344,11 +344,7 @@ def _order(told: Stated, ours: Sequence[str]) -> list[int]:
             f"{where}: {len(theirs)} classes, the recipe has {len(ours)}; only there: {few(only)}; give a recipe on "
             "its classes"
         )
-    return [known[_plain(name)] for name in ours]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    return [known[plain(name)] for name in ours]
 
 
 def fill(

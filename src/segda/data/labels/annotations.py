@@ -174,7 +174,7 @@ def _labelme(tree: Mapping[str, Any]) -> Drawing:
         elif kind in ("point", "points", "line", "linestrip"):
             bare += 1
         else:
-            raise ValueError(f"a shape of the kind {kind!r}")
+            raise ValueError(f"a shape of the kind {kind!r:.20}, which is not read: draw it as a polygon")
     return Drawing(None if height is None or width is None else (int(height), int(width)), tuple(shapes), bare)
 
 

@@ -15,6 +15,7 @@ with CARLA's colours; CamVid's 32 are joined to 11 as in Sturgess et al., BMVC 2
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +32,11 @@ View = tuple[str | tuple[str, ...], ...]
 
 UNKNOWN = 254
 """What `Space.lookup` says of a raw id that the labelling does not name."""
+
+
+def plain(name: str) -> str:
+    """The name of a class without what people write in several ways: case, spaces, dashes, underscores."""
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from segda.data.files.photos import SUFFIXES
@@ -190,25 +190,38 @@ def labels_seen(tree: Tree, split: Split, images: Sequence[str]) -> str:
         else:
             way = "export JSON there, with its brushes, and write labels: FILE.json"
         return f"{tree.path(brush)} is a file of Label Studio, whose name says no image; {way}"
-    keys = [_key(split, image) for image in images]
-    ways: Counter[str] = Counter()
+    fields = [image_patterns(split)[0].match(image) or {"key": _name_stem(image)} for image in images]
+    ways: dict[str, set[str]] = defaultdict(set)
     for path in there[:2000]:
-        name = PurePosixPath(path).name
-        for key in (key for key in keys if key in name):
-            ways[_in(str(PurePosixPath(path).parent), name.replace(key, "{key}", 1)).removeprefix("./")] += 1
+        for way in {way for found in fields for way in _ways(path, found)}:
+            ways[way].add(path)
     example = f"{tree.path(there[0])} lies there"
     if ways:
-        way, count = ways.most_common(1)[0]
-        return f'{example}: labels: "{way}" in the YAML file finds {count} of them'
+        way, labels = max(sorted(ways.items()), key=lambda one: len(one[1]))
+        return f'{example}: labels: "{way}" in the YAML file finds {len(labels)} of them'
     for image in map(PurePosixPath, images[:50]):
-        label = next((stem for stem in map(_name_stem, there) if stem in image.stem), None)
-        if label is not None:
-            way = str(image.with_name(image.name.replace(label, "{key}", 1)))
+        part = next((stem for stem in map(_name_stem, there) if stem in image.stem), None)
+        if part is not None:
+            way = str(image.with_name(image.name.replace(part, "{key}", 1)))
             return f'{example}: images: "{way}" says which part of their names labels have'
+    stems = {_name_stem(path).lower(): path for path in there}
+    if other := next((image for image in images if _name_stem(image).lower() in stems), None):
+        label = tree.path(stems[_name_stem(other).lower()])
+        return f"{label} and {tree.path(other)} differ in upper and lower case alone; rename one of each two"
     shown = ", ".join(PurePosixPath(path).name for path in there[:SHOWN])
     return f"{tree.path(folder)} has {shown}{', ...' if len(there) > SHOWN else ''}, none of the same name"
 
 
-def _key(split: Split, image: str) -> str:
-    fields = image_patterns(split)[0].match(image)
-    return PurePosixPath(image).stem if fields is None else fields["key"]
+def _ways(path: str, found: Fields) -> Iterator[str]:
+    """Of a label's path, those of which it is one for what an image's fields stand for: the key in its name, once, and
+    what else is the same in both.
+    """
+    folder, _, name = path.rpartition("/")
+    for at in re.finditer(re.escape(found["key"]), name):
+        before = _in(folder, name[: at.start()]).removeprefix("./")
+        for field, value in found.items():
+            if value and field.startswith("deep"):
+                before = before.replace(value, "**/", 1)
+            elif value and field.startswith("star"):  # a whole word: "a" is none of the masks'
+                before = re.sub(rf"(?<![^\W_]){re.escape(value)}(?![^\W_])", "*", before, count=1)
+        yield f"{before}{{key}}{name[at.end() :]}"

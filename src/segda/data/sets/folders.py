@@ -29,7 +29,7 @@ from pathlib import Path
 
 from segda.data.labels.own_labels import PICTURES, OwnColours, OwnIds, white_id
 from segda.data.labels.shapes import Names
-from segda.data.labels.spaces import Space, space_named
+from segda.data.labels.spaces import Space, plain, space_named
 from segda.data.rows import Row
 from segda.data.sets.patterns import keyed
 from segda.data.sets.told import Split, Told, read_told, root_of
@@ -81,11 +81,11 @@ class OwnData:
         names = dict(enumerate(self.told.classes)) if named else self.by_id
         return {id: self.told.becomes.get(name, name) for id, name in names.items()}
 
-    def unknown_to_space(self) -> dict[str, str]:
-        """Its classes that the known space does not have -> the class of it that is meant, or ""."""
-        known = {name.lower(): name for name in self.space.classes}
+    def unknown_to(self, space: Space) -> dict[str, str]:
+        """Its classes that a space does not have -> the class of the space that is meant, or ""."""
+        known = {plain(name): name for name in space.classes}
         mapped = ((name, self.told.becomes.get(name, name)) for name in self.told.classes)
-        return {name: known.get(name.lower(), "") for name, one in mapped if self.space.class_of(one, OWN) is None}
+        return {name: known.get(plain(name), "") for name, one in mapped if space.class_of(one, OWN) is None}
 
 
 def folder_row(path: str, split: str | None = None) -> Row:

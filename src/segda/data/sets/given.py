@@ -102,4 +102,6 @@ def _walked(folder: Path, out: Path | None) -> list[Path]:
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and Path(place, name).resolve() != out]
         found += [Path(place, name) for name in files if not name.startswith(".")]
-    return [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
+    # A link that leads nowhere is an image that is missing.
+    there = (path for path in found if path.is_file() or (path.is_symlink() and not path.exists()))
+    return [path for path in there if path.suffix.lower() in SUFFIXES]

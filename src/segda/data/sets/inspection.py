@@ -17,6 +17,7 @@ import numpy as np
 from segda.data.labels.mistaken import MANY
 from segda.data.labels.spaces import UNKNOWN
 from segda.data.sets.dataset import DataSet, by_class
+from segda.data.sets.own import OwnFiles
 from segda.errors import DataError
 from segda.ground.progress import track
 from segda.scene import IGNORE
@@ -173,7 +174,8 @@ def inspect(data: DataSet) -> tuple[DataReport, list[int]]:
             for future in futures:
                 future.cancel()
     report.notes += [_noted(what, seen) for what, seen in remarks.items()]
-    report.doubts += _doubts(report, ignored, unknown)
+    has_ids = not any(isinstance(part, OwnFiles) and part.has_names for part in data.parts)
+    report.doubts += _doubts(report, ignored, unknown, has_ids)
     return report, sound
 
 
@@ -182,9 +184,9 @@ def _noted(what: str, seen: list[str]) -> str:
     return f"{len(seen)} {what}: {shown}{', ...' if len(seen) > EXAMPLES else ''}"
 
 
-def _doubts(report: DataReport, ignored: Counter[int], unknown: Counter[int]) -> list[str]:
+def _doubts(report: DataReport, ignored: Counter[int], unknown: Counter[int], has_ids: bool) -> list[str]:
     """What in the labels speaks against learning from them. ignored: pixels of each id that means nothing; unknown:
-    labels with each id that has no name.
+    labels with each id that has no name; has_ids: whether ids are what the labels hold, not colours or names.
     """
     total = int(report.class_counts.sum())
     if not total:
@@ -204,12 +206,12 @@ def _doubts(report: DataReport, ignored: Counter[int], unknown: Counter[int]) ->
     if share > MOST_IGNORED:
         ids = ", ".join(f"{id} ({pixels} pixels)" for id, pixels in ignored.most_common(LISTED_IDS))
         most = ignored.most_common(1)[0][0]
-        way = (
-            f"is {most} a class? then name it, as {(gone or ['NAME'])[0]}: {{id: {most}}}"
-            if gone or len(there) < 2
-            else "is that meant?"
-        )
-        doubts.append(f"{100 * share:.0f} % of the pixels are ignored, of the ids {ids}; {way}")
+        way = "is that meant?"
+        if report.doubts:
+            way = "of classes that the space lacks"
+        elif has_ids and (gone or len(there) < 2):
+            way = f"is {most} a class? then name it, as {(gone or ['NAME'])[0]}: {{id: {most}}}"
+        doubts.append(f"{100 * share:.0f} % of the pixels are ignored{f', of the ids {ids}' if has_ids else ''}; {way}")
     if 0 < len(unknown) <= MANY:
         ids = ", ".join(map(str, sorted(unknown)))
         doubts.append(f"no class has the ids {ids}; give them to classes, or write ignored: [{ids}]")

@@ -17,6 +17,7 @@ from torch import Tensor
 from segda.data.files.archives import state
 from segda.data.files.images import content_of, header
 from segda.data.files.photos import SUFFIXES, Facts, facts_of, read_photo
+from segda.data.files.signed import is_signed
 from segda.data.labels.annotations import SUFFIXES as ANNOTATIONS
 from segda.data.labels.annotations import read_drawings
 from segda.data.labels.own_labels import OwnIds
@@ -33,7 +34,7 @@ from segda.data.sets.finding import (
     normal,
     nothing_found,
 )  # fmt: skip
-from segda.data.sets.folders import FOLDER, OWN, OwnData, own_data
+from segda.data.sets.folders import FOLDER, OWN, OwnData, has_names, own_data
 from segda.data.sets.image_lists import is_list, listed_files
 from segda.data.sets.own_labels import Annotated, ClassMasks, LabelFiles, ListedLabels, OwnLabels, overlapping
 from segda.data.sets.patterns import Pattern, found_by
@@ -137,6 +138,11 @@ class OwnFiles(FileSet):
         if "{class}" in labels:
             return ClassMasks(self.tree, patterns[0], images, self.every, self.own.named)
         return LabelFiles(self.tree, patterns, images, self.every, self.own.decoder, self.own.named)
+
+    @property
+    def has_names(self) -> bool:
+        """Whether its labels say classes by colours or names, and not by ids."""
+        return self.own.told.labels_are == "colours" or has_names(self.own.root, self.source)
 
     def label_name(self, i: int) -> str:
         place = self.labels.place(i)
@@ -248,19 +254,27 @@ class OwnFiles(FileSet):
         return [f"{self.spec}: images are {grey}, repeated to three channels"] if grey else []
 
     def doubts(self) -> list[str]:
-        lost = self.own.unknown_to_space()
+        lost = self.own.unknown_to(self.space)
         if not lost or not self.promised:
             return []
         near = {name: one for name, one in lost.items() if one}
-        becomes = ", ".join(f"{own}: {known}" for own, known in near.items())
-        way = f"; did you mean {', '.join(near.values())}? write becomes: {{{becomes}}}"
+        told = self.own.told.space is not None
+        way = "; becomes: says what they are in it" if told else ""
+        if near and told:
+            becomes = ", ".join(f"{own}: {known}" for own, known in near.items())
+            way = f"; did you mean {', '.join(near.values())}? write becomes: {{{becomes}}}"
+        elif near:
+            it = "it" if len(near) == 1 else "them"
+            way = f"; did you mean {', '.join(near.values())}? call {it} so in {self.own.path}"
         return [
             f"{self.spec}: {', '.join(lost)} {'is no class' if len(lost) == 1 else 'are no classes'} of the space "
-            f"{self.space.name}, and so ignored{way if near else '; becomes: says what they are in it'}"
+            f"{self.space.name}, and so ignored{way}"
         ]
 
     def remarks(self, i: int) -> list[tuple[str, str]]:
         found = []
+        if is_signed(self.image_path(i), "segda"):
+            found.append(("images are pictures that segda wrote, and no photographs", str(self.image_path(i))))
         facts = self.facts(i)
         if facts.orientation != 1:
             done = (
