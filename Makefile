@@ -41,8 +41,9 @@ demo: $(VENV)/ready
 	$(SEGDA) compare $(DEMO)/source_only $(DEMO)/ease
 	@echo "Open $(DEMO)/ease/report.html"
 
+# A process that dies ends the tests: another in its place would leave some of them out, and wait for them.
 test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .

@@ -44,6 +44,8 @@ def shorter(words: list[str]) -> list[str]:
     """What is put after a command of the documents, so that it takes a second."""
     if words[0] == "draw":
         return ["--count", "2", "--size", "64x128"]
+    if words[0] == "export":  # of any size it takes half a minute
+        return ["--size", "64x48"]
     if words[0] != "train":
         return []
     settings = [*SMALL]

@@ -5,6 +5,7 @@ A format is one row of FORMATS. What it needs beyond segda's own libraries is im
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import json
@@ -193,9 +194,19 @@ def told_openvino(folder: Path) -> str | None:
     return None if found is None else found.get("value")
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """The one of this process, kept until it ends.
+
+    While a core has its CPU plugin, that one's memory is where signals are handled; each puts back what was there
+    before it. Two that end in the order in which they began leave the memory of the first, which is gone: the next
+    signal ends the process (seen with OpenVINO 2026.4).
+    """
+    return required("openvino", "openvino").Core()
+
+
 def open_openvino(folder: Path) -> tuple[About, Runner]:
-    openvino = required("openvino", "openvino")
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(folder / GRAPH)
     told = model.get_rt_info(NAME).value if model.has_rt_info([NAME]) else None
     about = about_from(told if told is None or isinstance(told, str) else json.dumps(told), folder)

@@ -213,6 +213,10 @@ def spans(side: int, step: int) -> Iterator[tuple[int, int, int]]:
 
 def embedded(embed: nn.ModuleList, levels: Sequence[Tensor]) -> list[Tensor]:
     """Every level through its linear layer, cell by cell."""
+    if torch.compiler.is_exporting():
+        # The same as convolutions: that cells fold back into a map of any size takes torch a minute to prove.
+        pairs = zip((linear.get_parameter for linear in embed), levels, strict=True)
+        return [F.conv2d(level, of("weight")[..., None, None], of("bias")) for of, level in pairs]
     # Linear on the last dimension, seen as channels again: from here on memory is channels-last, which is
     # what makes the convolutions fast on CPUs in bfloat16.
     return [linear(level.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for linear, level in zip(embed, levels, strict=True)]
