@@ -168,13 +168,19 @@ def open_onnx(path: Path) -> tuple[About, Runner]:
 
 
 def write_openvino(network: Network, about: About, folder: Path, calibration: Sequence[np.ndarray]) -> None:
-    openvino = required("openvino", "openvino")
+    required("openvino", "openvino")
     # By ONNX: of torch's own graphs it does not know all that is computed of an image's sides.
     graph = folder / "graph.onnx"
     write_onnx(network, replace(about, precision="32"), graph, ())
+    openvino_of(graph, about, folder, calibration)
+    graph.unlink()
+
+
+def openvino_of(graph: Path, about: About, folder: Path, calibration: Sequence[np.ndarray]) -> None:
+    """Of a network's file of ONNX in 32 bits."""
+    openvino = required("openvino", "openvino")
     with quiet():
         model = openvino.convert_model(graph)
-    graph.unlink()
     if about.precision == "int8":
         model = quantised(model, calibration)
     model.set_rt_info(about.to_json(), NAME)

@@ -18,7 +18,7 @@ from torch import Tensor
 from segda.errors import RecipeError
 from segda.evaluation.inference import Size
 from segda.exporting.about import About
-from segda.exporting.formats import FORMATS
+from segda.exporting.formats import FORMATS, openvino_of
 from segda.exporting.graph import Deployed
 from segda.ground.choices import ExportPrecision
 from segda.ground.hardware import autocast, environment, pick_precision
@@ -140,7 +140,11 @@ def with_file(
     place = Path(folder) / f"{to}_{about.precision}{row.suffix}"
     if not row.suffix:
         place.mkdir()
-    row.write(network, about, place, [image.numpy() for image in images])
+    calibration, traced = [image.numpy() for image in images], Path(folder) / "onnx_32.onnx"
+    if to == "openvino" and traced.is_file():  # which it would begin with, and which takes longest
+        openvino_of(traced, about, place, calibration)
+    else:
+        row.write(network, about, place, calibration)
     _, run = row.open(place)
     given = np.ascontiguousarray(seen.numpy())
     return lambda: run(given)
