@@ -98,8 +98,8 @@ METHOD_SETTINGS = {
     "mic": SELF_TRAINING | {"feature_distance": FEATURE_DISTANCE, "masking": MASKING},
     "bdl": {"adversarial_weight": {"main": 0.1}, "width": 4},
     "cyclegan": {
-        "width": 4, "blocks": 1, "judge_width": 4, "pool": 6, "cycle_weight": 10, "identity_weight": 5,
-        "perceptual_weight": 0, "reconstruction_weight": 0,
+        "width": 4, "blocks": 1, "upsampling": "transposed", "judge_width": 4, "pool": 6, "cycle_weight": 10,
+        "identity_weight": 5, "perceptual_weight": 0, "reconstruction_weight": 0,
     },
     "ease": {
         "decay": 0.9, "floor": 2.0, "begin": 0, "classes_of": "batch", "photometric": PHOTOMETRIC,

@@ -21,7 +21,7 @@ from segda.training.assembly import load_product
 @pytest.fixture
 def theirs(tmp_path: Path) -> dict[str, torch.Tensor]:
     """A state dict as BDL's code writes it, with the averages of its instance norm; in TMP/45_net_G_A.pth, too."""
-    generator = Generator(width=4, blocks=1)
+    generator = Generator(width=4, blocks=1, upsampling="transposed")
     tensors = dict(generator.state_dict())
     for name, module in generator.named_modules():
         if isinstance(module, torch.nn.InstanceNorm2d):
@@ -39,7 +39,7 @@ def test_a_generator_paints_as_it_did_in_training(theirs, camvid, tmp_path):
     assert done.left_out and all("running" in name or "tracked" in name for name in done.left_out)
     assert "paints what looks like the target, by its name" in done.lines()
     ours = load_product(tmp_path / "run", "translator")
-    reference = Generator(width=4, blocks=1)
+    reference = Generator(width=4, blocks=1, upsampling="transposed")
     reference.load_state_dict({name: theirs[name] for name in reference.state_dict()})
     image = torch.rand(1, 3, 16, 16)
     with torch.no_grad():
@@ -81,6 +81,11 @@ def test_what_is_no_generator_of_the_recipe_is_one_line_and_leaves_nothing(their
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
     for given, settings, message in (
         (file, {"recipe": recipe.override("method.width=8")}, "is no generator of width 8 and 1 blocks: "),
+        (
+            file,
+            {"recipe": recipe.override("method.upsampling=resize")},
+            "resize is not that of cyclegan files; set it to",
+        ),
         (file, {"recipe": recipe.override("method.blocks=2")}, "is no generator of width 4 and 2 blocks: "),
         (tmp_path / "other.pth", {"recipe": recipe}, "is no generator of width 4"),
         (tmp_path / "none.pth", {"recipe": recipe}, "no such file; give a generator of CycleGAN's"),
@@ -101,6 +106,12 @@ def test_what_is_no_generator_of_the_recipe_is_one_line_and_leaves_nothing(their
         convert(tmp_path / "student", tmp_path / "x.pth", target="cyclegan")
     with pytest.raises(WeightsError, match="holds no generator"):
         convert(tmp_path / "student" / "network.safetensors", tmp_path / "x.pth", target="cyclegan")
+    resizing = tmp_path / "resizing"
+    train(recipe.override("steps=1", "method.upsampling=resize"), resizing)
+    for ours in (resizing, resizing / "translator.safetensors"):
+        with pytest.raises(WeightsError, match="generator of upsampling resize, which cyclegan code does not have"):
+            convert(ours, tmp_path / "x.pth", target="cyclegan")
+    assert not (tmp_path / "x.pth").exists()
     assert main(["convert", str(file), "--from", "cyclgan", "--out", str(out)]) == 2
     assert "did you mean 'cyclegan'" in capsys.readouterr().err
     convert(file, out, recipe=recipe)

@@ -22,7 +22,9 @@ def recorded(domain: str, t: int) -> Tensor:
 @torch.no_grad()
 def test_generators_paint_what_the_authors_do():
     values = GOLDEN.npz("cyclegan.npz")
-    there, back = (authors_translator(Generator(width=64, blocks=9), f"cyc_G_{which}") for which in "AB")
+    there, back = (
+        authors_translator(Generator(width=64, blocks=9, upsampling="transposed"), f"cyc_G_{which}") for which in "AB"
+    )
     painted = there(recorded("A", 0))
     np.testing.assert_allclose(painted[:1].numpy(), values["fake_B_f32"], **PAINTED)
     np.testing.assert_allclose(back(painted)[:1].numpy(), values["rec_A_f32"], **BACK)
@@ -31,7 +33,7 @@ def test_generators_paint_what_the_authors_do():
 @torch.no_grad()
 def test_a_generator_paints_the_same_in_evaluation():
     # The authors' would turn to the averages of its training, which is why they translate in training mode.
-    generator = authors_translator(Generator(width=64, blocks=9), "cyc_G_A")
+    generator = authors_translator(Generator(width=64, blocks=9, upsampling="transposed"), "cyc_G_A")
     image = recorded("A", 1)
     assert torch.equal(generator.train()(image), generator.eval()(image))
 
@@ -47,6 +49,10 @@ def test_networks_have_the_published_number_of_parameters():
         return sum(weight.numel() for weight in network.parameters())
 
     listed = {net: GOLDEN.json("weights.json")[net]["parameters"] for net in ("cyc_G_A", "cyc_D_A", "light")}
-    ours = (Generator(width=64, blocks=9), PatchDiscriminator(width=64), Generator(width=64, blocks=3, norm="batch"))
+    ours = (
+        Generator(width=64, blocks=9, upsampling="transposed"),
+        PatchDiscriminator(width=64),
+        Generator(width=64, blocks=3, upsampling="transposed", norm="batch"),
+    )
     assert dict(zip(listed, map(count, ours), strict=True)) == listed
     assert set(ours[2].state_dict()) == set(theirs("light"))

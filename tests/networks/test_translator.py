@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from segda.errors import DataError
-from segda.networks.translator import Generator, PatchDiscriminator, init_weights, translated
+from segda.networks.translator import Generator, PatchDiscriminator, init_weights, translated, upsample
 
 
 def small(**settings) -> Generator:
     torch.manual_seed(0)
-    return Generator(width=4, blocks=1, **settings)
+    return Generator(**{"width": 4, "blocks": 1, "upsampling": "transposed"} | settings)
 
 
 @torch.no_grad()
@@ -54,8 +54,35 @@ def test_batch_norm_leaves_no_bias_before_it():
     assert {"model.1.bias", "model.4.bias", "model.10.conv_block.1.bias"} <= set(small().state_dict())
 
 
+def even(upsampling: str) -> torch.Tensor:
+    """What an upsampling whose kernel is one everywhere makes of a map that is one everywhere, but for its border."""
+    layer = upsample(1, 1, False, upsampling)
+    for weight in layer.parameters():
+        torch.nn.init.ones_(weight)
+    made = layer(torch.ones(1, 1, 6, 6))
+    assert made.shape == (1, 1, 12, 12)
+    return made[0, 0, 2:-2, 2:-2]
+
+
+@torch.no_grad()
+def test_resizing_gives_each_pixel_the_same_and_a_transposed_convolution_a_checkerboard():
+    # By hand: of a kernel of 3 with stride 2, a pixel gets one or two rows and one or two columns.
+    theirs = torch.tensor([[1.0, 2.0], [2.0, 4.0]]).repeat(4, 4)
+    assert torch.equal(even("transposed"), theirs)
+    assert torch.equal(even("resize"), torch.full((8, 8), 9.0))
+
+
+@torch.no_grad()
+def test_a_generator_that_resizes_paints_any_size_and_has_its_own_names():
+    generator = small(upsampling="resize")
+    assert translated(generator, torch.rand(1, 3, 17, 22)).shape == (1, 3, 17, 22)
+    ours, theirs = set(generator.state_dict()), set(small().state_dict())
+    assert {name.replace(".2.", ".", 1) for name in ours - theirs} == theirs - ours
+    assert len(ours - theirs) == 4
+
+
 def test_a_training_begins_with_small_weights_and_no_biases():
-    generator = Generator(width=16, blocks=2)
+    generator = Generator(width=16, blocks=2, upsampling="transposed")
     init_weights(generator)
     weights = torch.cat([value.flatten() for name, value in generator.state_dict().items() if name.endswith("weight")])
     assert abs(float(weights.std()) - 0.02) < 2e-4

@@ -16,14 +16,19 @@ from segda.conversion.asked import PLAIN, Asked, Converted, refuse_idle, refuse_
 from segda.conversion.asked import TRANSLATORS as STYLE
 from segda.errors import RecipeError, WeightsError, few
 from segda.ground.atomic import atomic_write
-from segda.networks.translator import Generator
+from segda.ground.safe_yaml import json_values
+from segda.networks.translator import Generator, Upsampling
 from segda.networks.weights.archives import write_archive
+from segda.networks.weights.files import read_facts
 from segda.networks.weights.load import read
 from segda.recipes.facts import method_class
 from segda.recipes.recipe import Recipe
 
 RECORDED = ("running_mean", "running_var", "num_batches_tracked")
 """How the names of instance norm's averages end."""
+
+PUBLISHED: Upsampling = "transposed"
+"""How a generator of theirs upsamples."""
 
 BACKWARD = "G_B"
 """How the name of a file ends, without its ending, that holds the way back."""
@@ -47,6 +52,11 @@ def refuse_other_recipe(recipe: Recipe | None) -> None:
             f"--recipe: method {recipe.method['name']} trains no translator, which {STYLE} files hold; give a recipe "
             "that does, as cyclegan_gta5_cityscapes"
         )
+    if recipe.method["upsampling"] != PUBLISHED:
+        raise RecipeError(
+            f"--recipe: method.upsampling: {recipe.method['upsampling']} is not that of {STYLE} files; set it to "
+            f"{PUBLISHED}"
+        )
 
 
 def generator_in(file: Path, recipe: Recipe, asked: Asked) -> tuple[dict[str, Tensor], Converted]:
@@ -64,7 +74,7 @@ def generator_in(file: Path, recipe: Recipe, asked: Asked) -> tuple[dict[str, Te
     refuse_idle(asked.leave_out, list(unwanted))
     tensors = {name: value for name, value in plain.items() if name not in {*skipped, *unwanted}}
     settings = recipe.method
-    generator = Generator(width=settings["width"], blocks=settings["blocks"])
+    generator = Generator(width=settings["width"], blocks=settings["blocks"], upsampling=PUBLISHED)
     own = generator.state_dict()
     wrong = [name for name in own if name not in tensors or tensors[name].shape != own[name].shape]
     wrong += [name for name in tensors if name not in own]
@@ -100,6 +110,11 @@ def back(given: Path, asked: Asked) -> Converted:
     tensors = runs.read_tensors(path)
     if not all(name.startswith("model.") for name in tensors):
         raise WeightsError(f"{path}: holds no generator; give a run of a translator, or its translator.safetensors")
+    how = json_values(read_facts(path).get("method", "{}")).get("upsampling", PUBLISHED)
+    if how != PUBLISHED:
+        raise WeightsError(
+            f"{path}: holds a generator of upsampling {how}, which {STYLE} code does not have; keep it here"
+        )
     with atomic_write(asked.out) as partial, partial.open("wb") as file:
         write_archive(file, {name: value.contiguous() for name, value in tensors.items()}, asked.out)
     return Converted(asked.out, STYLE, len(tensors))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from segda.errors import RecipeError
 from segda.methods.method import Event, Method, Update
 from segda.networks.network import Network
-from segda.networks.translator import Generator, PatchDiscriminator, init_weights
+from segda.networks.translator import Generator, PatchDiscriminator, Upsampling, init_weights
 from segda.parts.adversary import frozen, squared_error
 from segda.parts.image_pool import ImagePool
 from segda.scene import Batch
@@ -41,9 +41,9 @@ class ByDomain(nn.ModuleDict):
 
 
 class CycleGAN(Method):
-    """width, blocks: of the generators. judge_width: of the discriminators. pool: painted images of a domain that the
-    discriminators may see again. *_weight: factors of the terms; perceptual_weight is of a painted image against its
-    original, reconstruction_weight of the one that was painted back.
+    """width, blocks, upsampling: of the generators. judge_width: of the discriminators. pool: painted images of a
+    domain that the discriminators may see again. *_weight: factors of the terms; perceptual_weight is of a painted
+    image against its original, reconstruction_weight of the one that was painted back.
     """
 
     products: ClassVar = {"translator": "generators.target", "translator_back": "generators.source"}
@@ -55,6 +55,7 @@ class CycleGAN(Method):
         *,
         width: int,
         blocks: int,
+        upsampling: Upsampling,
         judge_width: int,
         pool: int,
         cycle_weight: float,
@@ -84,7 +85,9 @@ class CycleGAN(Method):
         self.cycle_weight, self.identity_weight = cycle_weight, identity_weight
         self.perceptual_weight, self.reconstruction_weight = perceptual_weight, reconstruction_weight
         self.perceptual = perceptual
-        self.generators = ByDomain({domain: Generator(width=width, blocks=blocks) for domain in OTHER})
+        self.generators = ByDomain(
+            {domain: Generator(width=width, blocks=blocks, upsampling=upsampling) for domain in OTHER}
+        )
         self.discriminators = ByDomain({domain: PatchDiscriminator(width=judge_width) for domain in OTHER})
         self.pools = nn.ModuleDict({domain: ImagePool(pool) for domain in OTHER})
         for network in (self.generators, self.discriminators):

@@ -65,7 +65,7 @@ class Relit(Network):
         self.over = over
         self.stride, self.fill, self.align_corners = max(over.stride, MULTIPLE), over.fill, over.align_corners
         self.heads = over.heads
-        self.relighting = Generator(width=width, blocks=blocks, norm="batch")
+        self.relighting = Generator(width=width, blocks=blocks, upsampling="transposed", norm="batch")
         self.origin = f"{over.origin}; relighting: random start"
         self.weighs, self.spread = frequencies is not None, spread or 0.0
         # Both are of the recipe and of ImageNet, not learnt: no file holds them.

@@ -20,6 +20,7 @@ from segda.errors import DataError
 from segda.networks.network import refuse_smaller
 
 Norm = Literal["instance", "batch"]
+Upsampling = Literal["transposed", "resize"]
 
 NORMS: Mapping[str, Callable[[int], nn.Module]] = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d}
 
@@ -38,10 +39,12 @@ class Generator(nn.Module):
 
     width: channels of the finest maps (64 in the paper); the deepest have four times as many. blocks: residual blocks
     there (9 in the paper). Convolutions before an instance norm have a bias, as published, though it changes nothing;
-    those before a batch norm have none.
+    those before a batch norm have none. upsampling: "transposed" convolutions, as published; or "resize", to the
+    nearest and a convolution of 3x3, which gives each pixel the same share of the kernel: no checkerboard (Odena et
+    al., Distill 2016).
     """
 
-    def __init__(self, *, width: int, blocks: int, norm: Norm = "instance"):
+    def __init__(self, *, width: int, blocks: int, upsampling: Upsampling, norm: Norm = "instance"):
         super().__init__()
         normed, bias = NORMS[norm], norm == "instance"
 
@@ -53,8 +56,7 @@ class Generator(nn.Module):
             layers += [nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=bias), *rest(2 * channels)]
         layers += [ResidualBlock(4 * width, norm) for _ in range(blocks)]
         for channels in (4 * width, 2 * width):
-            up = nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
-            layers += [up, *rest(channels // 2)]
+            layers += [upsample(channels, channels // 2, bias, upsampling), *rest(channels // 2)]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
@@ -67,6 +69,13 @@ class Generator(nn.Module):
                 f"multiples of {MULTIPLE}; set the crops, data.source.augment.crop and data.target.augment.crop"
             )
         return self.model(image)
+
+
+def upsample(channels: int, fewer: int, bias: bool, how: Upsampling) -> nn.Module:
+    """(B, channels, h, w) -> (B, fewer, 2h, 2w)."""
+    if how == "transposed":
+        return nn.ConvTranspose2d(channels, fewer, 3, stride=2, padding=1, output_padding=1, bias=bias)
+    return nn.Sequential(nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), nn.Conv2d(channels, fewer, 3, bias=bias))
 
 
 class ResidualBlock(nn.Module):
