@@ -1,5 +1,7 @@
 """Augmentation step by step, on pictures small enough to check by eye."""
 
+from collections import Counter
+
 import cv2
 import numpy as np
 import pytest
@@ -266,7 +268,7 @@ def test_margins_in_pixels_count_what_is_filled_up():
 
 def test_without_scale_nothing_more_is_drawn():
     rng = np.random.default_rng(0)
-    assert settings().draw_factor(rng) == 1 and rng.random() == np.random.default_rng(0).random()
+    assert settings().draw_factor(rng, (8, 8)) == 1 and rng.random() == np.random.default_rng(0).random()
 
 
 @pytest.mark.parametrize(
@@ -274,6 +276,10 @@ def test_without_scale_nothing_more_is_drawn():
     [
         ({"scale": (1.5, 0.5)}, "scale: 1.5 is above 0.5"),
         ({"scale": (0, 1)}, "greater than 0"),
+        ({"scale_step": 0.1}, "scale_step: has no effect without scale"),
+        ({"short_side": (4, 8)}, "short_side: has no effect without scale"),
+        ({"scale": (0.7, 1.3), "scale_step": 0.25}, "0.25 does not lead from 0.7 to 1.3 in whole steps"),
+        ({"scale": (0.7, 1.3), "short_side": (9, 8)}, "short_side: 9 is above 8"),
         ({"scale": (0.5, 1), "resize": (8, 8), "shape": "pad"}, "scale: does not go with shape: pad"),
         ({"crop": (9, 9), "bring_to": (4, 4), "ignore_top": 4}, "leave no row of a crop of height 4"),
         ({"scale": (0.5, 1), "margins": (1, 2, 3, 4)}, "in pixels do not go with scale; give shares"),
@@ -292,6 +298,47 @@ def test_without_scale_nothing_more_is_drawn():
 def test_a_scale_or_size_that_cannot_be_is_refused(given, said):
     with pytest.raises(ValidationError, match=said):
         settings(**given)
+
+
+def test_a_stepped_factor_is_one_of_the_steps_each_as_often():
+    rng, stepped = np.random.default_rng(0), settings(scale=(0.7, 1.3), scale_step=0.1)
+    often = Counter(stepped.draw_factor(rng, (1080, 1920)) for _ in range(1400))
+    assert sorted(often) == [0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3]
+    assert all(abs(count - 200) < 60 for count in often.values())
+    assert {settings(scale=(0.9, 0.9), scale_step=0.1).draw_factor(rng, (8, 8)) for _ in range(3)} == {0.9}
+
+
+@pytest.mark.parametrize(("height", "width"), [(1024, 2048), (1500, 900), (1053, 1920), (641, 1031)])
+def test_the_shorter_side_is_kept_between_its_bounds(height, width):
+    held = settings(scale=(0.3, 2.0), short_side=(450, 1100))
+    plain, rng, again = settings(scale=(0.3, 2.0)), np.random.default_rng(1), np.random.default_rng(1)
+    sizes = set()
+    for _ in range(60):
+        factor = held.draw_factor(rng, (height, width))
+        tall, wide = scaled_size((height, width), None, "keep", factor)
+        wanted = int(min(height, width) * plain.draw_factor(again, (height, width)))
+        assert min(tall, wide) == min(max(wanted, 450), 1100)
+        assert abs(tall * width - wide * height) <= 2 * max(height, width)
+        sizes.add(min(tall, wide))
+    assert {450, 1100} < sizes
+    # Of the size that a box gives the image, not of its own.
+    boxed = settings(resize=(200, 100), scale=(0.5, 0.5), short_side=(80, 90))
+    factor = boxed.draw_factor(rng, (height, width))
+    fitted = scaled_size((height, width), (200, 100), "keep", factor)
+    assert min(fitted) == 80
+
+
+def test_a_crop_that_is_to_hold_a_pixel_lies_at_any_of_the_places_that_do():
+    rng, scene = np.random.default_rng(0), scene_of(6, 9)
+    for pixel in ((0, 0), (5, 8), (2, 4)):
+        places = {draw_box(scene, settings(crop=(3, 4)), rng, pixel)[:2] for _ in range(400)}
+        row, column = pixel
+        assert places == {
+            (top, left)
+            for top in range(4) for left in range(6)
+            if top <= row < top + 3 and left <= column < left + 4
+        }  # fmt: skip
+    assert draw_box(scene, settings(crop=(30, 40)), rng, (5, 8)) == (0, 0, 6, 9)
 
 
 def test_the_smooth_kernel_is_pillows_bilinear():

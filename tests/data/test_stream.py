@@ -20,6 +20,7 @@ from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import Augment
+from segda.data.stream.balanced import Balanced
 from segda.data.stream.loading import loader
 from segda.data.stream.stream import RareClass, Stream, class_probabilities
 from segda.errors import DataError, ImageError, RecipeError
@@ -314,3 +315,18 @@ def test_images_of_different_size_have_their_own_least_number_of_pixels(tmp_path
 def test_just_one_threshold_is_given(given):
     with pytest.raises(ValidationError, match="give either min_pixels or min_share"):
         rare_class(**given)
+
+
+# Balanced epochs: test_balanced.py.
+
+
+def test_a_crop_has_a_class_that_was_drawn_for_it_unless_it_lies_anywhere(tmp_path):
+    source = write_source(tmp_path, {"a": corner(2, 2)})  # 40 x 80, of which four pixels are poles
+    statistics, pole = class_statistics(source, None), source.space.classes.index("pole")
+
+    def share(by_class: bool) -> float:
+        settings = Balanced(images=1, least=1, most=1, place_by_class=by_class)
+        pairs = Stream(source, source, 0, CROP, CROP, statistics=statistics, balanced=settings)
+        return sum(bool((pairs[n].source.label == pole).any()) for n in range(100)) / 100
+
+    assert 0.35 < share(True) < 0.65 and share(False) < 0.05

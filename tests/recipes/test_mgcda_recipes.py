@@ -31,7 +31,7 @@ def test_the_stages_learn_from_unions_with_labels_of_the_stage_before(name):
     original, labels, middle, refined, night = (stages[one] for one in NETWORKS)
     assert (original.recipe.data.source.set, original.needs) == (source, ())
     assert (labels.labelling.data, labels.labelling.runs) == (day, ["original"])
-    sets = [stage.recipe.data.source.set.replace("*1", "") for stage in (middle, night)]
+    sets = [stage.recipe.data.source.set for stage in (middle, night)]
     assert sets == [f"{source}+{day}", f"{source}+{twilight}"]
     assert set(middle.needs) == {"labels", "original", "painted_twilight"}
     assert set(night.needs) == {"refined", "twilight", "painted_night"}
@@ -46,6 +46,21 @@ def test_the_stages_learn_from_unions_with_labels_of_the_stage_before(name):
     # Nothing of the night is learnt from: its labels are nobody's, and a supervised step does not look at the target.
     for stage in (original, middle, night):
         assert "night" not in stage.recipe.data.source.set and stage.recipe.data.target.labels is None
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_networks_learn_from_balanced_epochs_and_translators_do_not(name):
+    stages = stages_by_name(name)
+    for stage in ("original", "twilight", "night"):
+        source = stages[stage].recipe.data.source
+        assert source.balanced.model_dump() == {"images": 100, "least": 3000, "most": 4000, "place_by_class": True}
+        assert (source.augment.scale, source.augment.scale_step) == ((0.7, 1.3), 0.1)
+        assert source.augment.short_side == (450, 1100) and source.augment.crop == (600, 600)
+    for stage in ("to_twilight", "to_night"):
+        source = stages[stage].recipe.data.source
+        assert source.balanced is None and source.rare_class is None and source.augment.scale is None
+    for stage in ("painted_twilight", "painted_night"):
+        assert stages[stage].translating.enlarge == {"name": "joint", "space": 0.5, "colour": 0.1}
 
 
 def test_gcma_is_mgcda_with_the_filter_and_one_weight():

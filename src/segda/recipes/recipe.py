@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from segda.data.stream.augment import Augment, Kernel, Shape
+from segda.data.stream.balanced import Balanced
 from segda.data.stream.stream import Of, RareClass
 from segda.errors import RecipeError, nearest
 from segda.ground.choices import (
@@ -79,11 +80,19 @@ class Source(Block):
     augment: Augment
     rare_class: RareClass | None = None
     """Rare-class sampling; None: every image once an epoch."""
+    balanced: Balanced | None = None
+    """Epochs that are a subset of the images, with so many of each class; None: every image once an epoch."""
     images: Path | None = None
     """Folder of its images in another style, written by `segda translate` or other code; labels are the set's own. A
     part with other `labels` keeps its images."""
     labels: Path | None = None
     """Folder of pseudo-labels, in place of its own labels for the part of `set` that they were made for."""
+
+    @model_validator(mode="after")
+    def _classes_are_sampled_in_one_way(self) -> Source:
+        if self.rare_class is not None and self.balanced is not None:
+            raise ValueError("rare_class and balanced both say which images are drawn; set one of them to null")
+        return self
 
 
 class Target(Block):

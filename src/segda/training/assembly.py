@@ -242,9 +242,12 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True)
         sharding.shard(parts.method, device)
     parts.method.to(device)
     source, statistics = recipe.data.source, None
-    augment, rare_class = (None, None) if source is None else (source.augment, source.rare_class)
+    augment, rare_class, balanced = (
+        (None, None, None) if source is None else (source.augment, source.rare_class, source.balanced)
+    )
+    by_class = rare_class is not None or balanced is not None
     by_frequency = recipe.loss.class_weights in ("inverse", "median")
-    if parts.source is not None and (rare_class is not None or by_frequency):
+    if parts.source is not None and (by_class or by_frequency):
         skip = recipe.data.on_bad_image == "skip"
         statistics = class_statistics(parts.source, cache, leave_out=skip)
     weights = group.all_succeed(lambda: weights_of(recipe, parts.source, statistics))
@@ -252,8 +255,8 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True)
     def ready() -> Training:
         stream = Stream(
             parts.source, parts.target, recipe.seed, augment, recipe.data.target.augment,
-            rare_class, None if rare_class is None else statistics, parts.method.fill, parts.pseudo_labels,
-            parts.references, parts.method.style and parts.pseudo_labels is not None,
+            rare_class, statistics if by_class else None, parts.method.fill, parts.pseudo_labels,
+            parts.references, parts.method.style and parts.pseudo_labels is not None, balanced,
         )  # fmt: skip
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(parts.method, settings_of(recipe))

@@ -17,6 +17,7 @@ and with black instead: ESL's authors pad before they normalise.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import cv2
@@ -60,6 +61,8 @@ class Augment(BaseModel):
         box; pad scales it into the box as that lies, and fills the rest, right or below, with black and IGNORE.
     kernel: bilinear (OpenCV, without smoothing), bicubic or smooth-bilinear (Pillow, smoothing what they shrink).
     scale: (least, most) of a factor of that size, drawn anew for each image; null: it stays. Sides are rounded down.
+    scale_step: draws least, least + scale_step, ... most, each as often; null: any factor between them.
+    short_side: (least, most) pixels of the shorter side, between which the factor keeps it; null: any.
     crop: (height, width) cut out at random; null takes all.
     bring_to: (height, width) that the crop is resized to; null leaves it.
     max_class_share: a crop is drawn again while one class has this share of its labelled pixels or more, or all.
@@ -87,6 +90,8 @@ class Augment(BaseModel):
     shape: Shape = "keep"
     kernel: Kernel = "bilinear"
     scale: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] | None = None
+    scale_step: Annotated[float, Field(gt=0)] | None = None
+    short_side: tuple[PositiveInt, PositiveInt] | None = None
     bring_to: tuple[PositiveInt, PositiveInt] | None = None
 
     @model_validator(mode="after")
@@ -129,14 +134,45 @@ class Augment(BaseModel):
             raise ValueError("scale: does not go with shape: pad, which fills a box; write keep or stretch")
         return self
 
+    @model_validator(mode="after")
+    def _scale_is_stepped_and_held(self) -> Augment:
+        for key in ("scale_step", "short_side"):
+            if self.scale is None and getattr(self, key) is not None:
+                raise ValueError(f"{key}: has no effect without scale; give scale or leave {key} out")
+        if self.scale is not None and self.scale_step is not None:
+            steps = (self.scale[1] - self.scale[0]) / self.scale_step
+            if not math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-9):
+                raise ValueError(
+                    f"scale_step: {self.scale_step:g} does not lead from {self.scale[0]:g} to {self.scale[1]:g} in "
+                    "whole steps; change one of them"
+                )
+        if self.short_side is not None and self.short_side[0] > self.short_side[1]:
+            raise ValueError(f"short_side: {self.short_side[0]} is above {self.short_side[1]}; write the smaller first")
+        return self
+
     @property
     def size(self) -> tuple[int, int] | None:
         """(height, width) of every scene; None: as large as it comes."""
         return self.bring_to or self.crop
 
-    def draw_factor(self, rng: np.random.Generator) -> float:
-        """Of the size that an image is brought to."""
-        return 1.0 if self.scale is None else float(rng.uniform(*self.scale))
+    def draw_factor(self, rng: np.random.Generator, size: tuple[int, int]) -> float:
+        """Of the size that an image of (height, width) is brought to."""
+        if self.scale is None:
+            return 1.0
+        least, most = self.scale
+        if self.scale_step is None:
+            factor = float(rng.uniform(least, most))
+        else:
+            steps = round((most - least) / self.scale_step)
+            # 0.7 + 0.1 is a little less than 0.8, and sides are rounded down.
+            factor = round(least + self.scale_step * int(rng.integers(steps + 1)), 9)
+        if self.short_side is None:
+            return factor
+        shorter = min(scaled_size(size, self.resize, self.shape))
+        bounds = [side / shorter for side in self.short_side]
+        held = min(max(factor, bounds[0]), bounds[1])
+        # So that the side, which is rounded down, is the bound itself.
+        return factor if held == factor else math.nextafter(held, math.inf)
 
     def resized(self, scene: Scene, factor: float = 1.0) -> Scene:
         """The scene brought to the box of these settings, times a factor."""
@@ -150,7 +186,7 @@ def augment(
     fill: tuple[float, float, float] = IMAGENET_MEAN,
 ) -> Scene:
     """A training crop of a single scene, (3, h, w) and (h, w); `fill` is the RGB in [0, 1] of padding."""
-    scene = settings.resized(scene, settings.draw_factor(rng))
+    scene = settings.resized(scene, settings.draw_factor(rng, size_of(scene)))
     return cut(scene, draw_box(scene, settings, rng), draw_mirrored(settings, rng), settings, fill, rng)
 
 
@@ -284,17 +320,24 @@ def _fill_up(scene: Scene, size: tuple[int, int], fill: tuple[float, float, floa
     return scene.replace(image=image, label=label)
 
 
-def draw_box(scene: Scene, settings: Augment, rng: np.random.Generator) -> Box:
+def draw_box(scene: Scene, settings: Augment, rng: np.random.Generator, pixel: tuple[int, int] | None = None) -> Box:
     """A place for the crop, uniform over all places inside the image; smaller than the crop if the image is.
 
-    With `max_class_share` and a label, drawn again up to REDRAWS times (see Augment); the last draw is not looked at.
+    pixel: a row and column that the crop holds. With `max_class_share` and a label, drawn again up to REDRAWS times
+    (see Augment); the last draw is not looked at.
     """
     size = tuple(scene.image.shape[1:])
     height, width = (min(a, b) for a, b in zip(settings.crop or size, size, strict=True))
 
+    def begin(side: int, length: int, at: int | None) -> int:
+        first, last = (0, side - length) if at is None else (max(0, at - length + 1), min(at, side - length))
+        return int(rng.integers(first, last + 1))
+
+    row, column = (None, None) if pixel is None else pixel
+
     def place() -> Box:
-        top = int(rng.integers(0, size[0] - height + 1))
-        return top, int(rng.integers(0, size[1] - width + 1)), height, width
+        top = begin(size[0], height, row)
+        return top, begin(size[1], width, column), height, width
 
     box = place()
     if settings.max_class_share is None or scene.label is None:

@@ -6,7 +6,8 @@ Uniform picks go through all images in a new order each epoch; in a union with w
 and goes through its own. Rare-class picks of the source (Hoyer et al., DAFormer,
 CVPR 2022, sec. 3.3) draw a class first, rare ones more often, then an image that has enough of it, then look for a crop
 that still has. Unlike the authors' code, an image is decoded once however many crops are tried, and a class that no
-image has enough of is left out (their code stops).
+image has enough of is left out (their code stops). Balanced epochs (balanced.py) have a subset of the source's images
+with so many of each class.
 
 The target is always read without its ground truth. It has a label only where a folder of pseudo-labels is given. A
 reference comes with its image, brought to the same size, cut out at the same place and mirrored with it; it draws
@@ -41,6 +42,7 @@ from segda.data.stream.augment import (
     scaled_size,
     size_of,
 )
+from segda.data.stream.balanced import Balanced, BalancedEpochs, pixel_of_a_class
 from segda.distributed import group
 from segda.errors import DataError, RecipeError, visible
 from segda.scene import DOMAINS, IGNORE, Box, Scene, crop
@@ -54,7 +56,7 @@ SOURCE, TARGET, REFERENCE, STYLE = 0, 1, 2, 3
 """The domains by number, as DOMAINS names them."""
 
 # With SOURCE and TARGET, which stream of random numbers: default_rng((seed, stream, number)); 2 is a step's.
-PART, OTHER = 3, 4
+PART, OTHER, EPOCHS = 3, 4, 5
 
 
 class RareClass(BaseModel):
@@ -136,7 +138,7 @@ class Stream(Dataset):
     """stream[n]: the n-th draw, scenes cropped and ready to stack: the source with its label, the others without.
 
     source: None where there is none; it comes with its `source_augment`.
-    statistics: (N, C + 1) of `class_statistics` of the source, needed with `rare`.
+    statistics: (N, C + 1) of `class_statistics` of the source, needed with `rare` and `balanced`.
     fill: RGB in [0, 1] of padding, the network's own.
     target_labels: pseudo-labels of the target's images; the target scene has them as its label. Its crops are the same
     with and without.
@@ -158,6 +160,7 @@ class Stream(Dataset):
         target_labels: PseudoLabels | None = None,
         references: References | None = None,
         style: bool = False,
+        balanced: Balanced | None = None,
     ):
         if target_augment.max_class_share is not None:
             raise RecipeError("data.target.augment.max_class_share: target labels are never read; set it to null there")
@@ -169,6 +172,15 @@ class Stream(Dataset):
         if rare is not None:
             assert statistics is not None, "rare-class sampling needs the source's class statistics"
             self._count_classes(rare, statistics)
+        self.balanced, self.epochs = balanced, None
+        if balanced is not None:
+            assert statistics is not None, "balanced epochs need the source's class statistics"
+            if self._known(SOURCE).shares is not None:
+                raise RecipeError(
+                    "data.source.balanced: chooses among all images alike; leave the weights of data.source.set out, "
+                    "or set it to null"
+                )
+            self.epochs = BalancedEpochs(statistics[:, :-1] > 0, balanced, (seed, EPOCHS))
 
     def _count_classes(self, rare: RareClass, statistics: np.ndarray) -> None:
         """Which images serve each class, and how often each class is drawn."""
@@ -226,7 +238,8 @@ class Stream(Dataset):
         i, settings = self._next(self.target, stream, n), self.target_augment
         reading(domain, i)
         scene = self.target.read(i, label=False)
-        size, factor = size_of(scene), settings.draw_factor(rng)
+        size = size_of(scene)
+        factor = settings.draw_factor(rng, size)
         scene = settings.resized(scene, factor)
         if self.target_labels is not None and domain == TARGET:
             label = torch.full(size_of(scene), IGNORE, dtype=torch.uint8)
@@ -240,13 +253,15 @@ class Stream(Dataset):
         assert settings is not None
         rng = np.random.default_rng((self.seed, SOURCE, n))
         rare = self.rare
-        wanted, i = (IGNORE, self._next(source, SOURCE, n)) if rare is None else self.pick(rng)
+        wanted, i = self.pick(rng) if rare is not None else (IGNORE, self._in_turn(n))
         reading(SOURCE, i)
         scene = source.read(i, label=True)
-        size, factor = size_of(scene), settings.draw_factor(rng)
+        size = size_of(scene)
+        factor = settings.draw_factor(rng, size)
         scene = settings.resized(scene, factor)
-        box = draw_box(scene, settings, rng)
         assert scene.label is not None
+        by_class = self.balanced is not None and self.balanced.place_by_class
+        box = draw_box(scene, settings, rng, pixel_of_a_class(scene.label, rng) if by_class else None)
         if rare is not None:
             for _ in range(rare.retries):
                 label = crop(scene.label, box)
@@ -300,6 +315,10 @@ class Stream(Dataset):
         if self.weights is None:
             return wanted, int(rng.choice(images))
         return wanted, int(rng.choice(images, p=self.weights[images] / self.weights[images].sum()))
+
+    def _in_turn(self, n: int) -> int:
+        """The image of the source of draw n, where none is chosen by a class of its own."""
+        return self._next(self._known(SOURCE), SOURCE, n) if self.epochs is None else self.epochs.image(n)
 
     def _next(self, data: DataSet, stream: int, n: int) -> int:
         """The image of draw n when all are used once an epoch, each epoch in an order of its own."""

@@ -1,0 +1,103 @@
+"""Epochs that are a subset of a data set's images, with so many of each class: MGCDA's training sets.
+
+Sakaridis et al., PAMI 2020; in sakaridis/MGCDA (RefineNet in MATLAB) an epoch takes images until each class has 100, at
+least 3000 and at most 4000 of them, and a crop is placed by a class. In which order it takes them, and how it places a
+crop, was not compared; ours is what `balanced_epoch` and `pixel_of_a_class` say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from segda.scene import IGNORE
+
+
+class Balanced(BaseModel):
+    """Epochs that have each class; without rare_class.
+
+    images: an epoch has so many of each class, or all that there are.
+    least, most: images of an epoch; of a data set that has fewer, all.
+    place_by_class: whether a crop holds a pixel of one of its image's classes, each as often; else it lies anywhere.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: Annotated[int, Field(ge=1)]
+    least: Annotated[int, Field(ge=1)]
+    most: Annotated[int, Field(ge=1)]
+    place_by_class: bool
+
+    @model_validator(mode="after")
+    def _least_is_not_above_most(self) -> Balanced:
+        if self.least > self.most:
+            raise ValueError(f"least: {self.least} is above most: {self.most}")
+        return self
+
+
+def balanced_epoch(
+    has: np.ndarray, settings: Balanced, rng: np.random.Generator, length: int | None = None
+) -> np.ndarray:
+    """Which images an epoch has, and their order: (N, C) bool which image has which class -> (n,) numbers, no two the
+    same.
+
+    Until each class has `images` of them, or all that there are, the class that has the fewest takes one of its own at
+    random; of several such classes the first. Then any images, up to `least`. length: how many instead.
+    """
+    count, classes = has.shape
+    shuffled = rng.permutation(count)
+    most = min(settings.most if length is None else length, count)
+    waiting = [iter(shuffled[has[shuffled, c]]) for c in range(classes)]
+    due = np.minimum(has.sum(0), settings.images)
+    taken, holds = np.zeros(count, bool), np.zeros(classes, int)
+    while taken.sum() < most and (holds < due).any():
+        c = int(np.argmin(np.where(holds < due, holds, count)))
+        i = next(i for i in waiting[c] if not taken[i])
+        taken[i] = True
+        holds += has[i]
+    rest = shuffled[~taken[shuffled]]
+    least = min(settings.least if length is None else length, count)
+    taken[rest[: max(0, least - int(taken.sum()))]] = True
+    return rng.permutation(np.flatnonzero(taken))
+
+
+@dataclass(frozen=True, eq=False)
+class BalancedEpochs:
+    """The epochs of a data set, all of the first one's length.
+
+    has: (N, C) bool which image has which class. address: of its random numbers, to which the epoch's is added.
+    """
+
+    has: np.ndarray
+    settings: Balanced
+    address: tuple[int, ...]
+
+    def image(self, n: int) -> int:
+        """The image of draw n."""
+        epoch, place = divmod(n, len(_epoch(self, 0)))
+        return int(_epoch(self, epoch)[place])
+
+
+@lru_cache(maxsize=8)
+def _epoch(epochs: BalancedEpochs, epoch: int) -> np.ndarray:
+    length = None if epoch == 0 else len(_epoch(epochs, 0))
+    rng = np.random.default_rng((*epochs.address, epoch, len(epochs.has)))
+    return balanced_epoch(epochs.has, epochs.settings, rng, length)
+
+
+def pixel_of_a_class(label: Tensor, rng: np.random.Generator) -> tuple[int, int] | None:
+    """(H, W) uint8 train ids -> the row and column of a pixel: of a class that is there, each as likely, any one of it.
+    None where no class is.
+    """
+    ids = label.numpy()
+    there = np.flatnonzero(np.bincount(ids.ravel(), minlength=IGNORE + 1)[:IGNORE])
+    if not len(there):
+        return None
+    pixels = np.flatnonzero(ids == rng.choice(there))
+    row, column = divmod(int(rng.choice(pixels)), ids.shape[1])
+    return row, column
