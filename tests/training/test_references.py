@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from conftest import RECIPE, small_recipe
 from layouts import LAYOUTS, write_row
@@ -19,6 +20,7 @@ from segda.errors import DataError, RecipeError
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.run_data import space_of
 from segda.training import max_batch
+from segda.training.assembly import assemble
 from small_run import SPACE
 
 AUGMENT = {"resize": [64, 32], "crop": [32, 32], "max_class_share": None, "flip": 0.5}
@@ -189,3 +191,25 @@ def test_a_recipe_has_the_domains_that_its_method_learns_from_and_no_other(camvi
         with pytest.raises(RecipeError) as caught:
             parse_recipe(tree, "recipe")
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_references_of_another_shape_are_refused_before_anything_is_written(camvid, tmp_path):
+    recipe = recipe_with(camvid, "camvid:train:dusk", {"set": "camvid:train:day", "pairs": str(camvid / "pairs.csv")})
+    for name in ("0006R0_f01", "0006R0_f02"):
+        for folder, mode in (("train", "RGB"), ("trainannot", "L")):
+            Image.new(mode, (64, 40)).save(camvid / "camvid" / folder / f"{name}.png")
+    with pytest.raises(DataError) as error:
+        train(recipe, tmp_path / "run")
+    assert "is 64x40, of another shape than the 64x48 of" in str(error.value)
+    assert "(2 of 3 pairs are so); give references of the same shape" in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_reference_is_left_to_the_draw_that_reads_it_where_bad_images_are_skipped(camvid):
+    recipe = recipe_with(camvid, "camvid:train:dusk", {"set": "camvid:train:day", "pairs": str(camvid / "pairs.csv")})
+    (camvid / "camvid" / "train" / "0006R0_f02.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"0006R0_f02.png"):
+        assemble(recipe, camvid, None)
+    training = assemble(recipe.override("data.on_bad_image=skip"), camvid, None)
+    drawn = [name for (batch,) in training.batches(4, 0) for name in batch.reference.names]
+    assert len(drawn) == 8 and "0006R0_f02" not in drawn

@@ -26,8 +26,7 @@ from torch import Tensor
 from segda.data.files.images import read_disparity
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.labelled import open_once
-from segda.data.sets.pairs import partners
-from segda.data.stream.augment import same_shape
+from segda.data.sets.pairs import partners, refuse_other_shapes
 from segda.errors import DataError, RecipeError, few, nearest
 from segda.evaluation.inference import Size, views
 from segda.evaluation.look import Eye, Sight
@@ -191,15 +190,7 @@ def refuse_unready(settings: References, images: DataSet, root: Path) -> tuple[D
             raise RecipeError(f"refine.things: unknown class {name!r}{nearest(name, classes)}")
     data = open_once(settings.references, root, images.space)
     partner = partners(images, data, settings.pairs, "refine", "refine.references")
-    odd = [i for i in range(len(images)) if not same_shape(images.size(i), data.size(int(partner[i])))]
-    if odd:
-        first, other = odd[0], int(partner[odd[0]])
-        (height, width), (tall, wide) = images.size(first), data.size(other)
-        raise DataError(
-            f"{data.place(other)} is {wide}x{tall}, of another shape than the {width}x{height} of "
-            f"{images.place(first)}, whose reference it is ({len(odd)} of {len(images)} pairs are so); give "
-            "references of the same shape, or other pairs"
-        )
+    refuse_other_shapes(images, data, partner)
     return data, partner, () if settings.depth is None else _depths(expanded(settings.depth), data, partner)
 
 

@@ -20,7 +20,7 @@ from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.dataset import DataSet, image_weights
 from segda.data.sets.datasets import open_data
 from segda.data.sets.labelled import measured_classes, open_labelled
-from segda.data.sets.pairs import partners
+from segda.data.sets.pairs import partners, refuse_other_shapes
 from segda.data.sets.relabelled import made_for, relabelled
 from segda.data.sets.translated import translated_data
 from segda.data.stream.loading import loader
@@ -389,14 +389,16 @@ def load_product(
 def references_of(
     recipe: Recipe, source: DataSet | None, target: DataSet, root: Path, space: Space
 ) -> References | None:
-    """The references that the recipe names, each with its image; opens no image."""
+    """The references that the recipe names, each with its image; opens no image but for its header."""
     told = recipe.data.reference
     if told is None:
         return None
     images = target if told.of == "target" else source
     assert images is not None, "refused with the recipe"
     data = open_data(told.set, root, space)
-    return References(data, told.of, partners(images, data, told.pairs))
+    partner = partners(images, data, told.pairs)
+    refuse_other_shapes(images, data, partner, leave_out=recipe.data.on_bad_image == "skip")
+    return References(data, told.of, partner)
 
 
 def target_labels(recipe: Recipe, target: DataSet, space: Space) -> PseudoLabels | None:

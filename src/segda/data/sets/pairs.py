@@ -23,7 +23,8 @@ import numpy as np
 from segda.data.files.archives import read_bytes
 from segda.data.sets.dataset import DataSet, Part
 from segda.data.sets.files import FileSet
-from segda.errors import DataError, RecipeError
+from segda.data.stream.augment import same_shape
+from segda.errors import DataError, ImageError, RecipeError
 
 CORRESPONDENCES = ("corresp/{split}/*.csv", "corresp/{split}/*/*.csv", "corresp/{split}/*/*/*.csv")
 
@@ -82,6 +83,29 @@ def partners(
             f"{block}.pairs which belongs to which, or choose another {key}"
         )
     return np.array([candidates[0] for candidates in found])
+
+
+def refuse_other_shapes(images: DataSet, references: DataSet, partner: np.ndarray, leave_out: bool = False) -> None:
+    """DataError, for all pairs at once, where an image and its reference are not the same picture at two scales; looks
+    at headers alone. leave_out: a damaged one is left to whoever reads it.
+    """
+    odd = []
+    for i, j in enumerate(partner):
+        try:
+            (height, width), (tall, wide) = images.size(i), references.size(int(j))
+        except ImageError:
+            if not leave_out:
+                raise
+            continue
+        if not same_shape((height, width), (tall, wide)):
+            odd.append(
+                f"{references.place(int(j))} is {wide}x{tall}, of another shape than the {width}x{height} of "
+                f"{images.place(i)}, whose reference it is"
+            )
+    if odd:
+        raise DataError(
+            f"{odd[0]} ({len(odd)} of {len(images)} pairs are so); give references of the same shape, or other pairs"
+        )
 
 
 def _by_rule(images: DataSet, references: DataSet) -> tuple[Found, str]:
