@@ -18,6 +18,7 @@ from segda.data.streets.conditions import SPLITS
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.reporting.pictures import SCALE, coloured, entropy_picture, overlaid, palette_png
 from segda.reporting.predictions import plan
+from segda.reporting.safe_colours import in_safe_colours
 from segda.run import load_network
 from small_run import SPACE, write_run
 
@@ -292,6 +293,9 @@ def test_files_of_others_are_replaced_when_that_is_asked_for_alone(run, tmp_path
         ({"images": False, "data": "canvid:test"}, "did you mean 'camvid'"),
         ({"images": False, "data": "camvid:val*2+camvid:test*1"}, "weights say how often images are drawn in training"),
         ({"opacity": 0.3}, "--opacity 0.3 is of the overlay; add --overlay"),
+        ({"legend": True}, "--legend is of pictures; add --colour, --overlay or --entropy"),
+        ({"palette": "safe", "ids": "label"}, "--palette safe has no colours for Cityscapes' label ids"),
+        ({"palette": "safe", "submission": "cityscapes"}, "--palette has no place in a submission"),
         ({"opacity": 1.5, "overlay": True}, "--opacity 1.5: give a number from 0 .* to 1"),
         ({"opacity": -0.1, "overlay": True}, "--opacity -0.1: give a number"),
         ({"opacity": math.nan, "overlay": True}, "--opacity nan: give a number"),
@@ -325,6 +329,18 @@ def test_the_overlay_has_as_much_colour_as_asked_for(run, tmp_path):
     for opacity, share in ((0.25, 0.25), (None, 0.5)):
         mixed = (1 - share) * pixels_of(image).astype(float) + share * colour
         assert np.abs(read[opacity] - mixed).max() <= 0.5
+
+
+def test_safe_colours_and_a_legend_change_pictures_and_no_id(run, tmp_path):
+    image = write_image(tmp_path / "a.png")
+    plain, colour = predict(run, [image], tmp_path / "plain", colour=True)
+    label, safe = predict(run, [image], tmp_path / "safe", colour=True, palette="safe", legend=True)
+    ids = pixels_of(plain)
+    assert (pixels_of(label) == ids).all()
+    table = in_safe_colours(SPACE).palette()
+    assert (pixels_of(safe)[: len(ids)] == table[ids]).all() and len(pixels_of(safe)) > len(pixels_of(colour))
+    with Image.open(label) as picture:
+        assert picture.getpalette()[: 3 * len(SPACE.classes)] == table[: len(SPACE.classes)].ravel().tolist()
 
 
 def test_label_ids_are_those_of_cityscapes_with_their_colours(tmp_path):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from segda.commands.arguments import Device, Precision, Root, Step, Trust, Whose
-from segda.ground.choices import Ids, OnBadImage
+from segda.ground.choices import Ids, OnBadImage, PaletteName
 
 
 def predict(
@@ -36,6 +36,12 @@ def predict(
     opacity: Annotated[
         float | None, typer.Option(metavar="0..1", help="Of the overlay's colours [default: 0.5].")
     ] = None,
+    palette: Annotated[
+        PaletteName, typer.Option(help="The classes' own colours, or those that the colour-blind tell apart.")
+    ] = "own",
+    legend: Annotated[
+        bool, typer.Option("--legend", help="Say under each picture which colour is which class.")
+    ] = False,
     submission: Annotated[
         str | None,
         typer.Option(
@@ -60,10 +66,11 @@ def predict(
     IMAGES are PNG, JPEG, WebP, TIFF or BMP, RGB or greyscale, turned as their camera's tag says. A folder's subfolders
     come along and are there again in OUT. Each image gets a label map STEM.png, a palette PNG of its size whose values
     are train ids or, with --ids label, those of Cityscapes' label files (7 road, ...). On demand also STEM_colour.png,
-    STEM_overlay.png (the colours over the image) and STEM_entropy.png: how unsure the network is of each pixel,
-    H / ln C from 0 (certain: dark violet) over 0.5 (blue-green) to 1 (all classes equal: yellow), where H is the
-    entropy in nats and C the number of classes. An earlier call's files of these names are replaced; others' are with
-    --overwrite alone. All images are read once before anything is written, and those that cannot be used are named.
+    STEM_overlay.png (the colours over the image) and STEM_entropy.png: how unsure the network is of each pixel, H / ln
+    C from 0 (certain: dark violet) over 0.5 (blue-green) to 1 (all classes equal: yellow), where H is the entropy in
+    nats and C the number of classes. Dark images are lightened under the overlay. An earlier call's files of these
+    names are replaced; others' are with --overwrite alone. All images are read once before anything is written, and
+    those that cannot be used are named.
     """
     from segda.ground.trust import trusting
     from segda.reporting.predictions import predict_images
@@ -72,6 +79,6 @@ def predict(
     pictures = [name for name, wanted in asked if wanted]
     with trusting(trust):
         return predict_images(
-            Path(run), images, Path(out), weights, pictures, device, precision, data, root, ids, opacity, submission,
-            overwrite, step, on_bad_image,
+            Path(run), images, Path(out), weights, pictures, device, precision, data, root, ids, opacity, palette,
+            legend, submission, overwrite, step, on_bad_image,
         )  # fmt: skip

@@ -57,6 +57,9 @@ OnlineName = Literal["tent", "cotta", "batchnorm"]
 PresetName = Literal["quick", "standard", "best"]
 """How long somebody's own images are learnt, and by how large a network."""
 
+PaletteName = Literal["own", "safe"]
+"""The classes' own colours, or those that the colour-blind tell apart."""
+
 What = Literal["methods", "networks", "benchmarks", "datasets", "recipes", "sweeps"]
 """What `segda list` lists."""
 

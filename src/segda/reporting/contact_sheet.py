@@ -12,17 +12,15 @@ from PIL import Image, ImageDraw, ImageFont
 from segda.data.labels.spaces import Space
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.inspection import DataReport
+from segda.reporting import legend as legends
+from segda.reporting.legend import GAP, INK, LETTER, LINE, PAPER, Entry
 from segda.reporting.pictures import coloured
 
-TILE, GAP, LINE = 320, 8, 18  # pixels: width of a picture, space between, height of a line of text
+TILE = 320  # pixels: width of a picture
 ACROSS = 2  # images in a row of the sheet
-ENTRY = 230  # pixels: width of an entry of the legend
-INK, PAPER, EMPTY = (20, 20, 20), (255, 255, 255), 235
+EMPTY = 235
 OVERLAY = 0.55  # share of the label's colour
 STRIPES = (225, 165)  # grey levels
-
-Entry = tuple[tuple[int, int, int], str]
-"""Of the legend: a colour, and what it means."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,9 @@ def sheet(tiles: Sequence[Tile], title: str, legend: Sequence[Entry]) -> Image.I
     heights = [LINE + max(tile.pixels.shape[0] for tile in row) + GAP for row in rows]
     wide = tiles[0].pixels.shape[1] + GAP
     width = min(ACROSS, len(tiles)) * wide + GAP
-    across = max(1, (width - 2 * GAP) // ENTRY)
-    height = GAP + LINE + sum(heights) + -(-len(legend) // across) * LINE + GAP
+    height = GAP + LINE + sum(heights) + legends.height(len(legend), width) + GAP
     picture = Image.new("RGB", (width, height), PAPER)
-    pen, letter = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    pen, letter = ImageDraw.Draw(picture), ImageFont.load_default(LETTER)
     pen.text((GAP, GAP), title, INK, letter)
     top = GAP + LINE
     for row, tall in zip(rows, heights, strict=True):
@@ -51,10 +48,7 @@ def sheet(tiles: Sequence[Tile], title: str, legend: Sequence[Entry]) -> Image.I
             pen.text((left, top), tile.title, INK, letter)
             picture.paste(Image.fromarray(tile.pixels), (left, top + LINE))
         top += tall
-    for k, (colour, text) in enumerate(legend):
-        left, line = GAP + (k % across) * ENTRY, top + (k // across) * LINE
-        pen.rectangle((left, line + 2, left + 18, line + LINE - 3), colour, INK)
-        pen.text((left + 24, line), text, INK, letter)
+    legends.draw(picture, legend, top)
     return picture
 
 

@@ -26,6 +26,9 @@ WRITER = "segda predict"
 OVERLAY = 0.5
 """How much of the class colour an overlay has unless another share is given; the image is the rest."""
 
+DARK = 0.35
+"""Mean of an image, of white; photographs by day have more."""
+
 SCALE = (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255 + 0.5).astype(np.uint8)
 """(256, 3) RGB of relative entropy 0, 1/255, ..., 1."""
 
@@ -36,9 +39,22 @@ def coloured(label: np.ndarray, space: Space) -> np.ndarray:
 
 
 def overlaid(image: np.ndarray, label: np.ndarray, space: Space, opacity: float = OVERLAY) -> np.ndarray:
-    """(H, W, 3) RGB image under class colours of that opacity, 0 to 1; untouched where the label is no class."""
-    mixed = (1 - opacity) * image + opacity * coloured(label, space)
+    """(H, W, 3) RGB image under class colours of that opacity, 0 to 1; untouched where the label is no class.
+
+    A dark image is lightened first, or what is in it would not be seen under the colours.
+    """
+    mixed = (1 - opacity) * lightened(image) + opacity * coloured(label, space)
     return np.where((label < len(space.classes))[..., None], mixed + 0.5, image).astype(np.uint8)
+
+
+def lightened(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) RGB of 0 to 255 -> the same, or where its mean is below DARK of white, by the power that brings that
+    mean there (no less than 0.4, which a black image would ask for).
+    """
+    mean = max(float(image.mean()) / 255, 1e-6)
+    if mean >= DARK:
+        return image
+    return 255 * (image / 255) ** max(math.log(DARK) / math.log(mean), 0.4)
 
 
 def entropy_picture(entropy: np.ndarray, classes: int) -> np.ndarray:

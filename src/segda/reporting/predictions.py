@@ -31,9 +31,11 @@ from segda.exporting.exported import load_exported
 from segda.exporting.formats import format_of
 from segda.ground.alone import first_alone_in
 from segda.ground.atomic import atomic_write
-from segda.ground.choices import DeviceName, Ids, OnBadImage, PrecisionName, Weights
+from segda.ground.choices import DeviceName, Ids, OnBadImage, PaletteName, PrecisionName, Weights
 from segda.ground.hardware import autocast, pick_device, pick_precision
+from segda.reporting import legend
 from segda.reporting.pictures import OVERLAY, WRITER, coloured, entropy_picture, overlaid, palette_png, png
+from segda.reporting.safe_colours import in_safe_colours
 from segda.run import data_root, load_network, load_recipe_of
 from segda.run_data import space_in
 from segda.scene import Scene
@@ -57,8 +59,12 @@ class Planned:
     files: dict[str, Path]
 
 
-def drawn(sight: Sight, pictures: Sequence[str], space: Space, opacity: float) -> dict[str, np.ndarray]:
-    """The (H, W) train ids of an image as "label", and (H, W, 3) RGB of the pictures, by their names."""
+def drawn(
+    sight: Sight, pictures: Sequence[str], space: Space, opacity: float, explained: bool
+) -> dict[str, np.ndarray]:
+    """The (H, W) train ids of an image as "label", and (H, W, 3) RGB of the pictures, by their names. explained: with
+    what their colours mean below them.
+    """
     content: dict[str, np.ndarray] = {}
     if "entropy" in pictures:
         label, unsure = labels_and_entropy(sight.views, sight.size)
@@ -70,6 +76,10 @@ def drawn(sight: Sight, pictures: Sequence[str], space: Space, opacity: float) -
         content["colour"] = coloured(content["label"], space)
     if "overlay" in pictures:
         content["overlay"] = overlaid(sight.scene.image.permute(1, 2, 0).numpy(), content["label"], space, opacity)
+    if explained:
+        entries = {name: legend.of_entropy() if name == "entropy" else legend.of_classes(content["label"], space)
+                   for name in pictures}  # fmt: skip
+        content |= {name: legend.under(content[name], entries[name]) for name in pictures}
     return content
 
 
@@ -131,6 +141,8 @@ def predict_images(
     root: Path | None,
     ids: Ids | None,
     opacity: float | None,
+    palette_name: PaletteName,
+    explained: bool,
     submission: str | None,
     overwrite: bool,
     step: int | None,
@@ -139,11 +151,13 @@ def predict_images(
     """`segda predict`, see commands/predict.py; pictures: "colour", "overlay", "entropy", those that are asked for."""
 
     def ready() -> tuple[Any, ...]:
-        check_options(images, data, pictures, ids, opacity, submission)
+        check_options(images, data, pictures, ids, opacity, palette_name, explained, submission)
         if on_bad_image == "skip" and submission is not None:
             raise RecipeError("--on-bad-image skip has no place in a submission: its server wants all images")
         seer = told_by_file if format_of(run) is not None else told_by_run
         space, usual_root, seen = seer(run, weights, device, precision, step)
+        if palette_name == "safe":
+            space = in_safe_colours(space)
         server = None if submission is None else server_named(submission, space)
         codes = (label_palette(), label_ids(space)) if ids == "label" else (space.palette(), TRAIN_IDS)
         every = images_of(images, out) if data is None else images_in(data, usual_root(root))
@@ -192,7 +206,7 @@ def predict_images(
         return [out]
 
     def write(sight: Sight) -> None:
-        content = drawn(sight, pictures, space, OVERLAY if opacity is None else opacity)
+        content = drawn(sight, pictures, space, OVERLAY if opacity is None else opacity, explained)
         label = table[content.pop("label")]
         written = {"label": palette_png(label, palette)} | {name: png(picture) for name, picture in content.items()}
         for name, path in planned[sight.index].files.items():
@@ -236,6 +250,8 @@ def check_options(
     pictures: Sequence[str],
     ids: Ids | None,
     opacity: float | None,
+    palette: PaletteName,
+    explained: bool,
     submission: str | None,
 ) -> None:
     """RecipeError for options that exclude each other or have no effect."""
@@ -249,8 +265,12 @@ def check_options(
         raise RecipeError(f"--opacity {opacity:g} is of the overlay; add --overlay")
     if opacity is not None and not 0 <= opacity <= 1:
         raise RecipeError(f"--opacity {opacity:g}: give a number from 0 (the image) to 1 (the classes' colours)")
-    if submission is not None and (pictures or ids):
-        option = pictures[0] if pictures else "ids"
+    if explained and not pictures:
+        raise RecipeError("--legend is of pictures; add --colour, --overlay or --entropy")
+    if palette == "safe" and ids == "label":
+        raise RecipeError("--palette safe has no colours for Cityscapes' label ids; leave out --ids label")
+    if submission is not None and (pictures or ids or palette != "own"):
+        option = pictures[0] if pictures else "ids" if ids else "palette"
         raise RecipeError(
             f"--{option} has no place in a submission, which is what {submission} takes; write it in a call of its own"
         )
