@@ -46,7 +46,7 @@ def refused(capsys, *arguments: object) -> str:
 
 COMMANDS = (
     "init", "train", "evaluate", "pseudo-label", "translate", "predict", "compare", "select", "adapt", "sweep",
-    "recipe", "report", "draw", "list", "check-data", "convert", "prepare", "export", "benchmark", "make-fog",
+    "recipe", "report", "draw", "list", "check-data", "convert", "prepare", "export", "benchmark", "serve", "make-fog",
     "make-rain",
 )  # fmt: skip
 

@@ -36,6 +36,7 @@ from segda.commands.pseudo_label import pseudo_label
 from segda.commands.recipe import recipe
 from segda.commands.report import report
 from segda.commands.select import select
+from segda.commands.serve import serve
 from segda.commands.sweep import sweep
 from segda.commands.train import train
 from segda.commands.translate import translate
@@ -54,6 +55,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
     "predict": (predict, present.files, {"images": ()}),
     "export": (export, present.lines, {}),
     "benchmark": (benchmark, present.lines, {}),
+    "serve": (serve, present.nothing, {}),
     "pseudo-label": (pseudo_label, present.labelled, {}),
     "translate": (translate, present.translated, {}),
     "compare": (compare, present.compared, {}),

@@ -63,6 +63,10 @@ class _Lines(Protocol):
     def lines(self) -> list[str]: ...
 
 
+def nothing(_: object) -> None:
+    """A command that has said all while it ran."""
+
+
 def lines(done: _Lines) -> None:
     echo("\n".join(done.lines()))
 

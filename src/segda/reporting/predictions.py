@@ -23,7 +23,7 @@ from segda.data.stream.augment import size_of
 from segda.distributed import group
 from segda.errors import DataError, RecipeError, RunError, nearest
 from segda.evaluation.certainty import labels, labels_and_entropy
-from segda.evaluation.inference import sizes_shown
+from segda.evaluation.inference import Size, sizes_shown
 from segda.evaluation.look import Eye, Sight, agreed, look
 from segda.evaluation.soundness import faults, refuse, tell
 from segda.evaluation.submission import check_archive, check_names, check_size, server_named, submit
@@ -154,8 +154,7 @@ def predict_images(
         check_options(images, data, pictures, ids, opacity, palette_name, explained, submission)
         if on_bad_image == "skip" and submission is not None:
             raise RecipeError("--on-bad-image skip has no place in a submission: its server wants all images")
-        seer = told_by_file if format_of(run) is not None else told_by_run
-        space, usual_root, seen = seer(run, weights, device, precision, step)
+        space, usual_root, seen = told(run, weights, device, precision, step)
         if palette_name == "safe":
             space = in_safe_colours(space)
         server = None if submission is None else server_named(submission, space)
@@ -179,13 +178,7 @@ def predict_images(
         size = size_of(scene)
         if server is not None:
             check_size(server, every[i].where, size)
-        needed = getattr(eye.network, "smallest", 1)
-        for height, width in sizes_shown(size, eye.settings):
-            if min(height, width) < needed:
-                raise DataError(
-                    f"{every[i].where}: is {size[1]}x{size[0]} and would be shown to the network at {width}x{height} "
-                    f"(the recipe's evaluate.resize and shape), which needs {needed} on each side; cut it into pieces"
-                )
+        refuse_too_small(every[i].where, size, eye)
 
     bad = faults(GivenImages(every), check, "read")
     if on_bad_image == "stop" or len(bad) == len(every):
@@ -216,6 +209,23 @@ def predict_images(
     with first_alone_in([out], "another process writes predictions to {folder}"):
         agreed(look([eye], GivenImages(every), write, title="predict"))
     return [path for each in planned for path in each.files.values()]
+
+
+def refuse_too_small(where: str, size: Size, eye: Eye) -> None:
+    """DataError for an image of (height, width) pixels that would be shown to a network too small for it."""
+    needed = getattr(eye.network, "smallest", 1)
+    for height, width in sizes_shown(size, eye.settings):
+        if min(height, width) < needed:
+            raise DataError(
+                f"{where}: is {size[1]}x{size[0]} and would be shown to the network at {width}x{height} (the recipe's "
+                f"evaluate.resize and shape), which needs {needed} on each side; cut it into pieces"
+            )
+
+
+def told(run: Path, weights: Weights, device: DeviceName, precision: PrecisionName, step: int | None) -> Seen:
+    """Of a run folder, or of an exported file."""
+    seer = told_by_file if format_of(run) is not None else told_by_run
+    return seer(run, weights, device, precision, step)
 
 
 def told_by_run(run: Path, weights: Weights, device: DeviceName, precision: PrecisionName, step: int | None) -> Seen:
