@@ -18,6 +18,7 @@ from segda.commands.init import init
 from segda.commands.predict import predict
 from segda.commands.train import train
 from segda.data.labels.spaces import SPACES
+from segda.data.sets import trees
 from segda.data.sets.datasets import open_data
 from segda.errors import RecipeError
 from segda.recipes.presets import PRESETS
@@ -123,7 +124,9 @@ def test_brushes_of_label_studio_are_read_from_the_export_beside_them(photos, ca
     with caplog.at_level("INFO"):
         begun = init("mine", "photos/day", "masks/day", "photos/night")
     assert "labels are those of masks/export.json: the names of the files in masks/day say no image" in caplog.text
-    assert told(photos)["splits"]["train"] == {"images": "../photos/day", "labels": "../masks/export.json"}
+    assert told(photos)["splits"]["train"] == {
+        "images": "../photos/day", "labels": "../masks/export.json", "only": "labelled.txt",
+    }  # fmt: skip
     assert list(told(photos)["classes"]) == ["background", "car", "road"]
     assert begun.seen["labels"].startswith("8 of the images have one")
     # The car is over the road, of which nothing is left where both are.
@@ -272,6 +275,9 @@ def test_a_preset_is_the_same_at_init_and_at_train(name, photos):
         (("--val", "120%"), "write a share between 1% and 99%"),
         (("--val", "photos/night"), "give --val-labels for a folder"),
         (("--val-labels", "masks/day"), "belongs to --val FOLDER"),
+        (("--target", "masks/day"), "--target masks/day: is the folder of --labels; give the target's photographs"),
+        (("--target", "photos/../photos/day"), "is the folder of --source; give other images"),
+        (("--source", "masks/day", "--labels", "photos/day"), "--source and --labels the wrong way round?"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_nothing_is_written(options, said, photos, capsys):
@@ -280,6 +286,60 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(options, said, photos
     assert said in err
     assert err.count("\n") == 1
     assert not (photos / "mine").exists()
+
+
+def test_images_without_a_label_are_left_out_by_a_list(photos, capsys):
+    for number in (0, 4, 7):
+        (photos / "masks" / "day" / f"{number}.png").unlink()
+    (photos / "some").mkdir()
+    for kind in ("photos", "masks"):
+        shutil.copytree(photos / kind / "day", photos / "some" / kind)
+    assert begin("--val", "some/photos", "--val-labels", "some/masks") == 0
+    said = capsys.readouterr().out
+    for name, split in (("labelled.txt", "train"), ("labelled_val.txt", "val_target")):
+        assert f"assumed: 3 images without label are left out: {name} names the others" in said
+        names = (photos / "mine" / name).read_text().splitlines()
+        assert names[1:] == [f"{number}.png" for number in (1, 2, 3, 5, 6, 8, 9)]
+        assert told(photos)["splits"][split]["only"] == name
+    parts = [open_data(f"folder:mine/data.yaml:{split}", photos) for split in ("train", "val")]
+    assert sum(map(len, parts)) == 7
+    for data in parts:
+        data.check_pairs()
+    assert begin("--overwrite") == 0
+
+
+def test_what_does_not_go_together_leaves_nothing_behind(photos, capsys):
+    (photos / "photos" / "night" / "0.jpg").write_bytes((photos / "photos" / "night" / "0.png").read_bytes())
+    assert begin() == 2
+    assert "would both be called '0'" in capsys.readouterr().err
+    assert not (photos / "mine").exists()
+
+
+def test_one_labelled_image_has_no_share(photos, capsys):
+    for number in range(1, 10):
+        (photos / "masks" / "day" / f"{number}.png").unlink()
+    assert begin() == 2
+    assert "photos/day: 1 labelled image, of which no share can be kept; label some more" in capsys.readouterr().err
+    assert not (photos / "mine").exists()
+
+
+def test_the_folder_that_is_written_to_may_be_that_of_the_images(photos, monkeypatch):
+    """Of which the file then says `.`: no more than that folder is looked at."""
+    walk = trees._walk
+    walked = []
+    monkeypatch.setattr(trees, "_walk", lambda top, *rest: walked.append(top) or walk(top, *rest))
+    init("photos/day", "photos/day", "masks/day", "photos/night")
+    assert load_recipe("photos/day").data.source.set == "folder:photos/day/data.yaml:train"
+    assert walked and "" not in walked  # the root of the machine
+
+
+def test_images_smaller_than_a_network_takes_are_enlarged(photos):
+    for path in photos.glob("*/*/*.png"):
+        Image.open(path).resize((30, 24), Image.Resampling.NEAREST).save(path)
+    assert begin() == 0
+    assert load_recipe("mine").evaluate.resize == (80, 64)
+    assert "# width, height; of 30 x 24; enlarged to what a network needs" in (photos / "mine/recipe.yaml").read_text()
+    train("mine", "run", settings=SHORT)
 
 
 def test_what_an_earlier_init_wrote_is_not_written_over_unasked(photos, capsys):

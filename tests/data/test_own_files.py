@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 import yaml
@@ -359,6 +361,43 @@ def test_the_path_that_finds_labels_of_sequences_has_their_stars(tmp_path, image
     assert f'labels: "{way}" in the YAML file finds 4 of them' in note
     found = check_data(told(tmp_path, {"t": split | {"labels": way}}) + ":t")
     assert found.usable and found.labels == 4
+
+
+def test_labels_of_other_images_are_no_way_to_one_that_is_missing(tmp_path):
+    photos(tmp_path, "i/a.png", "i/b.png")
+    masks(tmp_path, "m/a.png")
+    spec = told(tmp_path, {"t": {"images": "i", "labels": "m"}}) + ":t"
+    report = check_data(spec)
+    assert report.faults["images without label"] and not any("none of the same name" in note for note in report.notes)
+    with pytest.raises(DataError, match="or name the images that have one: only: FILE.txt"):
+        open_data(spec).check_pairs()
+
+
+def test_accents_are_the_same_however_a_system_writes_them(tmp_path):
+    """macOS as two letters, others as one."""
+    one, two = (normalize(form, "ü") for form in ("NFC", "NFD"))
+    photos(tmp_path, f"i/{one}.png")
+    masks(tmp_path, f"m/{two}_m.png")
+    data = open_data(told(tmp_path, {"t": {"images": "i", "labels": "m/{key}_m.png"}}) + ":t")
+    data.check_pairs()
+    assert data.read(0, label=True).label.tolist() == IDS.tolist()
+
+
+def test_images_too_small_for_the_network_are_named_before_the_first_step(tmp_path):
+    for name, side in (("a", 40), ("b", 20)):
+        save(tmp_path / f"i/{name}.png", np.full((side, 40, 3), 9, np.uint8))
+        save(tmp_path / f"m/{name}.png", np.zeros((side, 40), np.uint8))
+    spec = told(tmp_path, {"t": {"images": "i", "labels": "m"}}) + ":t"
+    settings = (
+        f"data.source.set={spec}",
+        f"data.target.set={spec}",
+        f"evaluate.data=['{spec}']",
+        "evaluate.resize=null",
+    )
+    for check in (True, False):
+        with pytest.raises(DataError, match=r"i/b.png: is 40x20 and would be shown .* needs 32 on each side; cut it"):
+            train(small_recipe(tmp_path).override(*settings), tmp_path / "run", check=check)
+    assert not (tmp_path / "run/log.jsonl").exists()
 
 
 def test_names_that_differ_in_case_alone_are_told_so(tmp_path):

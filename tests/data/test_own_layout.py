@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 
@@ -90,8 +91,12 @@ def test_hidden_files_and_links_that_lead_up_are_passed_over(tmp_path):
     ("images", "labels", "said"),
     [
         (["a.gif"], ["a.png"], "no images there (1 .gif); an image ends with .png, .jpg"),
-        (["a.jpg"], ["a.txt"], "no labels there; a label ends with .png"),
-        (["a.jpg"], ["a.JPG"], "no labels there (a.JPG and others change values where areas meet: export them as PNG)"),
+        (["a.jpg"], ["a.txt"], "no labels there (1 .txt): YOLO's polygons are not read"),
+        (
+            ["a.jpg"],
+            ["a.JPG"],
+            "no labels there (a.JPG and others change values where areas meet: export them as PNG; or are",
+        ),
         (["a.jpg"], ["x.png"], "no label has the name of an image"),
     ],
 )
@@ -104,6 +109,35 @@ def test_what_cannot_be_is_refused_with_the_files_that_are_there(images, labels,
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(RecipeError, match=r"nowhere: no such folder"):
         lay_out(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("x.zip", "unpack it"),
+        ("x.MP4", "take pictures of it, as ffmpeg -i FILE %06d.png does"),
+        ("x.heic", "save it as JPEG or PNG"),
+        ("x.txt", "YOLO's polygons are not read: export COCO or PNG masks"),
+    ],
+)
+def test_files_of_other_kinds_say_the_way_to_what_is_read(name, way, tmp_path):
+    files(tmp_path, f"other/{name}", "i/a.png")
+    ending = Path(name).suffix.lower()
+    for given, said in (
+        ((tmp_path / "other",), rf"no images there \(1 {ending}\): {way}; an image ends with .png"),
+        ((tmp_path / "other" / name,), rf"{name}: is a file, and no folder: {way}; give a folder"),
+        ((tmp_path / "i", tmp_path / "other"), rf"no labels there \(1 {ending}\): {way}; a label ends with .png"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            lay_out(*given)
+
+
+def test_accents_are_the_same_however_a_system_writes_them(tmp_path):
+    """macOS as two letters, others as one."""
+    one, two = (normalize(form, "ü1") for form in ("NFC", "NFD"))
+    assert one != two
+    found = lay_out(files(tmp_path / "i", f"{one}.jpg", "a.jpg"), files(tmp_path / "l", f"{two}.png", "a.png"))
+    assert found.labelled == 2
 
 
 def coco(*names: str) -> str:
@@ -137,7 +171,7 @@ def test_a_file_of_a_tool_has_the_shapes_of_the_images_that_it_names(file, text,
     ("file", "text", "said"),
     [
         ("x.json", "{}", "no annotations as labelme, COCO, CVAT"),
-        ("x.zip", "PK", "is a file, and no JSON or XML of an annotation tool; give the folder"),
+        ("x.zip", "PK", "is a file, and no JSON or XML of an annotation tool: unpack it; give the folder"),
     ],
 )
 def test_a_file_of_no_tool_is_refused(file, text, said, tmp_path):

@@ -78,6 +78,10 @@ def test_colours_though_the_first_labels_are_black(tmp_path):
     ("pictures", "said"),
     [
         ([np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)], "over 256 colours"),
+        (
+            [np.arange(256, dtype=np.uint8).reshape(16, 16)],
+            "have 256 values of grey, so they are photographs, or masks that",
+        ),
         ([QUARTERS.astype(np.uint8), coloured((1, 2, 3))], "give labels of one kind"),
         ([np.array([[7000, 7001, 7002, 26000, 26001, 26002]], np.uint16)], "numbers of instances"),
     ],
@@ -144,6 +148,11 @@ def test_colours_of_a_known_palette_and_of_none():
     assert "cityscapes-19" in known.assumed[0]
     own = name_classes(colours((1, 2, 3), (4, 5, 6)), None)
     assert own.classes == {"colour_010203": {"colour": [1, 2, 3]}, "colour_040506": {"colour": [4, 5, 6]}}
+
+
+def test_labels_of_nothing_but_255_are_refused():
+    with pytest.raises(RecipeError, match=r"hold 255 alone, which means nothing; .* --classes thing=255"):
+        name_classes(ids(255), None)
 
 
 def test_a_long_list_of_values_without_a_class_is_one_line():

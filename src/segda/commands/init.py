@@ -7,13 +7,14 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segda.errors import RecipeError
+from segda.errors import RecipeError, SegdaError
 from segda.ground.choices import PresetName
 from segda.ground.paths import OWN_DATA, OWN_RECIPE, expanded
 
@@ -27,7 +28,10 @@ log = logging.getLogger(__name__)
 
 SHEETS = "sheets"
 RECIPES = (OWN_RECIPE, "source_only.yaml")
-WRITTEN = (OWN_DATA, *RECIPES)
+LABELLED, LABELLED_VAL = "labelled.txt", "labelled_val.txt"
+"""Of the source and of --val: names the images that have a label, where not all have one."""
+
+WRITTEN = (OWN_DATA, *RECIPES, LABELLED, LABELLED_VAL)
 OURS = "Written by `segda init`"
 """In the first line of what is written."""
 
@@ -38,6 +42,9 @@ MEASURED = 200
 """Images whose sizes are looked at."""
 
 SHARE = "20%"
+
+LEAST_SHARED = 2
+"""Labelled images, at least, for a share of them."""
 
 
 @dataclass
@@ -121,17 +128,50 @@ def init(
     paths = dict.fromkeys(labels / label for found in layout.pairs.values() for label in found)
     values = survey(list(paths), layout.classes)
     named = name_classes(values, _said(classes, labels, layout, values))
-    splits = {"train": _split(folder, source, layout, labels), "target": _split(folder, target, lay_out(target))}
-    splits |= _scored(folder, val, None if val_labels is None else expanded(val_labels))
+    _refuse_same(source, labels, target, layout)
+    target_split = _split(folder, target, lay_out(target))
+    lists: dict[str, Layout] = {}
+    splits = {"train": _split(folder, source, layout, labels, lists, LABELLED), "target": target_split}
+    splits |= _scored(folder, val, None if val_labels is None else expanded(val_labels), lists)
     scored = [name for name in splits if name.startswith("val")]
+    if layout.labelled < LEAST_SHARED and "val" in splits:
+        raise RecipeError(f"{source}: {layout.labelled} labelled image, of which no share can be kept; label some more")
     facts = _facts(source, layout, len(named.classes), scored)
     begun = Begun(folder, seen(layout, values, facts.size), named.assumed)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(begun, OWN_DATA, data_yaml(splits, values, named))
-    for file in RECIPES:
-        _write(begun, file, first_recipe(Path(file).stem, facts, preset))
-    _inspect(begun, [name for name, split in splits.items() if isinstance(split, Mapping)])
+    named.assumed += [
+        f"{len(one.pairs) - one.labelled} images without label are left out: {name} names the others"
+        for name, one in lists.items()
+    ]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, one in lists.items():
+            _write(begun, name, "\n".join([f"# {OURS}: the images with a label.", *one.with_label]) + "\n")
+        _write(begun, OWN_DATA, data_yaml(splits, values, named))
+        for file in RECIPES:
+            _write(begun, file, first_recipe(Path(file).stem, facts, preset))
+        _inspect(begun, [name for name, split in splits.items() if isinstance(split, Mapping)])
+    except SegdaError:  # nothing stays that does not go together
+        for path in (*begun.files, *(report.sheet for report in begun.reports if report.sheet is not None)):
+            path.unlink(missing_ok=True)
+        for place in (folder / SHEETS, folder):
+            with suppress(OSError):  # it holds more, or was never made
+                place.rmdir()
+        raise
     return begun
+
+
+def _refuse_same(source: Path, labels: Path, target: Path, layout: Layout) -> None:
+    """RecipeError where one folder is given for what must be two."""
+    if layout.labels is not None and _same(labels, target):
+        raise RecipeError(f"--target {target}: is the folder of --labels; give the target's photographs")
+    if _same(source, target):
+        raise RecipeError(
+            f"--target {target}: is the folder of --source; give other images, of where the network shall work"
+        )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _is_ours(file: Path) -> bool:
@@ -179,10 +219,23 @@ def _said(
     return answered(asked, answer) if answer.strip() else None
 
 
-def _split(folder: Path, images: Path, layout: Layout, labels: Path | None = None) -> dict[str, str]:
-    """A split of data.yaml."""
+def _split(
+    folder: Path,
+    images: Path,
+    layout: Layout,
+    labels: Path | None = None,
+    lists: dict[str, Layout] | None = None,
+    name: str = "",
+) -> dict[str, str]:
+    """A split of data.yaml. lists, name: where it is noted, and by what name, that not all images have a label."""
     split = {"images": _path(folder, images, layout.images)}
-    return split if labels is None else split | {"labels": _path(folder, labels, layout.labels or "")}
+    if labels is None:
+        return split
+    split["labels"] = _path(folder, labels, layout.labels or "")
+    if lists is not None and layout.labelled < len(layout.pairs):
+        lists[name] = layout
+        split["only"] = name
+    return split
 
 
 def _path(folder: Path, place: Path, pattern: str) -> str:
@@ -192,7 +245,7 @@ def _path(folder: Path, place: Path, pattern: str) -> str:
     return str(PurePosixPath(os.path.relpath(place, folder) if near else place, pattern))
 
 
-def _scored(folder: Path, val: str, val_labels: Path | None) -> dict[str, Any]:
+def _scored(folder: Path, val: str, val_labels: Path | None, lists: dict[str, Layout]) -> dict[str, Any]:
     """The split that is scored. RecipeError for a share that is none, and for a folder without labels."""
     from segda.data.own.layout import lay_out
 
@@ -202,7 +255,8 @@ def _scored(folder: Path, val: str, val_labels: Path | None) -> dict[str, Any]:
                 f"--val {val}: give --val-labels for a folder, or write a share of the source, as {SHARE}"
             )
         place, val_labels = expanded(val), _named_by(val_labels)
-        return {"val_target": _split(folder, place, lay_out(place, val_labels), val_labels), "val": SHARE}
+        split = _split(folder, place, lay_out(place, val_labels), val_labels, lists, LABELLED_VAL)
+        return {"val_target": split, "val": SHARE}
     if val_labels is not None:
         raise RecipeError(f"--val-labels {val_labels}: belongs to --val FOLDER")
     share = val.removesuffix("%")

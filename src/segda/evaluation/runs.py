@@ -77,7 +77,7 @@ def measure_run(
         return adopt_statistics(eye, images, title=f"{images.spec} statistics for {each}")
 
     recipe, where, dtype, networks, opened, images = group.all_succeed(ready)
-    refuse_bad(opened)
+    refuse_bad(opened, networks.values(), recipe.evaluate)
     others = {each: group.all_succeed(partial(adopted, each)) for each in networks}
     done = []
     for dataset in opened:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from segda.data.sets.dataset import DataSet
+from segda.data.stream.augment import size_of
 from segda.distributed import group
 from segda.errors import DataError
+from segda.evaluation.inference import Settings, Size, sizes_shown
 from segda.evaluation.look import Images, ahead
 from segda.ground.progress import track
 from segda.scene import Scene
@@ -61,13 +63,33 @@ def tell(found: Mapping[int, str]) -> None:
         log.warning(said)
 
 
-def refuse_bad(datasets: Sequence[DataSet]) -> None:
-    """DataError for images and labels of files that cannot be measured on, of all data sets at once."""
+def refuse_too_small(where: str, size: Size, network: object, settings: Settings) -> None:
+    """DataError for an image that the network would be shown at a size below what it needs. size: (height, width)."""
+    needed = getattr(network, "smallest", 1)
+    for height, width in sizes_shown(size, settings):
+        if min(height, width) < needed:
+            way = "cut it into pieces" if max(size) >= needed else "enlarge it"
+            raise DataError(
+                f"{where}: is {size[1]}x{size[0]} and would be shown to the network at {width}x{height} "
+                f"(the recipe's evaluate.resize and shape), which needs {needed} on each side; {way}"
+            )
+
+
+def refuse_bad(datasets: Sequence[DataSet], networks: Iterable[object] = (), settings: Settings | None = None) -> None:
+    """DataError for images and labels of files that cannot be measured on, of all data sets at once: damaged ones, and
+    those too small for one of the networks.
+    """
     every: dict[int, str] = {}
     names: list[str] = []
     for data in datasets:
+
+        def check(i: int, scene: Scene, data: DataSet = data) -> None:
+            for network in networks:
+                assert settings is not None
+                refuse_too_small(data.place(i), size_of(scene), network, settings)
+
         if data.image_path(0) is not None:  # drawn ones cannot be damaged
-            found = faults(data, lambda i, scene: None, f"looking at {data.spec}", label=True)
+            found = faults(data, check, f"looking at {data.spec}", label=True)
             every |= {len(names) + i: said for i, said in found.items()}
             names += [data.place(i) for i in range(len(data))]
     group.on_rank_zero(refuse, every, names, "")

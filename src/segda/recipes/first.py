@@ -22,6 +22,9 @@ CROP, UNIT = 0.8, 32
 """A crop has about this share of an image's height and of its width, in whole units of the encoders' coarsest grid, two
 at least: what a small image lacks is padded."""
 
+LEAST = 2 * UNIT
+"""Pixels of an image's shorter side in training, to which smaller images are enlarged: EfficientNet-Lite needs 33."""
+
 FEW = 3
 """Classes from which on a crop of mostly one class is drawn again: of two, one may well be nearly all."""
 
@@ -51,6 +54,7 @@ class Facts:
         """(width, height) that images are brought to."""
         height, width = self.size
         scale = min(1.0, (PIXELS[self.device] / (height * width)) ** 0.5)
+        scale = max(scale, LEAST / min(height, width))
         return round(width * scale), round(height * scale)
 
     @property
@@ -77,7 +81,8 @@ def first_recipe(file: str, facts: Facts, preset: PresetName) -> str:
     seen = keys["steps"] * facts.batch / facts.images
     (width, height), (down, across) = facts.box, facts.crop
     small = (width, height) == facts.size[::-1]
-    box = "as they are" if small else f"of {facts.size[1]} x {facts.size[0]}; {_device(facts)}"
+    why = "enlarged to what a network needs" if width > facts.size[1] else _device(facts)
+    box = "as they are" if small else f"of {facts.size[1]} x {facts.size[0]}; {why}"
     lines: list[tuple[int, str, Any, str]] = [
         (0, "steps", keys.pop("steps"), f"{preset}: {PRESETS[preset].reason}; each source image {seen:.0f} times"),
         *((0, key, value, _why(key, preset)) for key, value in keys.items()),

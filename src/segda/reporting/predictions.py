@@ -23,9 +23,8 @@ from segda.data.stream.augment import size_of
 from segda.distributed import group
 from segda.errors import DataError, RecipeError, RunError, nearest
 from segda.evaluation.certainty import labels, labels_and_entropy
-from segda.evaluation.inference import Size, sizes_shown
 from segda.evaluation.look import Eye, Sight, agreed, look
-from segda.evaluation.soundness import faults, refuse, tell
+from segda.evaluation.soundness import faults, refuse, refuse_too_small, tell
 from segda.evaluation.submission import check_archive, check_names, check_size, server_named, submit
 from segda.exporting.exported import load_exported
 from segda.exporting.formats import format_of
@@ -178,7 +177,7 @@ def predict_images(
         size = size_of(scene)
         if server is not None:
             check_size(server, every[i].where, size)
-        refuse_too_small(every[i].where, size, eye)
+        refuse_too_small(every[i].where, size, eye.network, eye.settings)
 
     bad = faults(GivenImages(every), check, "read")
     if on_bad_image == "stop" or len(bad) == len(every):
@@ -209,17 +208,6 @@ def predict_images(
     with first_alone_in([out], "another process writes predictions to {folder}"):
         agreed(look([eye], GivenImages(every), write, title="predict"))
     return [path for each in planned for path in each.files.values()]
-
-
-def refuse_too_small(where: str, size: Size, eye: Eye) -> None:
-    """DataError for an image of (height, width) pixels that would be shown to a network too small for it."""
-    needed = getattr(eye.network, "smallest", 1)
-    for height, width in sizes_shown(size, eye.settings):
-        if min(height, width) < needed:
-            raise DataError(
-                f"{where}: is {size[1]}x{size[0]} and would be shown to the network at {width}x{height} (the recipe's "
-                f"evaluate.resize and shape), which needs {needed} on each side; cut it into pieces"
-            )
 
 
 def told(run: Path, weights: Weights, device: DeviceName, precision: PrecisionName, step: int | None) -> Seen:

@@ -19,9 +19,10 @@ from segda.errors import DataError, RecipeError
 from segda.evaluation.certainty import labels, labels_and_entropy
 from segda.evaluation.inference import in_boxes, views
 from segda.evaluation.look import Eye
+from segda.evaluation.soundness import refuse_too_small
 from segda.ground.choices import DeviceName, PrecisionName, Weights
 from segda.reporting.pictures import coloured, data_uri, entropy_picture, shrunk
-from segda.reporting.predictions import refuse_too_small, told
+from segda.reporting.predictions import told
 from segda.reporting.tables import names_of
 
 WIDEST, FRAME_WIDEST = 1280, 640
@@ -113,7 +114,7 @@ def seen_by(viewer: Viewer, image: Tensor, path: Path, widest: int) -> dict[str,
     picture of the entropy, and its mean as a share of ln C; both None of one that gives classes alone.
     """
     size, eye = (image.shape[1], image.shape[2]), viewer.eye
-    refuse_too_small(str(path), size, eye)
+    refuse_too_small(str(path), size, eye.network, eye.settings)
     seen = views(
         eye.network, image, eye.settings, eye.device, eye.autocast, eye.share, in_boxes(image, eye.settings), False
     )

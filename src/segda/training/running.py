@@ -65,7 +65,7 @@ def _ready(
     fresh = state is None or bool(state["constants"])
     training = assembly.assemble(recipe, root, out.parent / ".segda", fresh)
     if state is None:
-        refuse_bad(training.scored)
+        refuse_bad(training.scored, training.segmenters().values(), recipe.evaluate)
     else:
         group.all_succeed(lambda: checkpoint.restore(training, state, out / "last.pt"))
     facts = environment(training.device, training.precision)

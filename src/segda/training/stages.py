@@ -298,5 +298,5 @@ def check_stages(planned: Sequence[Planned], root: Path) -> None:
         else:
             with stoppable(stage.recipe, stage.out):
                 training = assembly.assemble(stage.recipe, root, None)
-                refuse_bad(training.scored)
+                refuse_bad(training.scored, training.segmenters().values(), stage.recipe.evaluate)
                 loop.trial(training)

@@ -15,8 +15,9 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
@@ -29,6 +30,14 @@ from segda.errors import DataError, ImageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """What names of photographs end with, in whatever case."""
+
+WAYS = (
+    ((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"), "unpack it"),
+    ((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg"), "take pictures of it, as ffmpeg -i FILE %06d.png does"),
+    ((".heic", ".heif", ".avif", ".dng", ".cr2", ".nef", ".arw", ".jp2"), "save it as JPEG or PNG"),
+    ((".txt",), "YOLO's polygons are not read: export COCO or PNG masks"),
+)
+"""What names of other files end with, and the way from them to what is read."""
 
 KINDS = "PNG, JPEG, WebP, TIFF or BMP"
 OTHERS = ("WEBP", "TIFF", "BMP")
@@ -49,6 +58,12 @@ DAMAGED = (
     Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow raises where a file is not whole."""
+
+
+def way_from(names: Sequence[str]) -> str:
+    """The way from files of another kind to what is read, behind a colon; "" where none is known."""
+    endings = {PurePosixPath(name).suffix.lower() for name in names}
+    return next((f": {way}" for kinds, way in WAYS if endings & {*kinds}), "")
 
 
 @dataclass(frozen=True)

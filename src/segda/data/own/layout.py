@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from segda.data.files.photos import SUFFIXES as PHOTOS
+from segda.data.files.photos import way_from
 from segda.data.labels.annotations import BRUSHES, exports_beside
 from segda.data.labels.annotations import SUFFIXES as ANNOTATIONS
 from segda.data.labels.own_labels import LOSSY, PICTURES
@@ -76,9 +78,13 @@ class Layout:
     lone: int = 0
 
     @property
+    def with_label(self) -> list[str]:
+        """The images that have a label."""
+        return [image for image, labels in self.pairs.items() if labels]
+
+    @property
     def labelled(self) -> int:
-        """How many images have a label."""
-        return sum(bool(labels) for labels in self.pairs.values())
+        return len(self.with_label)
 
 
 def lay_out(images: Path, labels: Path | None = None) -> Layout:
@@ -94,7 +100,11 @@ def lay_out(images: Path, labels: Path | None = None) -> Layout:
     found = files_in(labels, LABELS)
     if not found:
         lossy = files_in(labels, LOSSY)
-        why = f" ({lossy[0]} and others change values where areas meet: export them as PNG)" if lossy else ""
+        why = (
+            f" ({lossy[0]} and others change values where areas meet: export them as PNG; or are they the photographs?)"
+            if lossy
+            else _others(labels)
+        )
         raise RecipeError(f"{labels}: no labels there{why}; a label ends with {', '.join(LABELS)}")
     folders = None if same else _class_folders(photos, found)
     if folders is not None:
@@ -113,7 +123,8 @@ def _annotated(images: Path, photos: list[str], labels: Path) -> Layout:
     """One file that has the shapes of all images by their names: COCO's, Label Studio's or CVAT's."""
     if labels.suffix.lower() not in ANNOTATIONS:
         raise RecipeError(
-            f"{labels}: is a file, and no JSON or XML of an annotation tool; give the folder of the labels"
+            f"{labels}: is a file, and no JSON or XML of an annotation tool{way_from([labels.name])}; give the folder "
+            "of the labels"
         )
     every = {photo: {"key": PurePosixPath(photo).stem} for photo in photos}
     told = Annotated(labels, list(every.items()), every, Names({}, 0))
@@ -143,6 +154,8 @@ def named_by(labels: Path) -> Path:
 
 def files_in(folder: Path, endings: tuple[str, ...]) -> list[str]:
     """Paths from the folder on, sorted, of what is in it at any depth and not hidden. RecipeError where it is none."""
+    if folder.is_file():
+        raise RecipeError(f"{folder}: is a file, and no folder{way_from([folder.name])}; give a folder")
     if not folder.is_dir():
         raise RecipeError(f"{folder}: no such folder; give the one that your images (or labels) are in")
     every = Tree(folder).matches(("**/*",))
@@ -153,15 +166,21 @@ def _photos(folder: Path) -> list[str]:
     """The images of a folder. RecipeError where there is none."""
     photos = files_in(folder, PHOTOS)
     if not photos:
-        others = Counter(path.suffix or path.name for path in folder.iterdir() if path.is_file())
-        seen = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3)) or "no files"
-        raise RecipeError(f"{folder}: no images there ({seen}); an image ends with {', '.join(PHOTOS)}, in any case")
+        raise RecipeError(f"{folder}: no images there{_others(folder)}; an image ends with {', '.join(PHOTOS)}")
     return photos
 
 
+def _others(folder: Path) -> str:
+    """What lies in a folder in place of what was looked for."""
+    names = [path.name for path in sorted(folder.iterdir()) if path.is_file()]
+    kinds = Counter(PurePosixPath(name).suffix.lower() or name for name in names)
+    seen = ", ".join(f"{count} {ending}" for ending, count in kinds.most_common(3)) or "no files"
+    return f" ({seen}){way_from(names)}"
+
+
 def _parts(path: str) -> tuple[str, str]:
-    """Folder and stem."""
-    at = PurePosixPath(path)
+    """Folder and stem, letters with their accents in one, as in own_labels.py."""
+    at = PurePosixPath(normalize("NFC", path))
     return str(at.parent), at.stem
 
 

@@ -98,6 +98,11 @@ def answered(asked: Sequence[Any], words: str) -> dict[str, dict[str, Any]] | li
 def name_classes(values: Values, said: Mapping[str, dict[str, Any]] | Sequence[str] | None) -> Named:
     """The classes of what a first look found. said: None where nobody said anything. RecipeError for too many."""
     named = _named(values, said)
+    if not named.classes:
+        raise RecipeError(
+            "the labels hold 255 alone, which means nothing; are they masks that nobody has drawn in? "
+            "--classes thing=255 says that it is a class"
+        )
     if (count := len(named.classes)) > CLASSES:
         example = (
             "road=#804080" if values.kind == "colours" else "road" if values.kind in ("masks", "shapes") else "road=7"

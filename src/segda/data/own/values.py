@@ -66,6 +66,11 @@ def survey(labels: Sequence[Path], classes: Sequence[str] = ()) -> Values:
     found = Values("ids", looked_at=len(chosen))
     for path in track(chosen, "looking at labels"):
         _add(found, path)
+    if found.kind == "ids" and len(found.pixels) >= IGNORE and max(found.pixels) <= IGNORE:
+        raise RecipeError(
+            f"{chosen[0].parent}: labels have {len(found.pixels)} values of grey, so they are photographs, or masks "
+            "that were smoothed, resized or saved as JPEG; export them again, exactly as they were drawn"
+        )
     high = max((id for id in found.pixels if isinstance(id, int)), default=0)
     if high >= INSTANCE and len({id // INSTANCE for id in found.pixels}) * 2 < len(found.pixels):
         raise RecipeError(
@@ -93,8 +98,8 @@ def _add(found: Values, path: Path) -> None:
         found.pixels.update(dict(colours_in(pixels)))
         if len(found.pixels) > MOST_COLOURS:
             raise RecipeError(
-                f"{path}: labels have over {MOST_COLOURS} colours, so they were smoothed, resized or saved as JPEG; "
-                "export them again, exactly as they were drawn"
+                f"{path}: labels have over {MOST_COLOURS} colours, so they are photographs (--source and --labels the "
+                "wrong way round?), or masks that were smoothed, resized or saved as JPEG; export them again"
             )
         return
     ids, counts = np.unique(values if values.ndim == 2 else values[..., 0], return_counts=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from pathlib import Path, PurePosixPath
 
 from segda.data.files.photos import SUFFIXES
 from segda.data.labels.annotations import BRUSHES, exports_beside
@@ -37,7 +37,8 @@ def normal(path: str) -> str:
     return "" if plain == "." else plain
 
 
-def _in(folder: str, name: str) -> str:
+def inside(folder: str, name: str) -> str:
+    """A path in a folder, which may be "", the root."""
     return f"{folder}/{name}" if folder else name
 
 
@@ -52,7 +53,7 @@ def image_patterns(split: Split) -> tuple[Pattern, ...]:
     images = str(split.images)
     if "{key}" in images:
         return (_pattern(images, SUFFIXES),)
-    return (Pattern(_in(normal(images), "{key}"), SUFFIXES),)
+    return (Pattern(inside(normal(images), "{key}"), SUFFIXES),)
 
 
 def label_patterns(split: Split) -> tuple[Pattern, ...]:
@@ -65,7 +66,7 @@ def label_patterns(split: Split) -> tuple[Pattern, ...]:
         return (_pattern(split.labels, ENDINGS),)
     folder, images = normal(split.labels), image_patterns(split)[0].path
     below, _, _ = tail(images).rpartition("/")
-    every = dict.fromkeys((_in(folder, _in(below, "{key}")), _in(folder, "{key}")))
+    every = dict.fromkeys((inside(folder, inside(below, "{key}")), inside(folder, "{key}")))
     return tuple(Pattern(path, ENDINGS) for path in every)
 
 
@@ -161,9 +162,9 @@ def nothing_found(spec: str, tree: Tree, split: Split, name: str, labels: Sequen
             return f"{spec}: {folder} is a file, where images are a folder or a path with {{key}}; correct {where}"
         if not folder.is_dir():
             return f"{spec}: no images match {looked_for}, there is no folder {folder}; correct {where}"
-        deep = Pattern(_in(normal(images), "**/{key}"), SUFFIXES).found(tree)
+        deep = Pattern(inside(normal(images), "**/{key}"), SUFFIXES).found(tree)
         if deep:
-            way = f'images: "{_in(normal(images), "**/{key}")}"'
+            way = f'images: "{inside(normal(images), "**/{key}")}"'
             first = tree.path(deep[0])
             return f"{spec}: no images match {looked_for}; {len(deep)} lie in subfolders, such as {first}: write {way}"
         kinds = Counter(path.suffix.lower() or path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -174,13 +175,16 @@ def nothing_found(spec: str, tree: Tree, split: Split, name: str, labels: Sequen
     return f"{spec}: no images match {looked_for}; correct {where}"
 
 
-def labels_seen(tree: Tree, split: Split, images: Sequence[str]) -> str:
-    """What lies where the labels of images were looked for, and the path that finds it; "" where nothing lies there."""
+def labels_seen(tree: Tree, split: Split, images: Sequence[str], taken: Set[Path]) -> str:
+    """What lies where the labels of images were looked for, and the path that finds it; "" where that says nothing.
+    taken: the labels of other images.
+    """
     patterns = label_patterns(split)
     folder = re.split(r"[*{]", patterns[0].path)[0].rpartition("/")[0]
-    there = [path for path in Pattern(_in(folder, "**/{key}"), ENDINGS).found(tree) if path not in images]
+    there = [path for path in Pattern(inside(folder, "**/{key}"), ENDINGS).found(tree) if path not in images]
+    there = [path for path in there if tree.path(path) not in taken]
     if not there:
-        return f"there is no label in {tree.path(folder)}"
+        return "" if taken else f"there is no label in {tree.path(folder)}"
     brush = next((path for path in there if BRUSHES.fullmatch(PurePosixPath(path).stem)), None)
     if brush is not None:
         exports = exports_beside(tree.path(folder))
@@ -218,7 +222,7 @@ def _ways(path: str, found: Fields) -> Iterator[str]:
     """
     folder, _, name = path.rpartition("/")
     for at in re.finditer(re.escape(found["key"]), name):
-        before = _in(folder, name[: at.start()]).removeprefix("./")
+        before = inside(folder, name[: at.start()]).removeprefix("./")
         for field, value in found.items():
             if value and field.startswith("deep"):
                 before = before.replace(value, "**/", 1)

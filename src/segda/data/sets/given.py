@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from segda.data.files.photos import SUFFIXES, facts_of, read_photo
+from segda.data.files.photos import SUFFIXES, facts_of, read_photo, way_from
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.files import check_shown
 from segda.data.sets.labelled import open_once
@@ -93,7 +93,7 @@ def _images(given: Path, out: Path | None) -> list[tuple[Path, str]]:
     if not given.exists():
         raise DataError(f"{given}: no such file or folder; give images ({kinds}) or folders of them")
     if given.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{given}: not a kind of image that can be read; use one of {kinds}")
+        raise DataError(f"{given}: not a kind of image that can be read{way_from([given.name])}; use one of {kinds}")
     return [(given, "")]
 
 

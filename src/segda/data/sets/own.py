@@ -28,6 +28,7 @@ from segda.data.sets.finding import (
     chosen_of,
     image_names,
     image_patterns,
+    inside,
     label_patterns,
     labels_beside,
     labels_seen,
@@ -185,7 +186,10 @@ class OwnFiles(FileSet):
 
     def way_to_labels(self, missing: int) -> str:
         found = self.hint()
-        return found or "put the labels there, correct labels: in the YAML file, or leave these images out"
+        ways = (
+            "put the labels there, correct labels: in the YAML file, or name the images that have one: only: FILE.txt"
+        )
+        return found or ways
 
     def differ(self, i: int, label: tuple[int, ...], image: tuple[int, ...]) -> str:
         return f"{super().differ(i, label, image)}{self._exif(i, label)}"
@@ -228,7 +232,7 @@ class OwnFiles(FileSet):
         images = str(self.source.images)
         if is_list(images) or "{key}" in images:
             return []
-        deep = Pattern(f"{normal(images)}/**/{{key}}", SUFFIXES)
+        deep = Pattern(inside(normal(images), "**/{key}"), SUFFIXES)
         taken = label_patterns(self.source)
         return [
             path for path in deep.found(self.tree)
@@ -244,7 +248,8 @@ class OwnFiles(FileSet):
         missing = [i for i in range(len(self)) if not self.labels.there(i)]
         if not missing or isinstance(self.labels, ListedLabels):
             return ""
-        return labels_seen(self.tree, self.source, [self.images[i] for i in missing])
+        taken = {self.labels.place(i) for i in range(len(self)) if i not in set(missing)}
+        return labels_seen(self.tree, self.source, [self.images[i] for i in missing], taken)
 
     def reading(self) -> list[str]:
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol
+from unicodedata import normalize
 
 import numpy as np
 
@@ -126,7 +127,8 @@ def _ending(path: str) -> str:
 
 
 def _key(pattern: Pattern, fields: Fields) -> tuple[str, ...]:
-    return tuple(fields.get(name, "") for name in pattern.fields if name != "class")
+    """What a label and its image have in common. macOS writes accents as letters of their own, others do not."""
+    return tuple(normalize("NFC", fields.get(name, "")) for name in pattern.fields if name != "class")
 
 
 @dataclass(frozen=True)
