@@ -42,6 +42,12 @@ def predict(
     legend: Annotated[
         bool, typer.Option("--legend", help="Say under each picture which colour is which class.")
     ] = False,
+    camera: Annotated[
+        int | None, typer.Option(metavar="N", help="The camera of this number, until Ctrl-C; in place of IMAGES.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Of a video or a camera, the first S seconds alone.")
+    ] = None,
     submission: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +66,9 @@ def predict(
 ) -> list[Path]:
     """Label images: one PNG of ids an image, and pictures of it if you ask for them; or a submission to a test server.
 
+    Or videos (MP4, MOV, AVI, MKV, WebM), or a camera: of each a video STEM_overlay.mp4, or of the pictures that you ask
+    for, and how many frames a second it took.
+
     How an image is shown to the network (size, windows, scales, mirrored or not) is as in RUN's recipe: evaluate.*.
     An exported file (.onnx, .pt2, a folder of OpenVINO) shows them in the same way.
 
@@ -72,11 +81,29 @@ def predict(
     names are replaced; others' are with --overwrite alone. All images are read once before anything is written, and
     those that cannot be used are named.
     """
+    from segda.data.files.video import is_video
+    from segda.errors import RecipeError
     from segda.ground.trust import trusting
+    from segda.reporting.films import predict_films
     from segda.reporting.predictions import predict_images
 
     asked = (("colour", colour), ("overlay", overlay), ("entropy", entropy))
     pictures = [name for name, wanted in asked if wanted]
+    films = [path for path in map(Path, images) if is_video(path)]
+    if films or camera is not None:
+        told = {"--data": data, "--ids": ids, "--submission": submission, "--legend": legend or None}
+        told["--on-bad-image skip"] = None if on_bad_image == "stop" else on_bad_image
+        if idle := [option for option, given in told.items() if given is not None]:
+            raise RecipeError(f"{idle[0]} has no place with a video or a camera")
+        if len(films) < len(images) or (films and camera is not None):
+            raise RecipeError("give images, videos and a camera in a call each")
+        with trusting(trust):
+            return predict_films(
+                Path(run), films if camera is None else [camera], Path(out), weights, pictures or ["overlay"], device,
+                precision, opacity, palette, overwrite, step, seconds,
+            )  # fmt: skip
+    if seconds is not None:
+        raise RecipeError(f"--seconds {seconds:g} is of a video or a camera")
     with trusting(trust):
         return predict_images(
             Path(run), images, Path(out), weights, pictures, device, precision, data, root, ids, opacity, palette,

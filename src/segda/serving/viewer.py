@@ -98,7 +98,7 @@ def shown(path: Path, viewers: Sequence[Viewer]) -> list[dict[str, Any]]:
 
 def _images(path: Path) -> Iterator[tuple[float | None, Tensor, int]]:
     """The second in a video, (3, H, W) uint8 RGB, and how wide the page has it."""
-    if path.suffix.lower() in video.SUFFIXES:
+    if video.is_video(path):
         yield from ((second, frame, FRAME_WIDEST) for second, frame in video.frames_of(path, FRAMES))
         return
     height, width = facts_of(path).size
