@@ -221,9 +221,9 @@ def test_an_empty_folder_is_refused(run, tmp_path):
 def test_a_missing_image_and_an_unknown_kind_are_refused(run, tmp_path):
     with pytest.raises(DataError, match="no such file"):
         predict(run, [tmp_path / "nowhere.png"], tmp_path / "out")
-    (tmp_path / "film.mp4").write_bytes(b"film")
+    (tmp_path / "film.gif").write_bytes(b"film")
     with pytest.raises(DataError, match="use one of png, jpg"):
-        predict(run, [tmp_path / "film.mp4"], tmp_path / "out")
+        predict(run, [tmp_path / "film.gif"], tmp_path / "out")
 
 
 def test_an_output_that_is_a_file_is_refused(run, tmp_path):
