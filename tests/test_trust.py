@@ -122,6 +122,7 @@ READS = {
     "adapt": ["adapt", "RUN", "--data", DUSK, "--root", "data", "--method", "batchnorm", "--out", "made"],
     "export": ["export", "RUN", "--to", "onnx", "--out", "made"],
     "benchmark": ["benchmark", "RUN"],
+    "push": ["push", "RUN", "night"],
     "serve": ["serve", "sound", "--against", "RUN", "--port", "0"],
     "convert": ["convert", "RUN", "--to", "daformer", "--out", "made.pth"],
 }

@@ -46,8 +46,8 @@ def refused(capsys, *arguments: object) -> str:
 
 COMMANDS = (
     "init", "train", "evaluate", "pseudo-label", "translate", "predict", "compare", "select", "adapt", "sweep",
-    "recipe", "report", "draw", "list", "check-data", "convert", "prepare", "export", "benchmark", "serve", "make-fog",
-    "make-rain",
+    "recipe", "report", "draw", "list", "check-data", "convert", "prepare", "export", "push", "benchmark", "serve",
+    "make-fog", "make-rain",
 )  # fmt: skip
 
 

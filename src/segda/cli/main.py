@@ -33,6 +33,7 @@ from segda.commands.make_rain import make_rain
 from segda.commands.predict import predict
 from segda.commands.prepare import prepare
 from segda.commands.pseudo_label import pseudo_label
+from segda.commands.push import push
 from segda.commands.recipe import recipe
 from segda.commands.report import report
 from segda.commands.select import select
@@ -54,6 +55,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Present, dict[str, Any]]] = {
     "evaluate": (evaluate_runs, present.measured, {}),
     "predict": (predict, present.files, {"images": ()}),
     "export": (export, present.lines, {}),
+    "push": (push, present.lines, {}),
     "benchmark": (benchmark, present.lines, {}),
     "serve": (serve, present.nothing, {}),
     "pseudo-label": (pseudo_label, present.labelled, {}),

@@ -17,12 +17,13 @@ from segda.distributed import group
 from segda.errors import DataError, RecipeError, RunError
 from segda.evaluation.inference import in_boxes, views
 from segda.evaluation.look import Eye, Sight, resting
+from segda.evaluation.soundness import refuse_too_small
 from segda.ground.alone import alone_in
 from segda.ground.atomic import emptied
 from segda.ground.choices import DeviceName, PaletteName, PrecisionName, Weights
 from segda.ground.progress import track
 from segda.reporting.pictures import OVERLAY
-from segda.reporting.predictions import drawn, refuse_too_small, told
+from segda.reporting.predictions import drawn, told
 from segda.reporting.safe_colours import in_safe_colours
 from segda.scene import Scene
 
@@ -112,7 +113,7 @@ def write(
             open_files.callback(writer.end)
         try:
             for image in film if live or not len(film) else track(film, Path(film.where).name):
-                refuse_too_small(film.where, (image.shape[1], image.shape[2]), eye)
+                refuse_too_small(film.where, (image.shape[1], image.shape[2]), eye.network, eye.settings)
                 boxed = in_boxes(image, eye.settings)
                 with torch.inference_mode():
                     seen = views(eye.network, image, eye.settings, eye.device, eye.autocast, eye.share, boxed)
