@@ -91,9 +91,9 @@ def test_a_number_of_another_step_does_not_become_the_runs_own(root, run):
     assert {path: path.read_bytes() for path in (run / "reports").iterdir()} == before
 
 
-def test_an_ensemble_is_of_the_networks_after_that_step(root, run):
-    other = alone(run, "student", 2)
-    ours = evaluate_ensemble([run, run], [DUSK], "logits", root=root, weights=["student"], step=2)
+def test_an_ensemble_is_of_the_networks_after_that_step(root, run, tmp_path):
+    other, same = alone(run, "student", 2), shutil.copytree(run, tmp_path / "same")
+    ours = evaluate_ensemble([run, same], [DUSK], "logits", root=root, weights=["student"], step=2)
     (theirs,) = evaluate(other, [DUSK], root, ["student"])
     assert (ours[0].counts == theirs.counts).all()
     assert [member.protocol.step for member in ours[0].protocol.members] == [2, 2]

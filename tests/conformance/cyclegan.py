@@ -52,8 +52,8 @@ def authors_method() -> CycleGAN:
         nn.init.zeros_(branch.weight)
         nn.init.zeros_(branch.bias)
     method = CycleGAN(
-        width=64, blocks=9, judge_width=64, pool=50, cycle_weight=10, identity_weight=5, perceptual_weight=0.1,
-        reconstruction_weight=10, perceptual=Given("perceptual", perceptual),
+        width=64, blocks=9, upsampling="transposed", judge_width=64, pool=50, cycle_weight=10, identity_weight=5,
+        perceptual_weight=0.1, reconstruction_weight=10, perceptual=Given("perceptual", perceptual),
     )  # fmt: skip
     for which, domain in (("A", "target"), ("B", "source")):
         authors_translator(method.generators[domain], f"cyc_G_{which}")

@@ -163,7 +163,7 @@ def test_the_images_that_serve_a_class_are_the_authors(pairs, rare):
 def test_crops_are_drawn_again_as_often_as_the_authors_reload(pairs, rare, monkeypatch):
     drawn = 0
 
-    def recorded_box(scene, settings, rng, pixel):
+    def recorded_box(scene, settings, rng, pixel=None):
         """A crop of 3000 pixels with as many of the class as their stub had in this access."""
         nonlocal drawn
         pixels = (drawn * 701 + i * 97) % 3000

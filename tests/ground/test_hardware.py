@@ -54,12 +54,12 @@ def test_every_command_takes_a_device_by_its_number(tmp_path, monkeypatch, capsy
     """That is, says that this machine has none."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert small_recipe(tmp_path).override("device='cuda:1'").device == "cuda:1"
-    run = str(write_run(tmp_path / "run"))
+    run, other = (str(write_run(tmp_path / name)) for name in ("run", "other"))
     data = ["--data", "streets:val"]
     for line in (
         ["train", "source_only_camvid", "--out", str(tmp_path / "new")],
         ["evaluate", run, *data],
-        ["evaluate", run, run, *data, "--ensemble", "logits"],
+        ["evaluate", run, other, *data, "--ensemble", "logits"],
         ["predict", run, *data, "--out", str(tmp_path / "out")],
         ["pseudo-label", run, *data, "--rule", "quantile", "--set", "share=0.5", "--out", str(tmp_path / "labels")],
     ):
