@@ -27,6 +27,9 @@ os.environ[processes.TESTS] = uuid4().hex
 # Two test processes on two cores: more threads would only wait for each other.
 torch.set_num_threads(1)
 
+# A process of tests is no process of one training: it would grow with every test.
+os.environ["SEGDA_KEEP_MEMORY"] = "0"
+
 # What is in tests' folders need not outlive the machine, and a disk is slow.
 os.fsync = lambda _: None
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+
 import pytest
 import torch
 
+import processes
 from conftest import small_recipe
 from hostile import refused
 from segda.cli.main import main
@@ -48,6 +53,77 @@ def test_a_device_that_is_not_there_is_refused(name, monkeypatch):
 def test_what_is_no_device_is_refused(name, tmp_path):
     assert "unknown device" in refused(pick_device, name, kind=RecipeError)
     assert "unknown device" in refused(small_recipe(tmp_path).override, f"device={name!r}", kind=RecipeError)
+
+
+class LibC:
+    """What it was asked to set."""
+
+    gnu_get_libc_version = None
+
+    def __init__(self):
+        self.set = {}
+
+    def mallopt(self, what, value):
+        self.set[what] = value
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("said", "free", "kept"), [(None, hardware.SPARE, True), ("1", hardware.SPARE, True), ("0", hardware.SPARE, False),
+                               (None, hardware.SPARE - 1, False)],
+)  # fmt: skip
+def test_freed_memory_is_kept_where_there_is_enough_and_nobody_says_no(said, free, kept, monkeypatch):
+    libc = LibC()
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda _: libc)
+    monkeypatch.setattr(hardware, "free_memory", lambda: (free, "a test"))
+    monkeypatch.delenv(hardware.KEEP) if said is None else monkeypatch.setenv(hardware.KEEP, said)
+    assert hardware.keep_memory() == kept
+    assert libc.set == ({hardware.M_MMAP_MAX: 0, hardware.M_TRIM_THRESHOLD: -1} if kept else {})
+
+
+def test_another_libc_is_left_alone(monkeypatch):
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda _: object())
+    monkeypatch.setenv(hardware.KEEP, "1")
+    assert hardware.keep_memory() is False
+
+
+HELD = """
+import ctypes
+import torch
+from segda.ground.hardware import keep_memory
+class Info(ctypes.Structure):  # of glibc's malloc.h
+    _fields_ = [(name, ctypes.c_size_t) for name in
+                "arena ordblks smblks hblks mapped usmblks fsmblks uordblks free keepcost".split()]
+info = ctypes.CDLL(None).mallinfo2
+info.restype = Info
+print(keep_memory())
+block = torch.ones(25 << 20)
+print(info().mapped)
+del block
+print(info().free)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
+def test_a_large_block_that_is_freed_stays_with_the_process():
+    """By what glibc says of 100 MB: whether the kernel was asked for a block of its own, and what is free after it."""
+    told = {}
+    for said in ("1", "0"):
+        done = processes.run([sys.executable, "-c", HELD], env=os.environ | {hardware.KEEP: said}, check=True)
+        told[said] = done.stdout.split()
+    kept, mapped, free = told["1"]
+    assert (kept, mapped) == ("True", "0") and int(free) >= 100 << 20
+    kept, mapped, free = told["0"]
+    assert kept == "False" and int(mapped) >= 100 << 20 > int(free)
+
+
+def test_only_a_training_keeps_memory(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(hardware, "keep_memory", lambda: asked.append(1))
+    main(["list", "methods"])
+    assert asked == []
+    assert main(["train", "no_such_recipe", "--out", "made"]) == 2
+    assert asked == [1]
 
 
 def test_every_command_takes_a_device_by_its_number(tmp_path, monkeypatch, capsys):

@@ -137,6 +137,10 @@ def _exits(command: Callable[..., int]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         try:
             mark_lines(given.get("label"))
+            if _command == "train":
+                from segda.ground.hardware import keep_memory
+
+                keep_memory()
             code = command(**given)
         except Interrupted as stop:
             if os.environ.get("RANK", "0") != "0":

@@ -32,7 +32,7 @@ from segda.data.stream.augment import Augment
 from segda.distributed import group
 from segda.distributed.shares import Share
 from segda.errors import RecipeError, RunFailure, SegdaError
-from segda.ground.hardware import free_memory, leave_cores, peak_memory, pick_device, pick_precision
+from segda.ground.hardware import free_memory, keep_memory, leave_cores, peak_memory, pick_device, pick_precision
 from segda.ground.trust import python, same_imports, trusted, trusting
 from segda.networks.network import Network
 from segda.recipes.recipe import Recipe, parse_recipe
@@ -335,6 +335,7 @@ def answer() -> None:
     def tell(**said: Any) -> None:
         print(f"{MARK}{json.dumps(said)}", flush=True)
 
+    keep_memory()  # as a training does
     # So that an allocation fails here before the system ends a process, which may be any.
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (request["most"], hard))
