@@ -112,7 +112,7 @@ def test_a_large_block_that_is_freed_stays_with_the_process():
         done = processes.run([sys.executable, "-c", HELD], env=os.environ | {hardware.KEEP: said}, check=True)
         told[said] = done.stdout.split()
     kept, mapped, free = told["1"]
-    assert (kept, mapped) == ("True", "0") and int(free) >= 100 << 20
+    assert kept == "True" and int(mapped) < 100 << 20 <= int(free)
     kept, mapped, free = told["0"]
     assert kept == "False" and int(mapped) >= 100 << 20 > int(free)
 
