@@ -227,6 +227,17 @@ def no_process_is_left() -> Iterator[None]:
     assert there == []
 
 
+@pytest.fixture(autouse=True)
+def logging_as_it_begins() -> None:
+    """Libraries change for a whole process what is logged; each test begins as a process does."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
+    for name, log in logging.root.manager.loggerDict.items():
+        if isinstance(log, logging.Logger) and name.partition(".")[0] == "segda":
+            log.disabled, log.propagate = False, True
+            log.setLevel(logging.NOTSET)
+
+
 @pytest.fixture
 def camvid(tmp_path: Path) -> Path:
     """A data root with the small CamVid."""
