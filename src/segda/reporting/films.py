@@ -15,7 +15,7 @@ from segda.data.files import video
 from segda.data.labels.spaces import Space
 from segda.distributed import group
 from segda.errors import DataError, RecipeError, RunError
-from segda.evaluation.inference import in_boxes, views
+from segda.evaluation.inference import views
 from segda.evaluation.look import Eye, Sight, resting
 from segda.evaluation.soundness import refuse_too_small
 from segda.ground.alone import alone_in
@@ -23,7 +23,7 @@ from segda.ground.atomic import emptied
 from segda.ground.choices import DeviceName, PaletteName, PrecisionName, Weights
 from segda.ground.progress import track
 from segda.reporting.pictures import OVERLAY
-from segda.reporting.predictions import drawn, told
+from segda.reporting.predictions import check_opacity, drawn, refuse_entropy_of_classes, told
 from segda.reporting.safe_colours import in_safe_colours
 from segda.scene import Scene
 
@@ -50,8 +50,7 @@ def predict_films(
     """`segda predict` of videos and of a camera, by its number, see commands/predict.py."""
     if group.world() > 1:
         raise RecipeError("a video is predicted by one process; leave out torchrun")
-    if opacity is not None and not 0 <= opacity <= 1:
-        raise RecipeError(f"--opacity {opacity:g}: give a number from 0 (the image) to 1 (the classes' colours)")
+    check_opacity(opacity)
     if seconds is not None and seconds <= 0:
         raise RecipeError(f"--seconds {seconds:g}: give a number above 0")
     plans = {source: planned(source, out, pictures) for source in sources}
@@ -63,8 +62,7 @@ def predict_films(
     if palette == "safe":
         space = in_safe_colours(space)
     eye = seen()
-    if "entropy" in pictures and getattr(eye.network, "sure", False):
-        raise RecipeError(f"--entropy: {run} gives classes alone; export it with --output probabilities")
+    refuse_entropy_of_classes(run, pictures, eye)
     with alone_in(out, "another process writes predictions to {folder}"), resting([eye.network]):
         for source, files in plans.items():
             with emptied(out / UNFINISHED) as folder, video.opened(source) as film:
@@ -114,9 +112,8 @@ def write(
         try:
             for image in film if live or not len(film) else track(film, Path(film.where).name):
                 refuse_too_small(film.where, (image.shape[1], image.shape[2]), eye.network, eye.settings)
-                boxed = in_boxes(image, eye.settings)
                 with torch.inference_mode():
-                    seen = views(eye.network, image, eye.settings, eye.device, eye.autocast, eye.share, boxed)
+                    seen = views(eye.network, image, eye.settings, eye.device, eye.autocast)
                     content = drawn(Sight(frames, Scene(image), [seen]), tuple(files), space, opacity, False)
                 frames += 1
                 took = time.monotonic() - begun

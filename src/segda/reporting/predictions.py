@@ -167,8 +167,7 @@ def predict_images(
             check_archive(out, overwrite)
             check_names(server, {image.where: image.stem for image in every})
         eye = seen()
-        if "entropy" in pictures and getattr(eye.network, "sure", False):
-            raise RecipeError(f"--entropy: {run} gives classes alone; export it with --output probabilities")
+        refuse_entropy_of_classes(run, pictures, eye)
         return space, server, codes, every, planned, eye
 
     space, server, (palette, table), every, planned, eye = group.all_succeed(ready)
@@ -242,6 +241,17 @@ def told_by_file(file: Path, weights: Weights, device: DeviceName, precision: Pr
     )
 
 
+def refuse_entropy_of_classes(run: Path, pictures: Sequence[str], eye: Eye) -> None:
+    """RecipeError where a picture of the entropy is asked for of an exported file that does not say it."""
+    if "entropy" in pictures and getattr(eye.network, "sure", False):
+        raise RecipeError(f"--entropy: {run} gives classes alone; export it with --output probabilities")
+
+
+def check_opacity(opacity: float | None) -> None:
+    if opacity is not None and not 0 <= opacity <= 1:
+        raise RecipeError(f"--opacity {opacity:g}: give a number from 0 (the image) to 1 (the classes' colours)")
+
+
 def check_options(
     images: Sequence[Path],
     data: str | None,
@@ -261,8 +271,7 @@ def check_options(
         raise RecipeError(f"--ids {ids}: unknown{nearest(ids, get_args(Ids))}")
     if opacity is not None and "overlay" not in pictures:
         raise RecipeError(f"--opacity {opacity:g} is of the overlay; add --overlay")
-    if opacity is not None and not 0 <= opacity <= 1:
-        raise RecipeError(f"--opacity {opacity:g}: give a number from 0 (the image) to 1 (the classes' colours)")
+    check_opacity(opacity)
     if explained and not pictures:
         raise RecipeError("--legend is of pictures; add --colour, --overlay or --entropy")
     if palette == "safe" and ids == "label":

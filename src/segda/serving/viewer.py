@@ -17,7 +17,7 @@ from segda.data.files.photos import facts_of, read_photo
 from segda.data.labels.spaces import Space, as_hex
 from segda.errors import DataError, RecipeError
 from segda.evaluation.certainty import labels, labels_and_entropy
-from segda.evaluation.inference import in_boxes, views
+from segda.evaluation.inference import views
 from segda.evaluation.look import Eye
 from segda.evaluation.soundness import refuse_too_small
 from segda.ground.choices import DeviceName, PrecisionName, Weights
@@ -115,9 +115,7 @@ def seen_by(viewer: Viewer, image: Tensor, path: Path, widest: int) -> dict[str,
     """
     size, eye = (image.shape[1], image.shape[2]), viewer.eye
     refuse_too_small(str(path), size, eye.network, eye.settings)
-    seen = views(
-        eye.network, image, eye.settings, eye.device, eye.autocast, eye.share, in_boxes(image, eye.settings), False
-    )
+    seen = views(eye.network, image, eye.settings, eye.device, eye.autocast)
     count, unsure, picture = len(viewer.space.classes), None, None
     with torch.inference_mode():
         if viewer.sure:
