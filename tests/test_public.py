@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,10 @@ def test_the_public_names_are_these():
 def test_a_public_name_leads_to_something_of_that_name(name):
     found = getattr(segda, name)
     assert getattr(found, "__name__", name) == name
+
+
+def test_the_version_is_that_of_the_package():
+    assert segda.__version__ == version("segda")
 
 
 def test_an_unknown_name_is_an_attribute_error():

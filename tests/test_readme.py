@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+import yaml
 from PIL import Image
 
 import segda
@@ -247,3 +248,12 @@ def test_the_changelog_begins_each_version_with_numbers():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     versions = re.findall(r"^## \[.*\n+(.*)$", text, re.MULTILINE)
     assert versions and all(first == "### Numbers" for first in versions)
+
+
+def test_the_version_is_the_same_in_all_places():
+    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## \[(\d.*)\] - (.*)$", changes, re.MULTILINE)
+    assert released[0] == (cited["version"], str(cited["date-released"]))
+    assert cited["version"] == version

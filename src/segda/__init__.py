@@ -112,6 +112,8 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    if name == "__version__":
+        return import_module("importlib.metadata").version("segda")
     if name not in _HOME:
         raise AttributeError(f"module 'segda' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
