@@ -116,6 +116,10 @@ METHOD_SETTINGS = {
         },
     },
     "mgcda": {"photometric": PHOTOMETRIC},
+    "refign": SELF_TRAINING | {
+        "feature_distance": FEATURE_DISTANCE, "gamma": 0.25, "static": ["road", "sky"], "certainty": 0.5,
+        "reference_alone": 0.5,
+    },
     "vfm": SELF_TRAINING | VFM | {"masking": MASKING},
     "vfm_plus": SELF_TRAINING | VFM | {
         "masking": MASKING,

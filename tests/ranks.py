@@ -64,6 +64,7 @@ METHODS = {
     "cyclegan": {},
     "dannet": {},
     "mgcda": {},
+    "refign": {},
     "vfm": {},
     "vfm_plus": {},
 }  # fmt: skip

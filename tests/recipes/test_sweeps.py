@@ -163,6 +163,8 @@ SHIPPED = {
     "daformer_strategies": 21,
     "ebda_benchmarks": 5 * 3,
     "growth": 2 * 2 * 3,
+    "snapshots_camvid": 6 * 2,
+    "snapshots_streets": 5 * 2,
     "streets_imagenet": 4 * 3,
     "streets_seeds": 4 * 3,
 }

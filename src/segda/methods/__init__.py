@@ -14,6 +14,7 @@ from segda.methods.method import Method
 from segda.methods.mgcda import MGCDA
 from segda.methods.mic import MIC
 from segda.methods.minent import MinEnt
+from segda.methods.refign import Refign
 from segda.methods.source_only import SourceOnly
 from segda.methods.vfm import VFMUDA
 from segda.methods.vfm_plus import VFMUDAPlus
@@ -29,6 +30,7 @@ METHODS: dict[str, type[Method]] = {
     "ebda": EBDA,
     "mic": MIC,
     "ease": EASE,
+    "refign": Refign,
     "bdl": BDL,
     "cyclegan": CycleGAN,
     "dannet": DANNet,

@@ -51,6 +51,8 @@ class HRDA(Network):
     attention: a row of DECODERS for the head of the attention, or the attention itself, a number. attention_dropout: of
     that head, if it has any. attention_by_class: one attention a class, or one for all.
     overlap: windows begin at every half of the box, not at every box.
+    blurred_detail: the detail is halved and enlarged again, so that it sees no more than the context: an experiment
+    that asks what high resolution gives.
     window_batch: so many windows at most go through the encoder at once, to save memory; null: all of a batch. The
     logits do not depend on it: where batch norm is live, it sees all of them together nevertheless.
     """
@@ -71,6 +73,7 @@ class HRDA(Network):
         attention_dropout: float | None = None,
         attention_by_class: bool = True,
         overlap: bool = True,
+        blurred_detail: bool = False,
         window_batch: int | None = None,
     ):
         super().__init__()
@@ -103,6 +106,7 @@ class HRDA(Network):
         self.heads = tuple(self.weight_of)
         self.window_stride = (box[0] // 2, box[1] // 2) if overlap else self.box
         self.window_batch = window_batch
+        self.blurred_detail = blurred_detail
         if isinstance(attention, str):
             outputs = self.classes if attention_by_class else 1
             self.attention = attention_head(attention, maps, outputs, attention_dropout)
@@ -136,7 +140,7 @@ class HRDA(Network):
         box = self.draw((height, width))
         image = self.padded(image)
         size = (image.shape[-2], image.shape[-1])
-        detail_features = self.over.features(crop(image, box))
+        detail_features = self.over.features(crop(self.sharp(image), box))
         context, detail = self.decode(features), self.over.decode(detail_features)
         attention = self.attention_of(features, context) * self.inside(context, box)
         context = ((1 - attention) * context).float()
@@ -197,6 +201,12 @@ class HRDA(Network):
         placed[..., rows, columns] = detail.float()
         return upsample(attention.float(), cells) * placed + around
 
+    def sharp(self, image: Tensor) -> Tensor:
+        """The image as the detail sees it."""
+        if not self.blurred_detail:
+            return image
+        return F.interpolate(resized(image, 0.5), size=image.shape[-2:], mode="bilinear", align_corners=False)
+
     def padded(self, image: Tensor) -> Tensor:
         """With rows and columns at the end, of what the network sees as zero, to multiples of `unit`."""
         rest = [-side % self.unit for side in image.shape[-2:]]
@@ -213,6 +223,7 @@ class HRDA(Network):
             for top in windows(size[0], self.box[0], self.window_stride[0])
             for left in windows(size[1], self.box[1], self.window_stride[1])
         ]
+        image = self.sharp(image)
         # Window by window, all images of the batch in each.
         crops = torch.cat([crop(image, place) for place in places])
         total = crops.new_zeros(batch, self.classes, *(side // self.cell for side in size), dtype=torch.float32)

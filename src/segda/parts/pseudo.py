@@ -34,7 +34,11 @@ def confident_fraction(logits: Tensor, target: Scene, threshold: float, *, share
     whole batch, in [0, 1]. label = argmax everywhere, also where the network is unsure; weight = q, times the target's
     own weight where it has one (rows that must not teach).  DACS (Tranheden et al. 2021), DAFormer sec. 3.1.
     """
-    prob, label = logits.float().softmax(1).max(1)
+    return _by_fraction(logits.float().softmax(1), target, threshold, share)
+
+
+def _by_fraction(probabilities: Tensor, target: Scene, threshold: float, share: Share) -> Scene:
+    prob, label = probabilities.max(1)
     weight = share.mean((prob >= threshold).float().mean()).expand(prob.shape)
     return _labelled(target, label, weight)
 
@@ -95,12 +99,27 @@ class Selection(nn.Module):
         """(B, C, H, W) logits of the target images -> the scene with label and weight (B, H, W); its own weight, where
         it has one, is multiplied in.
         """
+        unsure = entropy(logits) if self.rule == "class-entropy" else None
+        return self.chosen(logits.float().softmax(1), unsure, target, share)
+
+    @torch.no_grad()
+    def of_probabilities(self, probabilities: Tensor, target: Scene, share: Share) -> Scene:
+        """The same of (B, C, H, W) numbers that need not sum to 1 (parts/refinement.py), taken as they are; their
+        entropy is that of their shares in the sum.
+        """
+        unsure = None
+        if self.rule == "class-entropy":
+            unsure = entropy(probabilities.clamp(min=torch.finfo(torch.float32).tiny).log())
+        return self.chosen(probabilities, unsure, target, share)
+
+    def chosen(self, probabilities: Tensor, unsure: Tensor | None, target: Scene, share: Share) -> Scene:
+        """By the rule. unsure (B, H, W): entropies in nats, where the rule asks for them."""
         if self.rule == "fraction":
-            return confident_fraction(logits, target, self.threshold, share=share)
-        prob, label = logits.float().softmax(1).max(1)
+            return _by_fraction(probabilities, target, self.threshold, share)
+        prob, label = probabilities.max(1)
         if self.rule == "pixel":
             return _labelled(target, label, (prob >= self.threshold).float())
-        values = entropy(logits) if self.rule == "class-entropy" else prob
+        values = prob if unsure is None else unsure
         median = self._medians(values, label, share)[label]
         if self.rule == "class-entropy":
             chosen = values <= median.clamp(min=self.threshold)

@@ -16,6 +16,7 @@ MEANING = {
     "masked_rest_balance": "the same where all else is masked",
     "distillation/": "distance of each domain's features from the frozen encoder's, weighted",
     "confident": "share of target pixels with a confident pseudo-label",
+    "changed": "share of target pixels whose pseudo-label the reference image changed",
     "entropy/": "mean entropy on target images by head, relative to ln C, weighted",
     "robust_entropy/": "robust entropy of the target's cells by head, weighted",
     "fool/": "how little the target looks like the source to each head's discriminator, weighted",
