@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from segda.data.sets.datasets import open_data
     from segda.errors import DataError, RecipeError, RunError, SegdaError, WeightsError
     from segda.evaluation.metrics import Report
+    from segda.ground.ignore import IGNORE
     from segda.methods import METHODS
     from segda.methods.method import Method
     from segda.networks import NETWORKS
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from segda.recipes.build import build
     from segda.recipes.recipe import Recipe, load_recipe
     from segda.run import load_network
-    from segda.scene import IGNORE, Batch, Scene
+    from segda.scene import Batch, Scene
 
 _HOMES = {
     "segda.commands.adapt": ("adapt",),
@@ -69,7 +70,8 @@ _HOMES = {
     "segda.recipes.build": ("build",),
     "segda.recipes.recipe": ("Recipe", "load_recipe"),
     "segda.run": ("load_network",),
-    "segda.scene": ("IGNORE", "Batch", "Scene"),
+    "segda.ground.ignore": ("IGNORE",),
+    "segda.scene": ("Batch", "Scene"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -32,7 +32,7 @@ from segda.data.sets.datasets import default_root
 from segda.errors import RecipeError, RunError, WeightsError, visible
 from segda.ground.alone import LOCK
 from segda.ground.atomic import atomic_write, cannot_write, is_partial, remove_partial, sync, write_text
-from segda.ground.paths import expanded, regular
+from segda.ground.paths import expanded, recipe_file, regular
 from segda.ground.safe_yaml import json_values, read_json
 from segda.ground.sealed import NoDigest, Sealed, check_sealed
 from segda.ground.trust import read_from, trusting
@@ -163,9 +163,7 @@ def write_recipe(out: Path, recipe: Recipe) -> None:
 
 def load_recipe_of(run: Path) -> Recipe:
     """The resolved recipe of a run folder; RunError when `run` is none, or names code that nobody trusts."""
-    path = run / "recipe.yaml"
-    if not path.is_file():
-        raise RunError(f"{run} is not a run folder: it has no recipe.yaml; give the --out of a `segda train`")
+    path = recipe_file(run)
     with read_from(run):
         return load_recipe(path)
 

@@ -25,9 +25,8 @@ from typing import Any
 from segda.data.files.archives import content_mark, state
 from segda.data.labels.spaces import SPACES, Space, space_named
 from segda.data.sets.dataset import DataSet
-from segda.data.sets.folders import FOLDER
 from segda.data.sets.labelled import open_labelled
-from segda.data.sets.specs import data_sets, own_space
+from segda.data.sets.specs import FOLDER, data_sets, own_space
 from segda.data.sets.told import listed_classes
 from segda.errors import RecipeError, RunError
 from segda.ground.atomic import write_text

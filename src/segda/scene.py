@@ -17,9 +17,7 @@ import torch
 from torch import Tensor
 
 from segda.distributed.shares import ALONE, Share
-
-IGNORE = 255
-"""The label of a pixel that nobody is asked about: no class, no loss, no vote."""
+from segda.ground.ignore import IGNORE as IGNORE  # a label's, so it is known from here
 
 DOMAINS = ("source", "target", "reference", "style")
 """The domains of a batch, in the order of their numbers in the stream."""

@@ -138,6 +138,9 @@ def _exits(command: Callable[..., int]) -> Callable[..., None]:
         try:
             mark_lines(given.get("label"))
             if _command == "train":
+                from segda.commands.names import look_up_recipe
+
+                look_up_recipe(given["recipe"], given["data"])
                 from segda.ground.hardware import keep_memory
 
                 keep_memory()

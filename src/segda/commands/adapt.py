@@ -48,6 +48,11 @@ def adapt(
     mIoU, beside that of the network as it is. Memory does not grow with the number of images. The methods' settings and
     their sources stand in online/online.yaml.
     """
+    from segda.commands.names import look_up_data, look_up_runs
+
+    look_up_runs([run])
+    look_up_data([data])
+
     from segda.ground.trust import trusting
     from segda.online.adapt import adapt_online
 

@@ -38,6 +38,10 @@ def benchmark(
     the calls, the least and the most, images a second, and how many times as fast as PyTorch in float32. Formats whose
     libraries are not installed are left out, and said.
     """
+    from segda.commands.names import look_up_runs
+
+    look_up_runs([run])
+
     from segda.exporting.job import benchmark_run
     from segda.ground.trust import trusting
 

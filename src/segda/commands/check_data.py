@@ -28,6 +28,10 @@ def check_data(
 
     Writes a contact sheet (image beside its labels) to look at. Exit code 1 when the data cannot be used.
     """
+    from segda.commands.names import look_up_data
+
+    look_up_data([spec])
+
     import numpy as np
 
     from segda.data.files.signed import is_signed, signature

@@ -28,6 +28,10 @@ def compare(
     with segda evaluate RUN --data NAME:SPLIT. An ensemble's file of reports (segda evaluate --ensemble --out FILE.json)
     stands among them like a run. --step takes the numbers that segda evaluate RUN --all-checkpoints has measured.
     """
+    from segda.commands.names import look_up_runs
+
+    look_up_runs(runs)
+
     from segda.ground.trust import trusting
     from segda.reporting.comparison import side_by_side
 

@@ -67,6 +67,10 @@ def convert(
     agrees to the first by the beginnings of their names, --allow-missing to the second: they stay at the random start
     of the recipe's seed. Nothing in a file is executed.
     """
+    from segda.commands.names import look_up_recipe
+
+    look_up_recipe(recipe)
+
     from segda.conversion.asked import OURS, TRANSLATORS, Asked
     from segda.conversion.to_ours import ours
     from segda.conversion.to_theirs import back

@@ -41,6 +41,11 @@ def evaluate(
     (evaluation/statistics.py); such reports are files of their own. A run of a class of somebody's own is refused
     unless `trust` names its folder: to import the class runs its code.
     """
+    from segda.commands.names import look_up_data, look_up_runs
+
+    look_up_runs([run])
+    look_up_data(data)
+
     from segda.evaluation.runs import measure_run
     from segda.ground.trust import trusting
 
@@ -87,6 +92,11 @@ def evaluate_runs(
     those of an ensemble, which is no run, to --out. With --statistics of the target's images (AdaBN) the numbers show
     what these are worth without training; batch norms that training kept as they were stay so.
     """
+    from segda.commands.names import look_up_data, look_up_runs
+
+    look_up_runs(runs)
+    look_up_data(data)
+
     from segda.evaluation.runs import measure_runs
     from segda.ground.trust import trusting
 

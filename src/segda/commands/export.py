@@ -62,6 +62,10 @@ def export(
     is read again and compared with the network on images of the target: how many pixels have the same class, and by how
     much probabilities differ, stands in the output. `segda predict OUT IMAGES` takes it as it takes a run.
     """
+    from segda.commands.names import look_up_runs
+
+    look_up_runs([run])
+
     from segda.exporting.job import Asked, export_run
     from segda.ground.trust import trusting
 

@@ -270,7 +270,7 @@ def _facts(source: Path, layout: Layout, classes: int, scored: list[str]) -> Fac
     import torch
 
     from segda.data.files.photos import facts_of
-    from segda.data.sets.folders import FOLDER
+    from segda.data.sets.specs import FOLDER
     from segda.ground.hardware import pick_device
     from segda.recipes.first import Facts
 
@@ -303,7 +303,7 @@ def _write(begun: Begun, name: str, text: str) -> None:
 def _inspect(begun: Begun, splits: Sequence[str]) -> None:
     """As check-data does, each split of files."""
     from segda.commands.check_data import check_data
-    from segda.data.sets.folders import FOLDER
+    from segda.data.sets.specs import FOLDER
 
     for name in splits:
         begun.reports.append(check_data(f"{FOLDER}{begun.folder / OWN_DATA}:{name}", out=begun.folder / SHEETS))

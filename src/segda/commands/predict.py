@@ -81,6 +81,10 @@ def predict(
     names are replaced; others' are with --overwrite alone. All images are read once before anything is written, and
     those that cannot be used are named.
     """
+    from segda.commands.names import look_up_runs
+
+    look_up_runs([run])
+
     from segda.data.files.video import is_video
     from segda.errors import RecipeError
     from segda.ground.trust import trusting

@@ -72,6 +72,11 @@ def pseudo_label(
     say of its reference, the same place by day: as it is, smoothed along the image's edges (alignment=filter), or
     moved to the image's camera by features and the reference's depth (alignment=geometry, depth=DIR).
     """
+    from segda.commands.names import look_up_data, look_up_runs
+
+    look_up_runs(runs)
+    look_up_data([data])
+
     from segda.ground.trust import trusting
     from segda.pseudo_labelling.job import label_images, make_job
 

@@ -35,6 +35,10 @@ def push(
     What is put there is what `segda export --to huggingface` writes, once it was compared with the network. Log in
     before: hf auth login, or HF_TOKEN. $HF_ENDPOINT names another hub.
     """
+    from segda.commands.names import look_up_runs
+
+    look_up_runs([run])
+
     from segda.exporting.push import push_run
     from segda.ground.trust import trusting
 

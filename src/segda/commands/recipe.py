@@ -31,9 +31,8 @@ def recipe(
     one block alone gives that block's file. With --schema an editor learns the keys and their types: it then completes
     them and underlines what is wrong.
     """
-    from segda.ground.atomic import write_text
+    from segda.commands.names import look_up_recipe
     from segda.recipes.blocks import shipped_blocks
-    from segda.recipes.recipe import load_recipe
 
     if schema == (name is not None) or (schema and (data is not None or settings)):
         raise RecipeError("give a RECIPE, or --schema alone")
@@ -46,9 +45,15 @@ def recipe(
         text = blocks[str(name)].read_text(encoding="utf-8")
     else:
         assert name is not None
+        look_up_recipe(name, data)
+
+        from segda.recipes.recipe import load_recipe
+
         text = load_recipe(name, data).override(*settings).to_yaml(defaults=False)
     if to is not None:
         if to.exists() and not overwrite:
             raise RunError(f"{to} exists; use --overwrite to replace it, or another --to")
+        from segda.ground.atomic import write_text
+
         write_text(to, text)
     return text

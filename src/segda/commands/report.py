@@ -26,6 +26,10 @@ def report(
     --weights and --step name sees of it now. Its tables come from the run's reports (segda evaluate), further pictures
     from the first data set in the recipe's evaluate.data.
     """
+    from segda.commands.names import look_up_runs
+
+    look_up_runs([run])
+
     from segda.ground.trust import trusting
     from segda.reporting.html import write_report
 

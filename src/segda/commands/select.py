@@ -56,6 +56,10 @@ def select(
     target label is read unless --oracle names data: then the table says how each criterion's order agrees with that of
     the mIoU there (Spearman's rank correlation), and how many points its choice lies below the best.
     """
+    from segda.commands.names import look_up_runs
+
+    look_up_runs(runs)
+
     from segda.evaluation.selection import select_network
     from segda.ground.trust import trusting
 

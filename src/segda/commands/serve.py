@@ -34,9 +34,12 @@ def serve(
     networks with a slider between them. How an image is shown to a network is as in its recipe. Of a video, sixteen
     frames are shown, evenly spread. Nothing is kept, and nothing is asked of another host. Ctrl-C ends it.
     """
+    from segda.commands.names import look_up_runs
     from segda.errors import RecipeError
     from segda.ground.trust import trusting
 
+    places = [Path(place) for place in (run, against) if place is not None]
+    look_up_runs(places)
     try:
         from segda.serving.server import serve_runs
     except ModuleNotFoundError as error:
@@ -44,5 +47,4 @@ def serve(
             raise
         raise RecipeError(f"{error.name} is not installed; pip install 'segda[serve]'") from error
     with trusting(trust):
-        places = [Path(place) for place in (run, against) if place is not None]
         serve_runs(places, host, port, most_mb, weights, device, precision)

@@ -48,6 +48,11 @@ def translate(
     after. Each image's own statistics count, as in training. A call that was interrupted goes on when it is repeated.
     Also under torchrun.
     """
+    from segda.commands.names import look_up_data, look_up_runs
+
+    look_up_runs([run])
+    look_up_data([data])
+
     from segda.ground.trust import trusting
     from segda.training.translation import make_job, translate_images
 

@@ -22,8 +22,8 @@ from segda.data.sets.specs import file_name
 from segda.errors import RunError, few
 from segda.evaluation.protocol import EnsembleProtocol, Protocol, Statistics, protocol_from_json
 from segda.ground.atomic import write_text
+from segda.ground.ignore import IGNORE
 from segda.ground.safe_yaml import read_json
-from segda.scene import IGNORE
 
 NAMED = 5
 """Classes that a remark names."""

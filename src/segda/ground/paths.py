@@ -8,6 +8,8 @@ import os
 import stat
 from pathlib import Path
 
+from segda.errors import RunError
+
 OWN_RECIPE, OWN_DATA = "recipe.yaml", "data.yaml"
 """What `segda init` writes for images of one's own."""
 
@@ -17,6 +19,14 @@ def expanded(path: str | Path) -> Path:
     it is written, so that the message that it is not there shows it.
     """
     return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
+def recipe_file(run: Path) -> Path:
+    """The file that makes a folder a run's; RunError where there is none."""
+    path = run / "recipe.yaml"
+    if not path.is_file():
+        raise RunError(f"{run} is not a run folder: it has no recipe.yaml; give the --out of a `segda train`")
+    return path
 
 
 def sha256_of(path: Path) -> str:

@@ -16,11 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.resolver import Resolver
 
 from segda.ground.paths import regular
 
+try:
+    from yaml import cyaml
+except ImportError:  # PyYAML was built without libyaml
+    cyaml = None  # type: ignore[assignment]
+
 CHARACTERS = 200_000
-"""Longer YAML is refused: its parser reads some 50,000 characters a second."""
+"""Longer YAML is refused: PyYAML's own parser reads some 50,000 characters a second."""
 
 VALUES = 20_000
 """YAML that holds more is refused; what is written once and meant often, by an alias, counts each time."""
@@ -61,10 +68,13 @@ class Commented:
     head: tuple[str, ...]
 
 
-def read_commented(path: Path) -> Commented:
-    """A YAML file with its comments, as far as they belong to a key in a block. Errors as of `read_yaml`."""
+def read_commented(path: Path, ours: bool = False) -> Commented:
+    """A YAML file with its comments, as far as they belong to a key in a block. Errors as of `read_yaml`.
+
+    ours: of a file that comes with segda.
+    """
     text = _text(path)
-    values, node = _loaded(text)
+    values, node = _loaded(text, ours)
     lines = text.splitlines()
     first = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     comments = {} if node is None else dict(_comments(node, lines, first))
@@ -81,22 +91,25 @@ def _text(path: Path) -> str:
     return regular(path).read_text(encoding="utf-8")
 
 
-def _loaded(text: str) -> tuple[Any, yaml.Node | None]:
+def _loaded(text: str, ours: bool = False) -> tuple[Any, yaml.Node | None]:
     """A text's values, and the node that says where each stands."""
     if len(text) > CHARACTERS:
         raise ValueError(f"not valid YAML: {len(text)} characters, more than {CHARACTERS}")
     # Every Exception: of a wrong date or number PyYAML lets through whatever Python says of it.
     try:
-        node = _parsed(text)
+        node = _parsed(text, ours)
         return (None if node is None else _Limited("").construct_document(node)), node
     except Exception as error:
         raise ValueError(f"not valid YAML: {one_line(error)}") from error
 
 
 @lru_cache(maxsize=256)
-def _parsed(text: str) -> yaml.Node | None:
-    """What PyYAML needs longest for. Recipes share blocks, and so a command may read one many times."""
-    return _Limited(text).get_single_node()
+def _parsed(text: str, ours: bool) -> yaml.Node | None:
+    """What PyYAML needs longest for. Recipes share blocks, and so a command may read one many times.
+
+    ours: by libyaml, which is eight times as quick, and takes some texts that PyYAML refuses: a tab within a word.
+    """
+    return (_Quick if ours and cyaml is not None else _Limited)(text).get_single_node()
 
 
 def _comments(node: yaml.Node, lines: list[str], first: int, above: Keys = ()) -> Iterator[tuple[Keys, Comment]]:
@@ -125,8 +138,8 @@ def _bare(comment: str) -> str:
     return comment.removeprefix("#").strip()
 
 
-class _Limited(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice, where YAML would silently keep the last, and more than VALUES."""
+class _Bounded(Composer):
+    """Makes nodes of what a parser finds; refuses values nested too deeply, and more than VALUES."""
 
     depth = 0
 
@@ -143,6 +156,19 @@ class _Limited(yaml.SafeLoader):
         if node is not None:
             _size(node, {})
         return node
+
+
+class _Quick(_Bounded, getattr(cyaml, "CParser", object), Resolver):  # type: ignore[misc]  # chosen here
+    """libyaml's parser; the nodes are made in Python, where they are counted."""
+
+    def __init__(self, text: str):
+        super(Composer, self).__init__(text)  # type: ignore[call-arg]  # the parser
+        Composer.__init__(self)
+        Resolver.__init__(self)
+
+
+class _Limited(_Bounded, yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, where YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[Any] = set()

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
 from segda.errors import RecipeError, nearest
+from segda.ground.ignore import IGNORE
 from segda.methods.method import Method
 from segda.networks.network import Output
 from segda.networks.relit import Lit, Relit, refuse_spread
@@ -28,7 +29,7 @@ from segda.parts.entropy import entropy_summary
 from segda.parts.light import dissimilarity, exposure, variation
 from segda.parts.losses import supervised
 from segda.parts.static import Neighbours, static_label, static_loss
-from segda.scene import IGNORE, Batch
+from segda.scene import Batch
 
 
 class Light(BaseModel):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from segda.errors import RecipeError, nearest
-from segda.scene import IGNORE, Scene
+from segda.ground.ignore import IGNORE
+from segda.scene import Scene
 
 
 def inverse_frequency(counts: np.ndarray) -> np.ndarray:

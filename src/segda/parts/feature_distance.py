@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from segda.distributed.shares import Share
 from segda.errors import RecipeError, nearest
+from segda.ground.ignore import IGNORE
 from segda.networks.network import Network, Output
-from segda.scene import IGNORE, Scene
+from segda.scene import Scene
 
 
 class FeatureDistanceSettings(BaseModel):

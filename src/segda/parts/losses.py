@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segda.distributed.shares import Share
+from segda.ground.ignore import IGNORE
 from segda.networks.network import Output
-from segda.scene import IGNORE, Scene, crop
+from segda.scene import Scene, crop
 
 Over = Literal["all", "valid", "weight"]
 

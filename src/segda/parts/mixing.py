@@ -10,7 +10,8 @@ from torch import Tensor
 
 from segda.distributed.shares import Share
 from segda.errors import RecipeError
-from segda.scene import IGNORE, Scene, present
+from segda.ground.ignore import IGNORE
+from segda.scene import Scene, present
 
 ClassesOf = Literal["batch", "image"]
 

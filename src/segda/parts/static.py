@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segda.distributed.shares import Share
-from segda.scene import IGNORE
+from segda.ground.ignore import IGNORE
 
 Neighbours = Literal["paper", "none"]
 """Whose pseudo-labels a pixel may agree with: any of the 3 x 3 around it, as the paper says, or its own alone. The

@@ -33,11 +33,11 @@ from segda.evaluation.certainty import most_probable, probabilities
 from segda.evaluation.inference import Settings
 from segda.evaluation.look import Eye, Sight, agreed, look, resting
 from segda.ground.atomic import write_text
+from segda.ground.ignore import IGNORE
 from segda.ground.progress import track
 from segda.pseudo_labelling.order_statistics import index_at, order_statistics
 from segda.pseudo_labelling.refine import Refiner, plain
 from segda.pseudo_labelling.rules import Rule, labels_kept
-from segda.scene import IGNORE
 
 QUANTILES = (5, 25, 50, 75, 95)
 """Per cent of a class's pixels; their scores are in the summary."""

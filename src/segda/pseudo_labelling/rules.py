@@ -23,9 +23,9 @@ import yaml
 
 from segda.errors import RecipeError
 from segda.ground.choices import Softmax
+from segda.ground.ignore import IGNORE
 from segda.pseudo_labelling.order_statistics import index_at
 from segda.recipes.build import changed, check
-from segda.scene import IGNORE
 
 Score = Literal["entropy", "confidence"]
 """entropy: -sum_c p ln p / ln C, from 0 (sure) to 1. confidence: max_c p, from 1 / C to 1 (sure)."""

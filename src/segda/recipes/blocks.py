@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from segda.ground.safe_yaml import Comment, Commented, Keys, read_commented, yam
 
 KINDS = ("benchmarks", "methods", "networks")
 """Folders of blocks: data and evaluation; a method's numbers; a network, its start and its optimiser."""
+
+BLOCK = "no block; a block is a mapping of a recipe's keys"
+"""What a file is that holds something else."""
 
 COLUMN = 34
 """Where comments begin, if what they stand beside is no longer."""
@@ -112,13 +116,19 @@ def replaced(tree: Mapping[str, Any], keys: Keys, value: Any) -> dict[str, Any]:
 
 def shipped() -> dict[str, Path]:
     """The recipes that come with segda, by name."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+    return dict(_files(""))
 
 
 def shipped_blocks(kind: str | None = None) -> dict[str, Path]:
     """The blocks that come with segda, by name: methods/ebda; of one kind, or all."""
     kinds = KINDS if kind is None else (kind,)
-    return {f"{one}/{path.stem}": path for one in kinds for path in sorted((FOLDER / one).glob("*.yaml"))}
+    return {f"{one}/{name}": path for one in kinds for name, path in _files(one).items()}
+
+
+@cache
+def _files(folder: str) -> dict[str, Path]:
+    """Those that come with segda, which stay as they are while it runs."""
+    return {path.stem: path for path in sorted((FOLDER / folder).glob("*.yaml"))}
 
 
 def is_mix(name: str) -> bool:
@@ -218,7 +228,7 @@ def _block(name: str, where: str, folder: Path) -> Composed:
         if name in shipped():
             raise RecipeError(f"{where}: {name} is a recipe, no block; `segda list methods` names blocks")
         raise RecipeError(f"{where}: unknown block {name!r}{nearest(name, known)} (or give the path of a .yaml file)")
-    block = _read(path, f"no block at {path}", "no block; a block is a mapping of a recipe's keys")
+    block = (_ours if name in known else _read)(path, f"no block at {path}", BLOCK)
     if "use" in block.values:
         raise RecipeError(f"{where}: {name}: use: a block uses no block; name them all side by side")
     head = (f"{name}: {block.head[0]}", *block.head[1:]) if block.head else ()
@@ -230,6 +240,12 @@ def _read(path: Path, absent: str, kind: str) -> Composed:
     found = read_mapping(path, absent, kind)
     written = _dotted(Composed(found.values, found.comments, found.head), str(path))
     return Composed(_placed(written.values, path.parent), written.comments, written.head)
+
+
+@cache
+def _ours(path: Path, absent: str, kind: str) -> Composed:
+    """A file that comes with segda, read once: many recipes use it."""
+    return _read(path, absent, kind)
 
 
 def _placed(values: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -249,7 +265,7 @@ def read_mapping(path: Path, absent: str, kind: str) -> Commented:
     `kind` where it holds something else.
     """
     try:
-        found = read_commented(path)
+        found = read_commented(path, ours=FOLDER in path.parents)
     except FileNotFoundError:
         raise RecipeError(absent) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,7 @@
-"""What there is to name in a recipe or on the command line."""
+"""What there is to name in a recipe or on the command line.
+
+Names and what files say of themselves need no torch. What a class can be given does: it is asked for its types.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,7 @@ from rich.text import Text
 from segda.data.rows import DATASETS
 from segda.data.sets.specs import conditions_of
 from segda.ground.choices import What
-from segda.methods import METHODS
-from segda.networks import CHOICES, NETWORKS
-from segda.recipes.blocks import shipped, shipped_blocks
-from segda.recipes.build import parameters_of
-from segda.recipes.recipe import Recipe, load_recipe
-from segda.recipes.sweeps import load_sweep, shipped_sweeps
+from segda.recipes.blocks import compose, shipped, shipped_blocks
 
 NARROW = 80
 
@@ -57,6 +55,8 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, one_line: bo
 
 
 def _settings(thing: type, given: str) -> str:
+    from segda.recipes.build import parameters_of
+
     parameters = [value for key, value in parameters_of(thing).items() if key != given]
     return ", ".join(value.name if value.default is value.empty else f"[{value.name}]" for value in parameters)
 
@@ -66,10 +66,14 @@ def _blocks(kind: str) -> Sequence[tuple[str, ...]]:
 
 
 def _method_classes() -> Sequence[tuple[str, ...]]:
+    from segda.methods import METHODS
+
     return [(name, _settings(cls, "student")) for name, cls in METHODS.items()]
 
 
 def _network_classes() -> Sequence[tuple[str, ...]]:
+    from segda.networks import CHOICES, NETWORKS
+
     rows = []
     for name, cls in NETWORKS.items():
         choices = "; ".join(f"{key}: {', '.join(values)}" for key, values in CHOICES[name].items())
@@ -85,21 +89,20 @@ def _datasets() -> Sequence[tuple[str, ...]]:
 
 
 def _recipes() -> Sequence[tuple[str, ...]]:
+    """What their files say: they come with segda, so their values are of the right types."""
     rows = []
     for name in shipped():
-        recipe = load_recipe(name)
+        recipe = compose(name)[0].values
+        data, network = recipe["data"], recipe.get("network")
+        source = data["source"]["set"] if data.get("source") else "none"
         rows.append(
             (
                 name,
-                f"{_source(recipe)} -> {recipe.data.target.set}".replace("+", " + "),
-                f"{_in_words(recipe.network) if recipe.network else recipe.method['name']}, {recipe.steps:,} steps",
+                f"{source} -> {data['target']['set']}".replace("+", " + "),
+                f"{_in_words(network) if network else recipe['method']['name']}, {recipe['steps']:,} steps",
             )
         )
     return rows
-
-
-def _source(recipe: Recipe) -> str:
-    return "none" if recipe.data.source is None else recipe.data.source.set
 
 
 def _in_words(spec: Mapping[str, Any]) -> str:
@@ -109,6 +112,8 @@ def _in_words(spec: Mapping[str, Any]) -> str:
 
 
 def _sweeps() -> Sequence[tuple[str, ...]]:
+    from segda.recipes.sweeps import load_sweep, shipped_sweeps
+
     rows = []
     for name, path in shipped_sweeps().items():
         combinations = load_sweep(name).combinations

@@ -15,9 +15,10 @@ from segda.distributed import group, sharding, sync
 from segda.distributed.shares import Turn, Turns
 from segda.errors import RunFailure, kept
 from segda.ground.hardware import autocast
+from segda.ground.ignore import IGNORE
 from segda.methods.method import Method, Update
 from segda.networks.dropout import number_scenes
-from segda.scene import IGNORE, Batch, Scene
+from segda.scene import Batch, Scene
 from segda.training.optim import weights_of
 
 

@@ -14,7 +14,7 @@ from segda.data.labels.labellings import LABELLINGS
 from segda.data.labels.spaces import UNKNOWN
 from segda.data.sets.folders import OWN
 from segda.errors import DataError
-from segda.scene import IGNORE
+from segda.ground.ignore import IGNORE
 
 LABEL_IDS = frozenset({"cityscapes", "gta5"})
 VOID = slice(0, 7)  # of label ids: unlabelled to ground; of train ids: road to traffic light

@@ -19,7 +19,7 @@ from PIL import Image
 from segda.data.files.images import check_size, content_of, header, picture_of
 from segda.data.files.photos import DAMAGED
 from segda.errors import DataError, ImageError
-from segda.scene import IGNORE
+from segda.ground.ignore import IGNORE
 
 PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif")
 """What names of label pictures end with."""

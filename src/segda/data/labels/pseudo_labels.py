@@ -30,9 +30,9 @@ from segda.data.sets.specs import data_sets
 from segda.data.stream.augment import Shape, scaled_size
 from segda.errors import DataError
 from segda.ground.atomic import atomic_write, write_text
+from segda.ground.ignore import IGNORE
 from segda.ground.safe_yaml import read_json
 from segda.ground.sealed import with_digest, without_digest
-from segda.scene import IGNORE
 
 SUMMARY = "pseudo_labels.json"
 SHEET = "contact_sheet.jpg"

@@ -24,7 +24,7 @@ import numpy as np
 from segda.data.labels.labellings import CAMVID_COLOURS, LABELLINGS
 from segda.data.labels.mapillary import GROUPS_V2, TO_CITYSCAPES, TO_CITYSCAPES_V2
 from segda.errors import RecipeError, nearest
-from segda.scene import IGNORE
+from segda.ground.ignore import IGNORE
 
 Colour = tuple[int, int, int]
 View = tuple[str | tuple[str, ...], ...]

@@ -15,7 +15,7 @@ from segda.data.labels.spaces import SPACES, Space, as_hex
 from segda.data.own.values import Values
 from segda.data.sets.folders import BACKGROUND, CLASSES, HELD
 from segda.errors import RecipeError
-from segda.scene import IGNORE
+from segda.ground.ignore import IGNORE
 
 KNOWN_SHARE = 0.9
 """Of the pixels, what must have a palette's colours for it to be taken."""

@@ -14,9 +14,9 @@ from segda.data.labels.annotations import SUFFIXES as ANNOTATIONS
 from segda.data.labels.annotations import read_drawings
 from segda.data.labels.own_labels import colours_in, stored
 from segda.errors import RecipeError
+from segda.ground.ignore import IGNORE
 from segda.ground.progress import track
 from segda.ground.safe_yaml import read_json
-from segda.scene import IGNORE
 
 LOOKED_AT = 60
 """Label files that are read for a first look, evenly spread over all."""

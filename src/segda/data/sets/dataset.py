@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from segda.data.labels.spaces import UNKNOWN, Space
-from segda.scene import IGNORE, Scene
+from segda.ground.ignore import IGNORE
+from segda.scene import Scene
 
 
 class DataSet(Protocol):

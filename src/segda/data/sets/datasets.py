@@ -16,9 +16,9 @@ from segda.data.labels.spaces import Space
 from segda.data.rows import Row
 from segda.data.sets.dataset import DataSet, Part
 from segda.data.sets.files import FileSet
-from segda.data.sets.folders import FOLDER, IGNORED
+from segda.data.sets.folders import IGNORED
 from segda.data.sets.own import OwnFiles
-from segda.data.sets.specs import own_space, parse, parts_of, row_of
+from segda.data.sets.specs import FOLDER, own_space, parse, parts_of, row_of
 from segda.data.sets.streets import Streets
 from segda.data.sets.unions import Union
 from segda.errors import RecipeError, few

@@ -34,10 +34,9 @@ from segda.data.rows import Row
 from segda.data.sets.patterns import keyed
 from segda.data.sets.told import Split, Told, read_told, root_of
 from segda.errors import RecipeError, nearest
+from segda.ground.ignore import IGNORE
 from segda.ground.paths import expanded
-from segda.scene import IGNORE
 
-FOLDER = "folder:"
 OWN = "own"
 IGNORED = "(ignored)"
 """What ids are called that mean nothing."""

@@ -19,8 +19,8 @@ from segda.data.labels.spaces import UNKNOWN
 from segda.data.sets.dataset import DataSet, by_class
 from segda.data.sets.own import OwnFiles
 from segda.errors import DataError
+from segda.ground.ignore import IGNORE
 from segda.ground.progress import track
-from segda.scene import IGNORE
 
 MOST_IGNORED = 1 / 3
 """A share of ignored pixels above it is hardly meant: public data sets have a tenth."""

@@ -35,10 +35,11 @@ from segda.data.sets.finding import (
     normal,
     nothing_found,
 )  # fmt: skip
-from segda.data.sets.folders import FOLDER, OWN, OwnData, has_names, own_data
+from segda.data.sets.folders import OWN, OwnData, has_names, own_data
 from segda.data.sets.image_lists import is_list, listed_files
 from segda.data.sets.own_labels import Annotated, ClassMasks, LabelFiles, ListedLabels, OwnLabels, overlapping
 from segda.data.sets.patterns import Pattern, found_by
+from segda.data.sets.specs import FOLDER
 from segda.data.sets.told import Split
 from segda.data.sets.trees import Tree
 from segda.errors import DataError

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from segda.data.labels.spaces import Space, space_named
 from segda.data.rows import DATASETS, Row
-from segda.data.sets.folders import FOLDER, folder_row, folder_space
 from segda.errors import RecipeError, nearest
 from segda.ground.paths import expanded
+
+FOLDER = "folder:"
+"""What a spec of images of one's own begins with."""
 
 MARKS = "+*:'\""
 """What separates the parts of a spec."""
@@ -23,7 +25,12 @@ MARKS = "+*:'\""
 
 def row_of(name: str, split: str | None = None) -> Row:
     """The row of a data set that `parse` has given the name (and the split) of."""
-    return folder_row(name.removeprefix(FOLDER), split) if name.startswith(FOLDER) else DATASETS[name]
+    if not name.startswith(FOLDER):
+        return DATASETS[name]
+    # It reads images, which takes libraries that no name of a data set needs.
+    from segda.data.sets.folders import folder_row
+
+    return folder_row(name.removeprefix(FOLDER), split)
 
 
 def conditions_of(name: str) -> tuple[str, ...]:
@@ -206,4 +213,8 @@ def own_space(spec: str) -> Space:
 
 
 def _own(name: str) -> Space:
-    return folder_space(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else space_named(DATASETS[name].space)
+    if not name.startswith(FOLDER):
+        return space_named(DATASETS[name].space)
+    from segda.data.sets.folders import folder_space
+
+    return folder_space(name.removeprefix(FOLDER))

@@ -25,8 +25,7 @@ from segda.data.files.archives import state
 from segda.data.files.images import read_image
 from segda.data.sets.around import Around, with_parts
 from segda.data.sets.dataset import DataSet, Part, train_ids
-from segda.data.sets.folders import FOLDER
-from segda.data.sets.specs import pieces_of
+from segda.data.sets.specs import FOLDER, pieces_of
 from segda.data.stream.augment import resize, same_shape, size_of
 from segda.errors import DataError, RunError, few
 from segda.ground.paths import expanded

@@ -29,7 +29,8 @@ from torch import Tensor
 
 from segda.data.stream.distortion import Distortion, distort
 from segda.errors import DataError
-from segda.scene import IGNORE, Box, Scene, crop
+from segda.ground.ignore import IGNORE
+from segda.scene import Box, Scene, crop
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """RGB that encoders trained on ImageNet see as zero; a network says its own in `Network.fill`."""

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from segda.scene import IGNORE
+from segda.ground.ignore import IGNORE
 
 
 class Balanced(BaseModel):

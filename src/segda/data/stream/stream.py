@@ -45,7 +45,8 @@ from segda.data.stream.augment import (
 from segda.data.stream.balanced import Balanced, BalancedEpochs, pixel_of_a_class
 from segda.distributed import group
 from segda.errors import DataError, RecipeError, visible
-from segda.scene import DOMAINS, IGNORE, Box, Scene, crop
+from segda.ground.ignore import IGNORE
+from segda.scene import DOMAINS, Box, Scene, crop
 
 log = logging.getLogger(__name__)
 
