@@ -4,6 +4,8 @@ The trackers themselves are stand-ins that keep what they are told; TensorBoard'
 installed.
 """
 
+import io
+import os
 import re
 import sys
 import tomllib
@@ -11,8 +13,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import get_args
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import processes
 from conftest import small_recipe
 from resuming import content
 from segda import run as runs
@@ -20,15 +25,21 @@ from segda.cli.main import main
 from segda.commands.train import train
 from segda.errors import RecipeError, RunFailure
 from segda.ground.choices import LoggerName
+from segda.reporting import watched
+from segda.reporting.watched import read_watched
 from segda.training import loggers
 from segda.training.loggers import LOGGERS, numbers_of
 
 
 class Told:
-    """All that stand-ins were told: (what, numbers or name, step)."""
+    """All that stand-ins were told: (numbers, step), and the pictures by name and step."""
 
     def __init__(self):
-        self.lines, self.begun, self.ended = [], [], 0
+        self.lines, self.begun, self.ended, self.pictures = [], [], 0, {}
+
+    def show(self, name, picture, step):
+        assert picture.dtype == np.uint8 and picture.shape[2] == 3
+        self.pictures[name, step] = picture
 
     def numbers(self):
         found = {}
@@ -52,16 +63,34 @@ def told(monkeypatch):
         def add_scalar(self, name, value, step):
             told.lines.append(({name: value}, step))
 
+        def add_image(self, name, picture, step, dataformats):
+            assert dataformats == "HWC"
+            told.show(name, picture, step)
+
         def add_text(self, name, text, step):
-            assert "steps: 4" in text
+            assert "steps: " in text
 
         def close(self):
             end()
 
+    class Picture:
+        """wandb.Image."""
+
+        def __init__(self, picture):
+            self.picture = picture
+
+    def log(content, step):
+        for name, one in content.items():
+            if isinstance(one, Picture):
+                told.show(name, one.picture, step)
+        numbers = {name: one for name, one in content.items() if not isinstance(one, Picture)}
+        if numbers:
+            told.lines.append((numbers, step))
+
     def init(*, dir, name, config, id, resume):
         told.begun.append((name, id))
-        assert config["steps"] == 4 and resume == "allow"
-        return SimpleNamespace(id=id or "w1", log=lambda numbers, step: told.lines.append((numbers, step)), finish=end)
+        assert config["steps"] in (4, 20) and resume == "allow"
+        return SimpleNamespace(id=id or "w1", log=log, finish=end)
 
     def start_run(*, run_id, run_name):
         told.begun.append((run_name, run_id))
@@ -70,10 +99,11 @@ def told(monkeypatch):
     packages = {
         "torch.utils.tensorboard": {"SummaryWriter": Writer},
         "tensorboard": {},
-        "wandb": {"init": init},
+        "wandb": {"init": init, "Image": Picture},
         "mlflow": {
             "start_run": start_run,
             "log_dict": lambda tree, name: None,
+            "log_image": lambda picture, key, step: told.show(key, picture, step),
             "log_metrics": lambda numbers, step: told.lines.append((numbers, step)),
             "end_run": end,
         },
@@ -102,6 +132,33 @@ def test_a_tracker_is_told_the_numbers_of_the_log(name, told, camvid, tmp_path):
     assert {"source", "seconds", "lr/student/encoder"} <= expected[1].keys()
     assert "mIoU/camvid:test:dusk/student" in expected[2] and "mIoU/camvid:test:dusk/student" in expected[4]
     assert content(tmp_path / "run") == content(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_a_tracker_is_shown_what_the_run_saw_of_its_target_when_it_saw_it(name, told, camvid, tmp_path):
+    settings = ("steps=20", "log_every=2", "evaluate.report_images=2", "evaluate.data=[]")
+    run = tmp_path / "run"
+    train(small_recipe(camvid).override(*settings, f"logger={name}"), run)
+    kept = {}
+    for k in (0, 1):
+        for step in (2, 10, 20):
+            kept[f"watched/{k}/image", step] = next(watched.pictures(run, k))
+            for what, picture in zip(("prediction", "entropy"), watched.pictures(run, k, step), strict=True):
+                kept[f"watched/{k}/{what}", step] = picture
+    assert told.pictures.keys() == kept.keys() and len(kept) == 18
+    for at, picture in kept.items():
+        assert (told.pictures[at] == picture).all(), at
+    assert (kept["watched/0/prediction", 2] != kept["watched/0/prediction", 20]).any()
+
+
+def test_one_that_cannot_take_a_picture_is_told_no_more_and_ends_nothing(told, camvid, tmp_path, said):
+    del sys.modules["wandb"].Image
+    recipe = small_recipe(camvid).override("evaluate.report_images=1", "evaluate.data=[]", "logger=wandb", "steps=20")
+    train(recipe, tmp_path / "run")
+    assert len(list(runs.read_log(tmp_path / "run"))) == 20 and len(read_watched(tmp_path / "run").moments) == 3
+    assert [line for line in said if line.startswith("logger wandb: ")] == [
+        "logger wandb: module 'wandb' has no attribute 'Image'; it is told no more, log.jsonl has all"
+    ]
 
 
 def test_one_that_fails_on_the_way_is_told_no_more_and_ends_nothing(told, camvid, tmp_path, said):
@@ -186,3 +243,65 @@ def test_tensorboard_reads_what_was_told(camvid, tmp_path):
     ours = [(event.step, event.value) for event in read.Scalars("source")]
     theirs = [(line["step"], line["source"]) for line in runs.read_log(tmp_path / "run")]
     assert ours == [(step, pytest.approx(value)) for step, value in theirs]
+
+
+def test_tensorboard_shows_the_pictures_of_the_target_at_their_steps(camvid, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
+
+    settings = ("evaluate.report_images=2", "evaluate.data=[]", "steps=20", "log_every=2", "logger=tensorboard")
+    run = tmp_path / "run"
+    train(small_recipe(camvid).override(*settings), run)
+    read = EventAccumulator(str(run / "tensorboard"), {IMAGES: 0}).Reload()
+    names = [f"watched/{k}/{what}" for k in (0, 1) for what in ("image", "prediction", "entropy")]
+    assert sorted(read.Tags()["images"]) == sorted(names)
+    for k in (0, 1):
+        for what, ending in (("prediction", ""), ("entropy", "-H")):
+            events = read.Images(f"watched/{k}/{what}")
+            assert [event.step for event in events] == [2, 10, 20]
+            for event in events:
+                ours = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
+                theirs = np.asarray(Image.open(run / "watched" / f"{k}-{event.step:07d}{ending}.png").convert("RGB"))
+                assert (ours == theirs).all()
+
+
+ALONE = """
+import sys
+from segda.commands.train import train
+from segda.recipes.recipe import load_recipe
+train(load_recipe(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_weights_and_biases_keeps_the_pictures_of_the_target(camvid, tmp_path):
+    pytest.importorskip("wandb")
+    recipe = small_recipe(camvid).override("evaluate.report_images=1", "evaluate.data=[]", "logger=wandb")
+    (tmp_path / "mine.yaml").write_text(recipe.to_yaml())
+    environment = os.environ | {
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    words = [sys.executable, "-c", ALONE, tmp_path / "mine.yaml", tmp_path / "run"]  # it leaves a process of its own
+    done = processes.run(words, env=environment)
+    assert done.returncode == 0, done.stderr
+    kept = list((tmp_path / "run" / "wandb").glob("offline-run-*/files/media/images/watched/0/*.png"))
+    assert sorted(path.name.partition("_")[0] for path in kept) == ["entropy", "image", "prediction"]
+    (ours,) = (np.asarray(Image.open(path)) for path in kept if path.name.startswith("prediction"))
+    assert (ours == np.asarray(Image.open(tmp_path / "run" / "watched" / "0-0000004.png").convert("RGB"))).all()
+
+
+def test_mlflow_keeps_the_pictures_of_the_target(camvid, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri((tmp_path / "store").as_uri())
+    settings = ("evaluate.report_images=1", "evaluate.data=[]", "logger=mlflow")
+    try:
+        train(small_recipe(camvid).override(*settings), tmp_path / "run")
+    finally:
+        mlflow.set_tracking_uri(before)
+    kept = [path for path in (tmp_path / "store").rglob("artifacts/images/*.png")]
+    assert len(kept) == 3
+    (ours,) = (np.asarray(Image.open(path)) for path in kept if "prediction" in path.name)
+    assert (ours == np.asarray(Image.open(tmp_path / "run" / "watched" / "0-0000004.png").convert("RGB"))).all()

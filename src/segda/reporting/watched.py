@@ -156,6 +156,22 @@ def label_shares(source: DataSet) -> dict[str, float] | None:
     return dict(zip(source.space.classes, (total / total.sum()).tolist(), strict=True))
 
 
+def picture(images: Readable, k: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: image k as wide as a report shows it."""
+    return shrunk(images.read(k).image.permute(1, 2, 0).numpy(), PICTURE, flat=False)
+
+
+def shown(images: Readable, moment: Moment) -> dict[str, np.ndarray]:
+    """The pictures of a moment for a tracker, by names that are the same in each: `watched/0/prediction`. Numbers are
+    those of the files in the run folder; whose they are, watched.json says.
+    """
+    found = {}
+    for k, (prediction, entropy) in enumerate(moment.pictures):
+        told = {"image": picture(images, k), "prediction": prediction, "entropy": entropy}
+        found |= {f"watched/{k}/{name}": pixels for name, pixels in told.items()}
+    return found
+
+
 def keep(run: Path, images: Readable, moment: Moment, source: Mapping[str, float] | None) -> None:
     """Adds a moment to those of a run folder, in place of one of the same step."""
     folder = run / FOLDER
@@ -168,8 +184,7 @@ def keep(run: Path, images: Readable, moment: Moment, source: Mapping[str, float
     except OSError as error:
         raise cannot_write(folder, error) from error
     for k in range(len(images)):
-        image = images.read(k).image.permute(1, 2, 0).numpy()
-        _write(folder / f"{k}.png", png(shrunk(image, PICTURE, flat=False)))
+        _write(folder / f"{k}.png", png(picture(images, k)))
         for ending, pixels in zip(("", "-H"), moment.pictures[k], strict=True):
             _write(folder / f"{k}-{moment.step:07d}{ending}.png", png(pixels))
     moments = sorted([*others, moment], key=lambda one: one.step)

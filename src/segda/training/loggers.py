@@ -1,8 +1,8 @@
 """What a training says of itself, also to a tracker: TensorBoard, Weights & Biases or MLflow (recipe key `logger`).
 
-The numbers are those of log.jsonl, which stays what a run is judged by. Each tracker is a package of its own that no
-run needs (pip install 'segda[tensorboard]'). A run that goes on goes on there: its name with the tracker is kept in
-`logger.json`. Of several processes the first speaks.
+The numbers are those of log.jsonl, which stays what a run is judged by; the pictures those of `watched/`, sent when
+they are made. Each tracker is a package of its own that no run needs (pip install 'segda[tensorboard]'). A run that
+goes on goes on there: its name with the tracker is kept in `logger.json`. Of several processes the first speaks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from segda.distributed import group
 from segda.errors import RecipeError, RunError, RunFailure
 from segda.ground.atomic import write_text
@@ -30,9 +32,11 @@ NAME = "logger.json"
 
 
 class Logger(Protocol):
-    """Takes numbers by name, and is closed at the end."""
+    """Takes numbers by name, and pictures, (H, W, 3) uint8 RGB; is closed at the end."""
 
     def log(self, numbers: Mapping[str, float], step: int) -> None: ...
+
+    def show(self, pictures: Mapping[str, np.ndarray], step: int) -> None: ...
 
     def close(self) -> None: ...
 
@@ -50,6 +54,10 @@ class TensorBoard:
         for name, value in numbers.items():
             self.writer.add_scalar(name, value, step)
 
+    def show(self, pictures: Mapping[str, np.ndarray], step: int) -> None:
+        for name, picture in pictures.items():
+            self.writer.add_image(name, picture, step, dataformats="HWC")
+
     def close(self) -> None:
         self.writer.close()
 
@@ -58,15 +66,18 @@ class WandB:
     """A run of the project that $WANDB_PROJECT names; $WANDB_MODE=offline keeps all in RUN/wandb."""
 
     def __init__(self, run: Path, recipe: Recipe, step: int):
-        wandb = import_module("wandb")
+        self.wandb = import_module("wandb")
         known = _known(run, "wandb") if step else None
-        self.run = wandb.init(
+        self.run = self.wandb.init(
             dir=str(run), name=run.resolve().name, config=recipe.model_dump(mode="json"), id=known, resume="allow"
         )
         _remember(run, "wandb", self.run.id)
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         self.run.log(dict(numbers), step=step)
+
+    def show(self, pictures: Mapping[str, np.ndarray], step: int) -> None:
+        self.run.log({name: self.wandb.Image(picture) for name, picture in pictures.items()}, step=step)
 
     def close(self) -> None:
         self.run.finish()
@@ -87,6 +98,10 @@ class MLflow:
         # Its store has a file a number, so that one cannot be called H/source where another is H/source/q05.
         self.mlflow.log_metrics({re.sub(r"[^\w. -]", ".", name): value for name, value in numbers.items()}, step=step)
 
+    def show(self, pictures: Mapping[str, np.ndarray], step: int) -> None:
+        for name, picture in pictures.items():
+            self.mlflow.log_image(picture, key=name, step=step)
+
     def close(self) -> None:
         self.mlflow.end_run()
 
@@ -106,6 +121,9 @@ class Patient:
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         self._try(lambda: self.logger.log(numbers, step))
+
+    def show(self, pictures: Mapping[str, np.ndarray], step: int) -> None:
+        self._try(lambda: self.logger.show(pictures, step))
 
     def close(self) -> None:
         self._try(self.logger.close)

@@ -19,7 +19,7 @@ from segda.ground.hardware import autocast
 from segda.ground.safe_yaml import first_line
 from segda.networks.network import Network
 from segda.recipes.recipe import Recipe
-from segda.reporting.watched import IMAGES, Readable, is_no_obstacle, keep, label_shares, observe, readable
+from segda.reporting.watched import IMAGES, Readable, is_no_obstacle, keep, label_shares, observe, readable, shown
 from segda.run import fill, product_path
 from segda.training.assembly import Training, student_of
 
@@ -67,6 +67,8 @@ class Watch:
             casting = autocast(training.device, training.precision)
             moment = observe(Eye(network, recipe.evaluate, training.device, casting), self.images, t)
             keep(self.run, self.images, moment, self.source)
+            if training.logger is not None:
+                training.logger.show(shown(self.images, moment), t)
         except Exception as error:
             if not is_no_obstacle(error):
                 raise
