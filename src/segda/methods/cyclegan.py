@@ -42,8 +42,9 @@ class ByDomain(nn.ModuleDict):
 
 class CycleGAN(Method):
     """width, blocks, upsampling: of the generators. judge_width: of the discriminators. pool: painted images of a
-    domain that the discriminators may see again. *_weight: factors of the terms; perceptual_weight is of a painted
-    image against its original, reconstruction_weight of the one that was painted back.
+    domain that the discriminators may see again.
+    cycle_weight, identity_weight: factors of these terms. perceptual_weight: the factor of a painted image's perceptual
+    term, against its original. reconstruction_weight: the same of the one that was painted back.
     """
 
     products: ClassVar = {"translator": "generators.target", "translator_back": "generators.source"}

@@ -38,8 +38,11 @@ class Light(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     variation: float = Field(ge=0)
+    """Of the light's total variation."""
     dissimilarity: float = Field(ge=0)
+    """Of what the relit image lacks of the structure of its original."""
     exposure: float = Field(ge=0)
+    """Of how far the brightness is from the one wanted."""
     target: float = Field(ge=0)
     """Of all three, for day and night."""
     source: float = Field(ge=0)
@@ -56,6 +59,7 @@ class Static(BaseModel):
     classes: tuple[str, ...] = Field(min_length=1)
     neighbours: Neighbours
     weight: float = Field(ge=0)
+    """Factor of the loss."""
     level: float
     day_share: float = Field(ge=0, le=1)
 
@@ -63,7 +67,7 @@ class Static(BaseModel):
 class DANNet(Method):
     """adversarial_weight: factor of each discriminator's loss. width: of their first layer. spread: of the classes'
     weights in training, see `Relit.weights`. target_size: (height, width) that the target's logits are brought to;
-    null: the crop's.
+    null: the crop's. light: factors of the light losses. static: the loss of what stands still, by day and by night.
     """
 
     players = ("student", "discriminators")

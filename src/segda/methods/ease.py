@@ -43,6 +43,8 @@ from segda.scene import Batch
 class EASE(Method):
     """decay: of the teacher. floor: nats; below it a pixel counts whatever its class. momentum: of running medians;
     None takes the step's. begin: the first step of self-training. classes_of, photometric: of the mix, as DACS's.
+    source_photometric: how source images are recoloured and blurred, in all steps; None leaves them as they are.
+    balance: EBDA's term on the mixed images; None has none.
     masking: a masked pass as MIC's after the mix; None has none.
     """
 

@@ -27,6 +27,14 @@ from segda.scene import Batch
 
 
 class EBDA(Method):
+    """balance_weight: factor of the balance.
+    level: of the entropy, in nats; auto: a running statistic of it.
+    level_statistic, level_quantile, level_momentum: of `level: auto`, see `Level`.
+    balance_as: term, one of the loss; pixel_weight, what is far from the level weighs more in the mixed loss.
+    second_pass: whether the balance has a pass of its own, as in the authors' code.
+    masking: MIC's masked pass; None has none.
+    """
+
     products: ClassVar = PRODUCTS
     constants = CONSTANTS
 

@@ -23,8 +23,8 @@ from segda.scene import Batch
 
 
 class FDA(Method):
-    """beta: of the swap, 0 to 0.5. entropy_weight: factor of each head's robust entropy, eta its exponent.
-    entropy_after: the step, from 0, after which the entropy counts; null: it does from the beginning.
+    """beta: of the swap, 0 to 0.5. entropy_weight: factor of each head's robust entropy. eta: its
+    exponent. entropy_after: the step, from 0, after which the entropy counts; null: it does from the beginning.
     """
 
     target_labels = "may"

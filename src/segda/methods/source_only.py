@@ -20,6 +20,8 @@ from segda.scene import Batch
 
 
 class SourceOnly(Method):
+    """photometric: how source images are recoloured and blurred; None leaves them as they are."""
+
     def __init__(self, student: Network, *, photometric: Photometric | None):
         super().__init__()
         self.student = student

@@ -69,7 +69,8 @@ class DeepLabV2(Network):
     file of torchvision or timm, a name on the Hugging Face hub, a folder (see weights/load.py); `origin` says what was
     made of it. Files of torchvision and of the hub were trained with the stride on the 3x3 and on RGB of mean 0 and
     deviation 1; here they are the start of a network with the stride on the 1x1 that sees BGR in 0..255 less its mean.
-    multi_level: an auxiliary head on the third stage; its share of the loss is aux_weight (given with it, else not).
+    multi_level: an auxiliary head on the third stage.
+    aux_weight: its share of the loss; given with it, else not.
     variant: "advent", or "dannet" for the weights of DANNet's authors.
     """
 

@@ -34,8 +34,10 @@ class VFM(Network):
     enlarge: times the image's size, rounded down to whole patches; null: the nearest whole patches.
     mask_token: learnt, or kept: the token with which `method.masking` hides patches (`of: tokens`).
     freeze: true, or the number of the encoder's first blocks that do not learn, nor does its stem.
-    tune: full, all of the encoder that is not frozen; tokens, `tune_tokens` a block of rank `tune_rank`, or lora, of
-    rank `tune_rank`: the encoder is frozen, and they learn as fast as the head (encoders/tuning.py).
+    tune: full, all of the encoder that is not frozen; tokens, or lora: the encoder is frozen, and they learn as fast as
+    the head (encoders/tuning.py).
+    tune_tokens: of `tune: tokens`, so many a block.
+    tune_rank: of the tokens, or of lora's changes.
     """
 
     mean: Tensor

@@ -92,6 +92,7 @@ class Balance(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(gt=0)
+    """Its factor."""
     level: float = Field(ge=0)
     """Nats."""
 

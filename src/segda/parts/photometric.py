@@ -43,9 +43,13 @@ class Strengths(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     brightness: Strength
+    """s of its factor."""
     contrast: Strength
+    """s of its factor."""
     saturation: Strength
+    """s of its factor."""
     hue: Annotated[float, Field(ge=0, le=0.5)]
+    """s of its shift."""
 
 
 class Blended(BaseModel):
@@ -54,10 +58,13 @@ class Blended(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     jitter_prob: float = Field(ge=0, le=1)
+    """Probability that an image is jittered."""
     jitter_strengths: Strengths
+    """How far."""
     grey_prob: float = Field(ge=0, le=1)
     """Probability that an image becomes grey, after the jitter."""
     blur_prob: float = Field(ge=0, le=1)
+    """Probability that an image is blurred."""
     blur_sigma: tuple[float, float] | None
     """As above; None where none is blurred."""
 

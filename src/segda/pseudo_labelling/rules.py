@@ -59,6 +59,10 @@ class EntropyMedian:
 
     share 0.5 is the upper median, by the authors' rounding (see `index_at`). Everything up to the floor is kept: of an
     easy class, far more than the share.  Saporta et al. 2020, sec. 3; esl_UDA.py.
+
+    share: the place in the order of a class's pixels. floor: of the entropy, 0 to 1.
+    images: how many share a threshold, in the data set's order; all, or a number.
+    softmax: whether logits become probabilities before they are upsampled to the labels' size, or after.
     """
 
     share: float
@@ -85,7 +89,11 @@ class EntropyMedian:
 class ConfidenceQuantile:
     """Drops pixels whose confidence is below min(confidence at `share` of the class's pixels, cap).
 
-    share counts from the least confident: 0.66 keeps the upper third. Everything from the cap on is kept.
+    Everything from the cap on is kept.
+
+    share: counts from the least confident: 0.66 keeps the upper third. cap: of the confidence, 0 to 1.
+    images: how many share a threshold, in the data set's order; all, or a number.
+    softmax: whether logits become probabilities before they are upsampled to the labels' size, or after.
     """
 
     share: float
@@ -110,7 +118,11 @@ class ConfidenceQuantile:
 
 @dataclass(frozen=True, kw_only=True)
 class Fixed:
-    """Drops pixels whose confidence is below `level`."""
+    """Drops pixels whose confidence is below `level`.
+
+    level: of the confidence, 0 to 1.
+    softmax: whether logits become probabilities before they are upsampled to the labels' size, or after.
+    """
 
     level: float
     softmax: Softmax = "before"

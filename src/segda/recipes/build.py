@@ -244,21 +244,22 @@ def _path(places: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in known if isinstance(part, int) or part.isidentifier())
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The blocks that an annotation allows."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in typing.get_args(annotation) for model in _models(part)]
+    return [model for part in typing.get_args(annotation) for model in models_in(part)]
 
 
 def _keys_at(annotation: Any, path: list[Any]) -> list[str]:
     """The keys that exist below `path`."""
-    models = _models(annotation)
+    models = models_in(annotation)
     for part in path:
         models = [
             found
             for model in models
             if part in model.model_fields
-            for found in _models(model.model_fields[part].annotation)
+            for found in models_in(model.model_fields[part].annotation)
         ]
     return [key for model in models for key in model.model_fields]
 
@@ -266,7 +267,7 @@ def _keys_at(annotation: Any, path: list[Any]) -> list[str]:
 def _keys_of(annotation: Any) -> set[str]:
     """All keys of a model and of the models inside it."""
     keys: set[str] = set()
-    for model in _models(annotation):
+    for model in models_in(annotation):
         for key, field in model.model_fields.items():
             keys |= {key} | _keys_of(field.annotation)
     return keys

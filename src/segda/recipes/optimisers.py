@@ -17,6 +17,7 @@ class Schedule(BaseModel):
     lr: float = Field(gt=0)
     """At the start (after warm-up); of the encoder, where there is one."""
     power: float = Field(ge=0)
+    """Of the fall: 1 is a straight line, 0 holds the rate."""
     decay_steps: int | None = Field(None, ge=1)
     """Step at which the rate would reach min_lr; None: the recipe's last. Some papers stop long before."""
     hold: int = Field(0, ge=0)
@@ -29,6 +30,7 @@ class Schedule(BaseModel):
     warmup: int = Field(0, ge=0)
     """Steps over which the rate rises from `warmup_ratio` of its value."""
     warmup_ratio: float | None = Field(None, ge=0, le=1)
+    """Share of the rate that a warm-up starts from."""
     warmup_full: bool = False
     """Whether it rises to the full rate, reached in the last step of the warm-up, and only then follows the fall: a
     step down to where that has come meanwhile."""
@@ -53,7 +55,9 @@ class AdamW(Schedule):
     head_lr_factor: float = Field(gt=0)
     """The head learns this many times faster."""
     betas: tuple[float, float]
+    """Decay of the running means of the gradient and of its square."""
     weight_decay: float = Field(ge=0)
+    """A step takes the rate times this from a weight."""
     layer_decay: float | None = Field(None, gt=0, le=1)
     """Each layer of the encoder learns so much slower than the one after it; its last one at the encoder's rate."""
 
@@ -65,7 +69,9 @@ class SGD(Schedule):
     head_lr_factor: float = Field(gt=0)
     """The head learns this many times faster."""
     momentum: float = Field(ge=0, lt=1)
+    """Share of the last change that the next one keeps."""
     weight_decay: float = Field(ge=0)
+    """Times the weight, added to its gradient."""
     backbone_updates: Literal["authors", "once"]
     """How often a step updates a tensor of the encoder: ADVENT's code lists most of them three or four times, see
     `RepeatedSGD`. "once" is what it must have meant, "authors" what its numbers were made with."""
@@ -76,6 +82,7 @@ class Adam(Schedule):
 
     name: Literal["adam"]
     betas: tuple[float, float]
+    """Decay of the running means of the gradient and of its square."""
 
 
 Optim = Annotated[AdamW | SGD | Adam, Field(discriminator="name")]

@@ -59,7 +59,9 @@ class Paper(Block):
     """Whose method and numbers these are."""
 
     title: str
+    """Of the paper."""
     arxiv: str | None = None
+    """Its number there."""
     code: str | None = None
     """owner/repository, and the commit where it is known."""
 
@@ -68,8 +70,11 @@ class Expect(Block):
     """What a run of this recipe should reach, and who says so."""
 
     data: str
+    """The data set that was measured."""
     miou: float
+    """In percent."""
     note: str
+    """Who says so, and of what."""
 
 
 class Source(Block):
@@ -152,6 +157,7 @@ class Evaluate(Block):
     kernel: Kernel = "bilinear"
     """How it is resampled, see Augment."""
     how: Literal["whole", "slide"]
+    """The whole image at once, or windows of it: where several see a pixel, the mean of their logits counts."""
     window: tuple[int, int] | None = None
     """Of `slide`: height, width."""
     stride: tuple[int, int] | None = None
@@ -208,6 +214,7 @@ class Labelling(Block):
     data: str | None = None
     """What is labelled; None: the recipe's target."""
     weights: Literal["student", "teacher"] = "student"
+    """Which network of each."""
     resize: tuple[PositiveInt, PositiveInt] | None = None
     """Box (width, height) that images are brought to, and the labels' size; None: the runs' evaluate.resize."""
     refine: dict[str, Any] | None = None
@@ -267,6 +274,7 @@ class Recipe(Block):
     paper: Paper | None = None
     expect: Expect | None = None
     seed: int = Field(ge=0)
+    """Of all that is drawn: the same seed on the same machine gives the same run."""
     steps: int = Field(ge=1)
     """Optimisation steps."""
     data: Data
@@ -276,6 +284,7 @@ class Recipe(Block):
     """A trained network that the whole student begins with, in place of its encoder's weights: a run, a file of ours,
     or a checkpoint of other code; see training/start.py."""
     method: dict[str, Any]
+    """What is learnt: `name`, and the settings of its class."""
     given: dict[str, str] = {}
     """Trained networks that the method takes, by the names of its arguments: runs, or files of ours."""
     optim: Optim | None = None
@@ -285,7 +294,9 @@ class Recipe(Block):
     """Of the method's other players, by their name."""
     evaluate: Evaluate
     device: DeviceName = "auto"
+    """auto, cpu, cuda, cuda:1 or mps; auto takes an accelerator where there is one."""
     precision: PrecisionName = "auto"
+    """32, bf16 or 16; auto takes bf16 where the device is quick at it."""
     activation_checkpointing: bool = False
     """Compute the encoder's maps again in the backward pass: less memory, more time, the same numbers."""
     accumulate: int = Field(1, ge=1)
