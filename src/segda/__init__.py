@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from segda.commands.adapt import adapt
     from segda.commands.compare import compare
     from segda.commands.convert import convert
+    from segda.commands.draw import draw
     from segda.commands.evaluate import evaluate
     from segda.commands.export import export
+    from segda.commands.init import init
     from segda.commands.predict import predict
     from segda.commands.pseudo_label import pseudo_label
     from segda.commands.report import report
@@ -49,8 +51,10 @@ _HOMES = {
     "segda.commands.adapt": ("adapt",),
     "segda.commands.compare": ("compare",),
     "segda.commands.convert": ("convert",),
+    "segda.commands.draw": ("draw",),
     "segda.commands.evaluate": ("evaluate",),
     "segda.commands.export": ("export",),
+    "segda.commands.init": ("init",),
     "segda.commands.predict": ("predict",),
     "segda.commands.pseudo_label": ("pseudo_label",),
     "segda.commands.report": ("report",),
@@ -98,8 +102,10 @@ __all__ = [
     "build",
     "compare",
     "convert",
+    "draw",
     "evaluate",
     "export",
+    "init",
     "load_network",
     "load_recipe",
     "open_data",

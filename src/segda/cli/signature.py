@@ -29,7 +29,7 @@ def command_of(function: Callable[..., Any], present: Present, **usual: Any) -> 
 
     usual: what is given to the function where nothing else is, in place of its own default or where it has none.
     """
-    own, shown = _parameters(function, 0), _parameters(present, 1)
+    own, shown = options_of(function, 0), options_of(present, 1)
     known = [name for name in inspect.signature(present).parameters if name in own]
     for name in usual:
         own[name] = own[name].replace(annotation=_optional(own[name].annotation), default=None)
@@ -60,7 +60,7 @@ def _expanded(value: Any) -> Any:
     return expanded(value) if isinstance(value, Path) else value
 
 
-def _parameters(function: Callable[..., Any], after: int) -> dict[str, inspect.Parameter]:
+def options_of(function: Callable[..., Any], after: int) -> dict[str, inspect.Parameter]:
     """Those of the parameters after so many that are on the command line, as Typer takes them."""
     parameters = dict(list(inspect.signature(function).parameters.items())[after:])
     # Without what it returns, whose type may be of a module that takes long to import.

@@ -14,7 +14,7 @@ def draw(
     spec: Annotated[
         str, typer.Argument(metavar="streets:SPLIT:CONDITION", help="What to draw, e.g. streets:train:fog.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write; empty, new, or of the same call.")],
+    out: Annotated[Path | str, typer.Option(help="Folder to write; empty, new, or of the same call.")],
     count: Annotated[int, typer.Option(help="How many scenes.")] = 20,
     size: Annotated[
         str | tuple[int, int], typer.Option(metavar="HEIGHTxWIDTH", help="Pixels of a scene.")
@@ -37,7 +37,7 @@ def draw(
     _, most = SPLITS[split]
     if not 1 <= count <= most:
         raise RecipeError(f"--count {count}: streets:{split} has 1 to {most} scenes")
-    return write_scenes(split, condition or "day", count, out, pixels)
+    return write_scenes(split, condition or "day", count, Path(out), pixels)
 
 
 def _pixels(size: str | tuple[int, int]) -> tuple[int, int]:
