@@ -1,6 +1,7 @@
 # make demo   train, compare and report on rendered streets, from an empty folder (about five minutes on two cores)
 # make test   run all tests, from nothing
 # make lint   format, lint and types
+# make docs   the site, in build/site; the notebooks are executed
 # make dist   wheel and source archive in dist/, checked, and tried in an environment of their own
 #
 # On a machine with a CUDA GPU: make TORCH=torch demo
@@ -19,7 +20,7 @@ SHORT := $(if $(STEPS),--set steps=$(STEPS))
 # Self-training begins after the first half.
 LATE := $(if $(STEPS),--set method.begin=$(shell expr $(STEPS) / 2))
 
-.PHONY: demo test lint dist clean
+.PHONY: demo test lint docs dist clean
 
 # torch first and alone, then held: anything looser draws gigabytes of CUDA, or replaces it.
 $(VENV)/ready: pyproject.toml $(CONSTRAINTS)
@@ -49,6 +50,12 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+# Read as files; a search needs a server: python -m http.server --directory build/site
+docs: $(VENV)/ready
+	$(PIP) $(TESTED) --constraint $(VENV)/constraint.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet
+	@echo "Open build/site/index.html"
 
 # What is installed is the wheel, in a folder without the sources.
 dist: TRIED := build/tried

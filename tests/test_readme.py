@@ -31,8 +31,9 @@ from segda.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-ADDING, COMMANDS, OWN, RECIPES = (
-    ROOT / "docs" / f"{name}.md" for name in ("ADDING", "COMMANDS", "OWN-IMAGES", "RECIPES")
+ADDING, COMMANDS, FIRST, OWN, RECIPES, REPRODUCE = (
+    ROOT / "docs" / f"{name}.md"
+    for name in ("ADDING", "COMMANDS", "FIRST-METHOD", "OWN-IMAGES", "RECIPES", "REPRODUCE")
 )
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -103,7 +104,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 def work(lines: list[list[str]], capsys) -> None:
     for words in lines:
-        words = [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
+        words = [path for word in words for path in (sorted(glob.glob(word)) if {"*", "?"} & {*word} else [word])]
         arguments = [*words, *shorter(words)]
         assert main(arguments) == 0, f"segda {' '.join(arguments)}: {capsys.readouterr().err}"
 
@@ -128,6 +129,38 @@ def test_the_way_of_own_images_leads_from_folders_to_a_report_a_table_and_pictur
     assert "folder:street/data.yaml:val" in capsys.readouterr().out
     for left in ("street/sheets", "runs/street-quick/report.html", "painted"):
         assert (here / left).exists(), left
+
+
+def test_the_way_of_a_table_leads_to_the_table(here, capsys):
+    (axes,) = blocks(REPRODUCE, "yaml")
+    (here / "table.yaml").write_text(axes)
+    for words in commands(REPRODUCE):
+        if words == ["sweep", "table.yaml"]:  # in this process, whose streets are small
+            capsys.readouterr()
+            assert main([*words, "--dry-run"]) == 0
+            words_of_each = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines()]
+            assert len(words_of_each) == 6
+            work(words_of_each, capsys)
+        else:
+            work([words], capsys)
+    table = capsys.readouterr().out
+    assert "source\\_only\\_imagenet\\_streets, with statistics of streets:train:night, n = 3" in table
+    assert "| ease\\_streets, n = 3 |" in table
+
+
+def test_the_way_of_a_first_method_leads_to_a_trained_one(here, monkeypatch, capsys):
+    code, test = blocks(FIRST, "python")
+    (recipe,) = blocks(FIRST, "yaml")
+    (here / "own_labels.py").write_text(code)
+    (here / "own_labels.yaml").write_text(recipe)
+    monkeypatch.syspath_prepend(here)
+    work(commands(FIRST), capsys)
+    assert (here / "runs/own_labels/report.html").is_file()
+    lines = map(json.loads, (here / "runs/own_labels/log.jsonl").read_text().splitlines())
+    assert any({"source", "own", "own/kept"} <= line.keys() for line in lines)
+    names: dict = {}
+    exec(compile(test, "FIRST-METHOD.md", "exec"), names)
+    names["test_what_is_not_sure_teaches_nothing"]()
 
 
 def test_the_python_of_the_commands_page_works(here, capsys):

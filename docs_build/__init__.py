@@ -1,0 +1,1 @@
+"""What makes the site of the documents: `mkdocs.yml` names the hooks, `make docs` calls it."""
