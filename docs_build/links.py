@@ -79,7 +79,9 @@ def of_file(path: str) -> str:
     """The page that shows a file. A search does not find it: it is no document."""
     text = (ROOT / path).read_text(encoding="utf-8")
     language = {".py": "python", ".yaml": "yaml", ".md": "markdown", ".toml": "toml"}.get(Path(path).suffix, "text")
-    return f"---\nsearch:\n  exclude: true\n---\n\n# {path}\n\n`````{language}\n{text}\n`````\n"
+    return (
+        f"---\nsearch:\n  exclude: true\nhide: [navigation, toc]\n---\n\n# {path}\n\n`````{language}\n{text}\n`````\n"
+    )
 
 
 def _outside_code(text: str, change) -> str:

@@ -79,7 +79,14 @@ def test_every_command_and_option_is_in_the_reference():
             assert f'id="{name}.{parameter.name}"' in text or parameter.name == "help", (name, parameter.name)
 
 
-@pytest.mark.parametrize("model", sorted(blocks_of(Recipe), key=lambda one: one.__name__), ids=lambda one: one.__name__)
+def all_blocks() -> list[type[BaseModel]]:
+    """Those of a recipe, and of the settings of methods and networks."""
+    settings = (one for cls in (*METHODS.values(), *NETWORKS.values()) for one in parameters_of(cls).values())
+    inside = {block for one in settings for block in models_in(one.annotation)}
+    return sorted(blocks_of(Recipe).union(*map(blocks_of, inside)), key=lambda one: one.__name__)
+
+
+@pytest.mark.parametrize("model", all_blocks(), ids=lambda one: one.__name__)
 def test_every_key_of_a_block_is_in_the_reference_and_explained(model):
     title = "A recipe" if model is Recipe else model.__name__
     assert definitions(section(title)) - {"use"} == model.model_fields.keys() - {"name"}

@@ -85,6 +85,9 @@ def class_schemas(table: Mapping[str, type], shared: dict[str, Any]) -> list[dic
             one = TypeAdapter(parameter.annotation).json_schema(ref_template="#/$defs/{model}")
             one = _explained(one, *models_in(parameter.annotation))
             shared |= one.pop("$defs", {})
+            if "properties" in one:  # a block, which others may have as well
+                title = one["title"]
+                shared[title], one = one, {"$ref": f"#/$defs/{title}"}
             if parameter.default not in (inspect.Parameter.empty, None):
                 one["default"] = TypeAdapter(Any).dump_python(parameter.default, mode="json")
             properties[key] = one | _words(told, key)
