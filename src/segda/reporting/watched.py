@@ -165,7 +165,7 @@ def shown(images: Readable, moment: Moment) -> dict[str, np.ndarray]:
     """The pictures of a moment for a tracker, by names that are the same in each: `watched/0/prediction`. Numbers are
     those of the files in the run folder; whose they are, watched.json says.
     """
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for k, (prediction, entropy) in enumerate(moment.pictures):
         told = {"image": picture(images, k), "prediction": prediction, "entropy": entropy}
         found |= {f"watched/{k}/{name}": pixels for name, pixels in told.items()}
