@@ -15,8 +15,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
-LIMIT = 300
-"""Seconds that a cell may take: one that hangs ends the build."""
+LIMIT = 1800
+"""Seconds that a cell, or the start of its Python, may take: what hangs ends the build, not what is slow."""
 
 
 def pages(paths: list[Path]) -> dict[str, Mapping[str, str | bytes]]:
@@ -30,7 +30,8 @@ def page(path: Path) -> dict[str, str | bytes]:
     """The files of a notebook's page. nbclient's CellExecutionError, with the cell and the traceback, if one fails."""
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(notebook, timeout=LIMIT, resources={"metadata": {"path": folder}}).execute()
+        where = {"metadata": {"path": folder}}
+        NotebookClient(notebook, timeout=LIMIT, startup_timeout=LIMIT, resources=where).execute()
     resources = {"unique_key": path.stem, "output_files_dir": path.stem}
     text, resources = MarkdownExporter().from_notebook_node(notebook, resources=resources)
     title, _, rest = text.partition("\n")
