@@ -2,6 +2,7 @@
 # make test   run all tests, from nothing
 # make lint   format, lint and types
 # make docs   the site, in build/site; the notebooks are executed
+# make gpu    what a GPU computes and how fast, in docs/results/gpu.md (under eight minutes; installs nothing with VENV=)
 # make dist   wheel and source archive in dist/, checked, and tried in an environment of their own
 #
 # On a machine with a CUDA GPU: make TORCH=torch demo
@@ -20,7 +21,7 @@ SHORT := $(if $(STEPS),--set steps=$(STEPS))
 # Self-training begins after the first half.
 LATE := $(if $(STEPS),--set method.begin=$(shell expr $(STEPS) / 2))
 
-.PHONY: demo test lint docs dist clean
+.PHONY: demo test lint docs gpu dist clean
 
 # torch first and alone, then held: anything looser draws gigabytes of CUDA, or replaces it.
 $(VENV)/ready: pyproject.toml $(CONSTRAINTS)
@@ -56,6 +57,12 @@ docs: $(VENV)/ready
 	$(PIP) $(TESTED) --constraint $(VENV)/constraint.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet
 	@echo "Open build/site/index.html"
+# VENV= PYTHON=python3.12 takes a python that has torch, transformers and pytest already, on a machine without a network.
+# DEVICE=cpu tries it, tiny, and writes beside what is built.
+DEVICE ?= cuda
+gpu: $(if $(VENV),$(VENV)/ready)
+	PYTHONPATH=src $(if $(VENV),$(VENV)/bin/python,$(PYTHON)) benchmarks/gpu.py --device $(DEVICE) \
+		$(if $(filter cpu,$(DEVICE)),--tiny --out build/gpu.md)
 
 # What is installed is the wheel, in a folder without the sources.
 dist: TRIED := build/tried

@@ -26,7 +26,7 @@ STEPS, SIDE, BATCH, ENCODERS = 3, 512, 2, ("b0", "b5", "101")
 
 
 def recipe_of(encoder: str, side: int, again: bool) -> Recipe:
-    crops = [f"data.{domain}_augment.crop=[{side}, {side}]" for domain in ("source", "target")]
+    crops = [f"data.{domain}.augment.crop=[{side}, {side}]" for domain in ("source", "target")]
     if encoder.startswith("b"):
         network = f"network.encoder={encoder}"
     else:

@@ -34,6 +34,7 @@ from segda.ground.hardware import environment, peak_memory
 from segda.methods import METHODS, daformer, ebda
 from segda.methods.method import Method
 from segda.networks import NETWORKS
+from segda.networks.decoders import daformer as decoder
 from segda.parts import photometric, pseudo, self_training, teacher
 from segda.recipes.build import build
 from segda.recipes.recipe import load_recipe
@@ -79,9 +80,9 @@ PARTS = (
 def as_authors(way: Way) -> None:
     """Puts the authors' choices in the place of ours, for this process."""
     if not way.decoder:
-        daformer.DilatedDepthwise.forward = nn.Conv2d.forward
-        ours = daformer.embedded
-        daformer.embedded = lambda embed, levels: [level.contiguous() for level in ours(embed, levels)]
+        decoder.DilatedDepthwise.forward = nn.Conv2d.forward
+        ours = decoder.embedded
+        decoder.embedded = lambda embed, levels: [level.contiguous() for level in ours(embed, levels)]
     if not way.blur:
         photometric.gaussian_blur = dense_blur
     if not way.updates:

@@ -25,7 +25,7 @@ from torch import Tensor
 from segda.commands.draw import draw
 from segda.data.labels.spaces import space_named
 from segda.data.sets.datasets import open_data
-from segda.evaluation import inference, look
+from segda.evaluation import inference, look, measure
 from segda.evaluation.metrics import Confusion
 from segda.ground.hardware import autocast, environment, pick_device, pick_precision
 from segda.networks import NETWORKS
@@ -104,7 +104,7 @@ def seconds(values: list[float]) -> str:
 
 def main(count: int, name: str) -> None:
     precision = pick_precision(name, device)
-    look.labels = timed("upsampling, argmax", look.labels)
+    measure.labels = timed("upsampling, argmax", measure.labels)
     Confusion.add = timed("counting", Confusion.add)
     look.ahead = waited(look.ahead)
     print(f"| seconds an image: median (min to max) | all | {' | '.join(PARTS)} | network alone | outside it |")
@@ -116,20 +116,13 @@ def main(count: int, name: str) -> None:
             torch.manual_seed(0)
             network = build(NETWORKS, spec, "network", class_names=SPACE.classes).to(device).eval()
             settings = Evaluate(resize=(1024, 512), how="whole", **how)
-            image = stack([Scene(inference.in_box(dataset.read(0).image, settings))]).to(device).image
+            image = stack([Scene(inference.in_boxes(dataset.read(0).image, settings)[0])]).to(device).image
             coarse = network.low_res_logits
             network.low_res_logits = timed("network", coarse)
             spent.clear()
             known = {"weights": "student", "step": 0, "recipe": None, "precision": name}
-            look.evaluate_network(
-                network,
-                dataset,
-                settings,
-                device,
-                autocast(device, precision),
-                known,
-                by_turns(coarse, image, precision),
-            )
+            look.track = by_turns(coarse, image, precision)
+            measure.evaluate_network(network, dataset, settings, device, autocast(device, precision), known)
             times = {part: values[1 : count + 1] for part, values in spent.items()}  # the first warms caches up
             every = list(zip(*(times[part] for part in ("all", *PARTS[:-1])), strict=True))
             times["rest"] = [whole - sum(parts) for whole, *parts in every]

@@ -11,6 +11,7 @@ from statistics import median
 
 import cv2
 
+from segda.data.labels.label_ids import label_ids
 from segda.data.labels.spaces import space_named
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
@@ -50,25 +51,33 @@ class Clock:
         return wrapped
 
 
-def loading(recipe: Recipe, count: int = 4) -> list[float]:
+def write_pairs(root: Path, count: int, shrink: int = 1) -> None:
+    """Drawn streets of GTA5's and Cityscapes' size in PNG files, in the layouts of both. shrink: divides the sizes."""
+    for index in range(count):
+        drawn = streets.draw(0, index, "day", (256, 512))
+        city = f"a/a_{index:06d}_000019"
+        ids = cv2.LUT(drawn.label, label_ids(SPACE))
+        names = {f"gta5/images/{index + 1:05d}.png": (drawn.image, (1914, 1052), cv2.INTER_CUBIC)}
+        names[f"gta5/labels/{index + 1:05d}.png"] = (ids, (1914, 1052), cv2.INTER_NEAREST)
+        for split in ("train", "val"):
+            image = f"cityscapes/leftImg8bit/{split}/{city}_leftImg8bit.png"
+            names[image] = (drawn.image, (2048, 1024), cv2.INTER_CUBIC)
+        names[f"cityscapes/gtFine/val/{city}_gtFine_labelIds.png"] = (ids, (2048, 1024), cv2.INTER_NEAREST)
+        for name, (pixels, size, kernel) in names.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            size = (size[0] // shrink, size[1] // shrink)
+            cv2.imwrite(str(path), cv2.resize(pixels, size, interpolation=kernel))
+
+
+def loading(recipe: Recipe, count: int = 4, shrink: int = 1) -> list[float]:
     """Seconds to read, decode, resize and crop one source and one target image in one process.
 
     They are drawn streets of GTA5's and Cityscapes' size in PNG files.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for index in range(count):
-            drawn = streets.draw(0, index, "day", (256, 512))
-            names = {
-                root / f"gta5/images/{index + 1:05d}.png": (drawn.image, (1914, 1052), cv2.INTER_CUBIC),
-                root / f"gta5/labels/{index + 1:05d}.png": (drawn.label + 7, (1914, 1052), cv2.INTER_NEAREST),
-                root / f"cityscapes/leftImg8bit/train/a/a_{index:06d}_000019_leftImg8bit.png": (
-                    drawn.image, (2048, 1024), cv2.INTER_CUBIC,
-                ),
-            }  # fmt: skip
-            for path, (pixels, size, kernel) in names.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), cv2.resize(pixels, size, interpolation=kernel))
+        write_pairs(root, count, shrink)
         data = recipe.data
         source, target = (open_data(name, root, SPACE) for name in ("gta5:train", "cityscapes:train"))
         pairs = Stream(

@@ -1,6 +1,6 @@
 """What it costs to share a step: one process, passes, several processes, shards.
 
-    python benchmarks/group.py [STEPS] [RECIPE] [--set KEY=VALUE ...]
+    python benchmarks/processes.py [STEPS] [RECIPE] [--set KEY=VALUE ...]
 
 Seconds of STEPS (20) steps with the same scenes, of `ebda_streets` with four scenes a step: in one process of two
 threads, in two passes of it, in two processes of one thread each, the same with weights in shards. Each is started

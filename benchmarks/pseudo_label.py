@@ -66,7 +66,8 @@ def main(mode: str, numbers: list[int]) -> None:
 
 
 def write_run(folder: Path, encoder: str) -> None:
-    recipe = load_recipe("advent_camvid").override(f"network.encoder='{encoder}'", "evaluate.resize=null")
+    network = f"network={{name: deeplab_v2, encoder: '{encoder}', weights: scratch, multi_level: false}}"
+    recipe = load_recipe("advent_camvid").override(network, "evaluate.resize=null")
     runs.begin(folder, recipe)
     torch.manual_seed(0)
     network = build(NETWORKS, recipe.network, "network", class_names=space_named("camvid-11").classes)

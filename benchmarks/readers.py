@@ -16,7 +16,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -27,7 +27,7 @@ from segda.data.labels.spaces import SPACES
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import Augment
-from segda.data.stream.stream import Stream
+from segda.data.stream.stream import SOURCE, TARGET, Stream
 from segda.data.streets import streets
 from segda.ground.pool import cores
 
@@ -58,7 +58,7 @@ def main(seconds: float, images: int) -> None:
             bare = rate(lambda i, data=data, label=label: decode(data, i, label), len(data), seconds)
             ours = rate(lambda i, data=data, label=label: data.read(i, label=label), len(data), seconds)
             pairs = Stream(data, data, 0, LOOK, LOOK)
-            draws = rate(pairs._source if label else pairs._target, 1 << 30, seconds)
+            draws = rate(partial(pairs.scenes, SOURCE if label else TARGET), 1 << 30, seconds)
             print(f"| {title} | {bare:.1f} | {ours:.1f} | {ours / bare:.0%} | {draws:.1f} |")
         print(f"\nThe reader should reach {TARGET_SHARE:.0%} of the bare decoder.\n")
         listing(root / "listed")

@@ -145,6 +145,8 @@ LONGEST = (
     "networks/test_network_table.py",
     "networks/test_activation_checkpointing.py",
     "test_readme.py",
+    "test_benchmarks.py",
+    "test_gpu.py",
 )
 """Files of twenty seconds and more of a core."""
 

@@ -306,6 +306,7 @@ def test_a_skip_is_told_with_its_step_whatever_the_shares(pairs, workers):
     assert sorted(parts, key=lambda one: one.draw) == every and every
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a cuda device")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_for_a_cuda_device_lie_in_memory_that_it_reads_by_itself(pairs, workers):

@@ -207,6 +207,7 @@ def test_a_stream_without_a_source_draws_the_same_targets(root, workers):
         assert torch.equal(ours.reference.image, theirs.reference.image) and ours.to("cpu").source is None
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a cuda device")
 def test_references_for_a_cuda_device_lie_in_memory_that_it_reads_by_itself(root):
     assert all(batch.reference.image.is_pinned() for batch in batches(stream_of(root, settings()), pin=True))
