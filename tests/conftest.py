@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -18,8 +19,11 @@ from PIL import Image
 
 import processes
 from forks import Forks
+from segda import run as runs
 from segda.data.labels.spaces import space_named
 from segda.methods import METHODS
+from segda.networks import NETWORKS
+from segda.recipes.build import build
 from segda.recipes.recipe import Recipe, parse_recipe
 
 os.environ[processes.TESTS] = uuid4().hex
@@ -126,6 +130,11 @@ METHOD_SETTINGS = {
         "distillation": {
             "encoder": "dinov2_tiny_reg", "weights": "scratch", "side": 28, "weight": 0.1, "photometric": PHOTOMETRIC,
         },
+    },
+    "source_free": {
+        "decay": 0.9, "hold": 1, "selection": "class-entropy", "threshold": 2.0, "selection_momentum": 0.9,
+        "photometric": PHOTOMETRIC, "augment": True, "pseudo_weight": 1, "entropy_weight": {"main": 0.1}, "eta": None,
+        "diversity_weight": 0.1, "masking": MASKING, "norm": "target",
     },
 }  # fmt: skip
 """Settings to build each method with, for a network with one head."""
@@ -262,15 +271,34 @@ def around(method: str, network: dict) -> dict:
 
 
 def small_recipe(root: Path, method: str = "source_only", **settings) -> Recipe:
-    """The small recipe with a method of METHOD_SETTINGS."""
+    """The small recipe with a method of METHOD_SETTINGS; one that goes on from a network has that of `write_start`."""
     tree = yaml.safe_load(RECIPE)
     tree["data"]["root"] = str(root)
     tree["method"] = {"name": method, **METHOD_SETTINGS[method], **settings}
     if METHODS[method].reference == "must":
         tree["data"]["reference"] = {"set": "camvid:train:day", "pairs": str(root / "pairs.csv")}
+    if METHODS[method].source == "never":
+        del tree["data"]["source"]
+    if METHODS[method].start == "must":
+        tree["start"] = str(write_start(root))
     tree["network"] = around(method, tree["network"])
     tree["players"] = {player: ADAM for player in METHODS[method].players if player != "student"}
     if not METHODS[method].has_student():
         del tree["network"], tree["optim"]
         tree["evaluate"]["data"] = []
     return parse_recipe(tree, "small recipe")
+
+
+def write_start(root: Path, spec: dict[str, Any] | None = None, name: str = "start") -> Path:
+    """A file beside the data: the small recipe's network or another, random, with statistics that tell pixels apart."""
+    path = root / f"{name}.safetensors"
+    if not path.exists():
+        spec = yaml.safe_load(RECIPE)["network"] if spec is None else spec
+        torch.manual_seed(1)
+        network = build(NETWORKS, spec, "network", class_names=CAMVID)
+        for buffer in network.decoder.buffers():
+            if buffer.is_floating_point():
+                buffer.uniform_(0.1, 1)
+        root.mkdir(exist_ok=True)
+        runs.save_network(path, network, spec, None)
+    return path

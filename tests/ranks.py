@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import save_file
 
-from conftest import FEATURE_DISTANCE, MASKING, small_recipe
+from conftest import FEATURE_DISTANCE, MASKING, small_recipe, write_start
 from segda.commands.train import train
 from segda.distributed import group, sharding, sync
 from segda.errors import Interrupted
@@ -67,6 +67,8 @@ METHODS = {
     "refign": {},
     "vfm": {},
     "vfm_plus": {},
+    # As with EASE, all pixels count.
+    "source_free": {"threshold": 3.0, "entropy_weight": {"main": 0.5}, "diversity_weight": 0.5},
 }  # fmt: skip
 """Name, the method's first word -> its settings beside those of METHOD_SETTINGS."""
 
@@ -97,6 +99,7 @@ IN_PASSES = (
     "dacs",
     "ebda quantile",
     "ease",
+    "source_free",
     "advent sharded",
 )
 """Also in two passes of two processes."""
@@ -124,6 +127,8 @@ def recipes(data: Path, labels: Path) -> dict[str, Recipe]:
         made[name] = recipe.override(WITHOUT_BATCH_NORM)
         if name in SYNCHRONISED:
             made[f"{name} synchronised"] = recipe.override("sync_batchnorm=true")
+    start = write_start(data, made["source_free"].network, "without-batch-norm")
+    made["source_free"] = made["source_free"].override(f"start={start}", "optim.lr=1e-4")  # or all is one class
     made["dannet"] = relit(small_recipe(data, "dannet")).override(*shared, "optim.lr=0.001")  # or its light collapses
     for name, changes in TOYS.items():
         list_of_pairs = (f"data.reference.pairs={data / 'pairs.csv'}",) if name == "referenced" else ()

@@ -30,6 +30,7 @@ STEADY = {
     "advent_streets": 2, "esl_streets": 2, "minent_streets": 2, "source_only_resnet_streets": 2, "fda_streets": 4,
     "dannet_streets": 5, "ease_streets": 3, "hrda_streets": 3, "mic_streets": 3, "refign_streets": 3, "bdl_streets": 6,
     "cyclegan_streets": 2, "mgcda_streets": 6, "source_only_imagenet_streets": 6,
+    "source_free_streets": 3,
 }  # fmt: skip
 """So many numbers of each term are compared, all of the recipes that are not here. Batch norm over a few cells makes
 what another processor rounds otherwise up to a thousand times larger from step to step, and a label at the border of
@@ -48,14 +49,17 @@ def trace(name: str) -> dict[str, list[float]]:
     """Every logged term over the first steps of a recipe, scaled down to two small crops a step."""
     torch.set_num_threads(1)
     recipe = load_recipe(name).override(
-        "data.batch=2", "data.source.augment.crop=[64, 64]", "data.target.augment.crop=[64, 64]", "evaluate.data=[]",
-        "device=cpu", "precision='32'",
-    )  # fmt: skip
+        "data.batch=2", "data.target.augment.crop=[64, 64]", "evaluate.data=[]", "device=cpu", "precision='32'"
+    )
+    if recipe.data.source is not None:
+        recipe = recipe.override("data.source.augment.crop=[64, 64]")
     if recipe.optim is not None and recipe.optim.warmup:
         recipe = recipe.override("optim.warmup=5")
     if METHODS[recipe.method["name"]].target_labels == "must":
         recipe = recipe.override("data.target.labels=stripes")
-    if recipe.data.source.rare_class is not None:  # which would count the classes of all scenes
+    if (
+        recipe.data.source is not None and recipe.data.source.rare_class is not None
+    ):  # which would count the classes of all scenes
         recipe = recipe.override("data.source.rare_class=null")
     if "begin" in recipe.method:
         recipe = recipe.override("method.begin=3")
@@ -63,7 +67,10 @@ def trace(name: str) -> dict[str, list[float]]:
         recipe = recipe.override("data.source.augment.crop=[96, 96]", "data.target.augment.crop=[96, 96]")
     if "masking" in recipe.method:  # whose labels would weigh nothing, so early
         recipe = recipe.override("method.threshold=0")
-    with patch.object(PseudoLabels, "open", lambda *_: Striped()):
+    if METHODS[recipe.method["name"]].start == "must":
+        recipe = recipe.override("start=random")
+    labels, start = patch.object(PseudoLabels, "open", lambda *_: Striped()), patch.object(assembly, "begin_with")
+    with labels, start:  # networks stay as they are built
         training = assembly.assemble(recipe, Path(), None)
     logs: dict[str, list[float]] = {}
     for drawn in training.batches(STEPS if recipe.network else FEW, 0):

@@ -97,8 +97,9 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(camvid, t
     assert log_of(stopped) == log_of(whole)
 
 
-def test_training_gives_the_same_numbers_when_the_target_has_no_labels(camvid, tmp_path):
-    recipe = small_recipe(camvid, "ebda").override("evaluate.data=[]")
+@pytest.mark.parametrize("method", ["ebda", "source_free"])
+def test_training_gives_the_same_numbers_when_the_target_has_no_labels(camvid, tmp_path, method):
+    recipe = small_recipe(camvid, method).override("evaluate.data=[]")
     train(recipe, tmp_path / "with")
     deleted = 0
     for label in (camvid / "camvid" / "trainannot").glob("0001TP*"):

@@ -36,6 +36,7 @@ def folder(tmp_path_factory) -> Path:
     train(small_recipe(data, "advent").override("evaluate.data=[]", "steps=1"), teacher)
     pseudo_label([teacher], "camvid:train:dusk", RULE, labels, root=data, precision="32")
     (folder / "two").mkdir()
+    ranks.recipes(data, labels)  # so that the files that students start from are there
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = processes.run([*torchrun, TESTS / "ranks.py", data, labels, folder / "two"], env=environment)

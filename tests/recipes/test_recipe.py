@@ -132,7 +132,8 @@ def test_a_shipped_recipe_loads_and_is_named_after_its_method_and_domains(name):
     assert name.startswith(recipe.method["name"] + "_") or (
         name.startswith("hrda_") and (recipe.method["name"], recipe.network["name"]) == ("daformer", "hrda")
     )
-    source = recipe.data.source.set.split(":")[0]
+    first = recipe if recipe.data.source is not None else stages_of(recipe)[0].recipe
+    source = first.data.source.set.split(":")[0]
     # Of cityscapes-foggy:train+cityscapes-rain:train, as a target of cityscapes, foggy_rain is left.
     target = "_".join(part.split(":")[0].removeprefix(f"{source}-") for part in recipe.data.target.set.split("+"))
     assert name.endswith(source if source == target else f"_{source}_{target}")
@@ -185,6 +186,7 @@ FAMILIES = {
     ("gta5_cityscapes", "deeplab_v2 of one head, crops"): ("fda",),
     ("synthia_cityscapes", "deeplab_v2 of one head, crops"): ("fda",),
     **{(pair, ""): ("cyclegan",) for pair in ("streets", "camvid", "gta5_cityscapes", "synthia_cityscapes")},
+    **{(pair, "encoder_decoder without a source"): ("source_free",) for pair in ("streets", "camvid")},
     ("streets", "relit"): ("dannet",),
     ("cityscapes_acdc", "relit"): ("dannet",),
     ("cityscapes_dark-zurich", "relit"): ("dannet",),
@@ -206,6 +208,8 @@ def network_of(tree: dict) -> str:
     network = tree.get("network", {})
     if network.get("decoder") == "adapter":
         return f"{network['name']} with an adapter"
+    if tree["data"].get("source") is None:
+        return f"{network['name']} without a source"
     if network.get("multi_level") is not False:
         return network.get("name", "")
     # FDA's authors train on crops, BDL's on whole images.
@@ -232,9 +236,8 @@ def test_the_recipes_of_a_pair_and_a_network_differ_in_their_method_alone(of):
         distorted = {*ADVERSARIAL, "bdl", "fda"} if of == ("camvid", "encoder_decoder") else set()
         distorted |= {"fda"} if of == ("streets", "encoder_decoder") else set()
         distorted |= {"source_only"} if of[0] in (*TARGETS, "distort_camvid") else set()
-        assert (tree["data"]["source"]["augment"].pop("distort", None) is not None) == (
-            tree["method"]["name"] in distorted
-        )
+        source = tree["data"].get("source") or {"augment": {}}
+        assert (source["augment"].pop("distort", None) is not None) == (tree["method"]["name"] in distorted)
         for key in ("method", "paper", "expect", "players", "stages"):
             tree.pop(key, None)
         tree["data"].pop("reference", None)
@@ -286,6 +289,16 @@ def test_esl_is_advent_with_pseudo_labels_of_advents_network(pair):
     assert last.outputs == (("data.target.labels", "labels"),)
     assert esl.method | {"name": "advent"} == advent.method
     assert esl.players == advent.players
+
+
+@pytest.mark.parametrize(("pair", "steps"), [("streets", 600), ("camvid", 400)])
+def test_source_free_goes_on_from_source_only(pair, steps):
+    recipe = load_recipe(f"source_free_{pair}")
+    first, last = stages_of(recipe)
+    yardstick = load_recipe({"streets": "source_only_imagenet_streets", "camvid": "source_only_camvid"}[pair])
+    assert first.recipe.override("paper=null") == yardstick.override(f"steps={steps}", "paper=null")
+    assert last.outputs == (("start", "source"),) and last.recipe.data.source is None
+    assert (last.recipe.data.target, last.recipe.network) == (yardstick.data.target, yardstick.network)
 
 
 @pytest.mark.parametrize("pair", ["camvid", *TARGETS])

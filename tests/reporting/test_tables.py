@@ -18,6 +18,7 @@ from segda.methods.method import Method, Update
 from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.networks.translator import Generator
+from segda.parts.teacher import Teacher
 from segda.recipes.build import build
 from segda.scene import IGNORE, Batch, Scene
 from segda.training.step import train_step
@@ -192,27 +193,31 @@ def test_every_term_is_a_finite_value_with_a_stable_name(name, on):
     assert all(np.isfinite(np.hstack(list(log.values()))).all() for log in logs)
 
 
+def teacher_of(method: Method) -> Teacher:
+    return method.get_submodule(method.products["teacher"].removesuffix(".network"))
+
+
 @pytest.mark.parametrize("name", WITH_TEACHER)
 def test_the_teacher_copies_the_student_at_the_first_step_and_then_lags(name):
     method = method_named(name)
     with torch.no_grad():
-        next(iter(method.parts.teacher.network.parameters())).add_(1)
+        next(iter(teacher_of(method).network.parameters())).add_(1)
     start = copy.deepcopy(method.student)
     trained(method, range(1))
-    for teacher, student in zip(method.parts.teacher.network.parameters(), start.parameters(), strict=True):
+    for teacher, student in zip(teacher_of(method).network.parameters(), start.parameters(), strict=True):
         torch.testing.assert_close(teacher, student)
     assert any(
         not torch.equal(teacher, student)
-        for teacher, student in zip(method.parts.teacher.network.parameters(), method.student.parameters(), strict=True)
+        for teacher, student in zip(teacher_of(method).network.parameters(), method.student.parameters(), strict=True)
     )
 
 
 @pytest.mark.parametrize("name", WITH_TEACHER)
 def test_in_training_the_teacher_has_live_batch_norm_and_no_dropout(name):
     method = method_named(name).eval().train()
-    for module in method.parts.teacher.network.modules():
+    for module in teacher_of(method).network.modules():
         assert module.training == isinstance(module, torch.nn.BatchNorm2d)
-    first, second = (method.parts.teacher(batch_of(0).target.image) for _ in range(2))
+    first, second = (teacher_of(method)(batch_of(0).target.image) for _ in range(2))
     assert torch.equal(first, second), "no dropout"
 
 

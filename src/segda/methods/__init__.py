@@ -15,6 +15,7 @@ from segda.methods.mgcda import MGCDA
 from segda.methods.mic import MIC
 from segda.methods.minent import MinEnt
 from segda.methods.refign import Refign
+from segda.methods.source_free import SourceFree
 from segda.methods.source_only import SourceOnly
 from segda.methods.vfm import VFMUDA
 from segda.methods.vfm_plus import VFMUDAPlus
@@ -37,4 +38,5 @@ METHODS: dict[str, type[Method]] = {
     "mgcda": MGCDA,
     "vfm": VFMUDA,
     "vfm_plus": VFMUDAPlus,
+    "source_free": SourceFree,
 }

@@ -76,6 +76,9 @@ class Method(nn.Module):
     target_labels: ClassVar[Need] = "never"
     """Pseudo-labels of the target scenes, `data.target.labels`."""
 
+    start: ClassVar[Need] = "may"
+    """A whole trained network that the student begins with, the recipe's `start`."""
+
     reference: ClassVar[Need] = "never"
     """A scene that belongs to the target's or the source's, `data.reference`."""
 

@@ -58,6 +58,21 @@ def robust_entropy(logits: Tensor, eta: float) -> Tensor:
     return (relative.square() + 1e-8).pow(eta).mean()
 
 
+def diversity(logits: Tensor, share: Share) -> Tensor:
+    """sum_c q_c ln q_c / ln C with q the mean of the probabilities over all pixels: -1 where the pixels together are of
+    all classes alike, 0 where they are of one; a scalar.
+
+    (B, C, H, W) -> minus the entropy of q, relative to its largest value, so that mean_entropy + diversity is minus the
+    mutual information of pixels and classes.  Liang et al. 2020 (SHOT), there in nats.
+
+    Of a step in shares q is the mean of all; a share's result is sum_c p_c ln q_c / ln C with its own mean p. The mean
+    of these is the whole, in value and, since all p sum to 1, in gradient.
+    """
+    prob = logits.float().softmax(1).mean((0, 2, 3))
+    together = share.mean(prob.detach()).clamp(min=torch.finfo(torch.float32).tiny)
+    return (prob * together.log()).sum() / math.log(logits.shape[1])
+
+
 QUANTILES = (5, 25, 50, 75, 95)
 """Of the entropy, in %, that `entropy_summary` logs."""
 

@@ -59,6 +59,8 @@ def refuse_unfit(recipe: Recipe, where: str, add_to: str) -> None:
             raise RecipeError(f"{where}: {key}: has no effect with method {name}, which trains no student; remove it")
     if gone := [key for key in ("network", "optim") if not student[key] and method.has_student()]:
         raise RecipeError(f"{where}: {', '.join(gone)}: missing; add {'it' if len(gone) == 1 else 'them'} to {add_to}")
+    if not recipe.stages:  # of these, the last one has a start of its own
+        refuse_no_start(recipe, method, f"{where}: ")
     begin = recipe.method.get("begin", 0)
     if begin and begin >= recipe.steps:
         raise RecipeError(
@@ -68,6 +70,20 @@ def refuse_unfit(recipe: Recipe, where: str, add_to: str) -> None:
     refuse_unfit_swap(recipe, method, name, where)
     if recipe.data.target.labels is not None and method.target_labels == "never":
         raise RecipeError(f"{where}: data.target.labels: has no effect with method {name}; remove it")
+
+
+def refuse_no_start(recipe: Recipe, method: type[Method], where: str = "") -> None:
+    """RecipeError where the method goes on from a trained network and the recipe names none."""
+    if method.start == "must" and recipe.start is None:
+        raise RecipeError(
+            f"{where}start: missing; method {recipe.method['name']} goes on from a trained network: start: RUN (a run, "
+            "or a file of its network)"
+        )
+
+
+def without_source() -> str:
+    """The methods that need no source, by their names."""
+    return ", ".join(name for name, method in METHODS.items() if method.source != "must")
 
 
 def refuse_unfit_swap(recipe: Recipe, method: type[Method], name: str, where: str) -> None:

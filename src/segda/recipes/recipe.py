@@ -425,15 +425,16 @@ def parse_recipe(tree: Mapping[str, Any], where: str, add_to: str = "the recipe"
 
 def _check_domains(recipe: Recipe, where: str) -> None:
     """RecipeError for a domain that the method needs and the recipe lacks, or has in vain."""
-    from segda.recipes.facts import method_class
+    from segda.recipes.facts import method_class, without_source
 
     method, name = method_class(recipe.method, where), recipe.method["name"]
     for domain in ("source", "reference"):
         there, need = getattr(recipe.data, domain) is not None, getattr(method, domain)
         if need == "must" and not there:
+            other = f", or take a method that does without: {without_source()}" if domain == "source" else ""
             raise RecipeError(
                 f"{where}: data.{domain}: missing; method {name} learns from it: write "
-                f"{BLOCKS[domain].format(set='NAME:SPLIT')}"
+                f"{BLOCKS[domain].format(set='NAME:SPLIT')}{other}"
             )
         if need == "never" and there:
             raise RecipeError(f"{where}: data.{domain}: has no effect with method {name}; remove it")

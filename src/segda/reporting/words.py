@@ -19,6 +19,7 @@ MEANING = {
     "changed": "share of target pixels whose pseudo-label the reference image changed",
     "entropy/": "mean entropy on target images by head, relative to ln C, weighted",
     "robust_entropy/": "robust entropy of the target's cells by head, weighted",
+    "diversity": "mean share of the classes on target images as minus its entropy, relative to ln C, weighted",
     "fool/": "how little the target looks like the source to each head's discriminator, weighted",
     "style/": "how little painted images pass for real ones with each domain's discriminator, squared",
     "cycle/": "distance of what was painted and painted back from each domain's images, weighted",

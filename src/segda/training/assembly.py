@@ -41,7 +41,7 @@ from segda.parts.class_weights import weighted
 from segda.parts.fourier import swap
 from segda.parts.given import Absent, Given, given_in
 from segda.recipes.build import build, from_scratch
-from segda.recipes.facts import method_class
+from segda.recipes.facts import method_class, refuse_no_start
 from segda.recipes.optimisers import Optim
 from segda.recipes.recipe import Recipe
 from segda.run_data import space_in, space_of
@@ -354,6 +354,8 @@ def build_method(recipe: Recipe, space: Space, fresh: bool = True, lent: bool = 
 def student_of(recipe: Recipe, space: Space, fresh: bool) -> Network:
     """The student at its start. Unless `fresh`, other weights will come: nothing is read of what it starts from."""
     anew = fresh and recipe.start is None
+    if anew:
+        refuse_no_start(recipe, method_class(recipe.method))
     spec = recipe.network if anew else from_scratch(NETWORKS, recipe.network, "network")
     student: Network = build(NETWORKS, spec, "network", class_names=space.classes)
     if fresh and recipe.start is not None:
