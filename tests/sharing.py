@@ -131,6 +131,7 @@ def mistakes() -> dict[str, Any]:
     ends: dict[str, Any] = {}
 
     def end(name: str, action: Callable[[], Any]) -> None:
+        group.met = False  # each command is a process of its own
         try:
             ends[name] = action()
         except SystemExit as left:

@@ -48,18 +48,14 @@ class Striped:
 def trace(name: str) -> dict[str, list[float]]:
     """Every logged term over the first steps of a recipe, scaled down to two small crops a step."""
     torch.set_num_threads(1)
-    recipe = load_recipe(name).override(
-        "data.batch=2", "data.target.augment.crop=[64, 64]", "evaluate.data=[]", "device=cpu", "precision='32'"
-    )
-    if recipe.data.source is not None:
-        recipe = recipe.override("data.source.augment.crop=[64, 64]")
+    recipe = load_recipe(name)
+    crops = [f"data.{domain}.augment.crop=[64, 64]" for domain in ("source", "target") if getattr(recipe.data, domain)]
+    recipe = recipe.override("data.batch=2", *crops, "evaluate.data=[]", "device=cpu", "precision='32'")
     if recipe.optim is not None and recipe.optim.warmup:
         recipe = recipe.override("optim.warmup=5")
     if METHODS[recipe.method["name"]].target_labels == "must":
         recipe = recipe.override("data.target.labels=stripes")
-    if (
-        recipe.data.source is not None and recipe.data.source.rare_class is not None
-    ):  # which would count the classes of all scenes
+    if recipe.data.source and recipe.data.source.rare_class:  # which would count the classes of all scenes
         recipe = recipe.override("data.source.rare_class=null")
     if "begin" in recipe.method:
         recipe = recipe.override("method.begin=3")

@@ -79,7 +79,9 @@ def test_nothing_else_is(other):
         ),
     ],
 )
-def test_a_command_says_what_asks_for_less(words, place, ways, want, monkeypatch, capsys):
+def test_a_command_says_what_asks_for_less(words, place, ways, want, tmp_path, monkeypatch, capsys):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(place, lambda *_: want())
     assert main(words) == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from layouts import LAYOUTS, write_row
 from segda.commands.train import train
 from segda.data.rows import DATASETS
+from segda.data.sets.dataset import DataSet
 from segda.data.sets.datasets import open_data
 from segda.data.sets.files import FileSet
 from segda.errors import DataError
 from segda.recipes.blocks import shipped
-from segda.recipes.recipe import load_recipe
+from segda.recipes.recipe import Recipe, load_recipe
 from segda.run_data import space_of
 
-PUBLISHED = [name for name in shipped() if load_recipe(name).network.get("weights") == "nvidia/mit-b5"]
+ON_MIT = [name for name in shipped() if load_recipe(name).network.get("weights") == "nvidia/mit-b5"]
+REFERRED = [name for name in ON_MIT if load_recipe(name).data.reference]
+PUBLISHED = [name for name in ON_MIT if name not in REFERRED]
 
 SMALL = [
     "steps=1", "device=cpu", "precision='32'", "data.workers=0",
@@ -99,13 +104,28 @@ LIT = [
 """The same for DANNet's, whose network is another then."""
 
 
+def paired(recipe: Recipe, root: Path, folder: Path) -> tuple[Path, DataSet]:
+    """A list in which each target image has one of the references, and the target."""
+    space = space_of(recipe)
+    night, day = (open_data(spec, root, space) for spec in (recipe.data.target.set, recipe.data.reference.set))
+    pairs = folder / "pairs.csv"
+    pairs.write_text("".join(f"{one},{day.names[i % len(day)]}\n" for i, one in enumerate(night.names)))
+    return pairs, night
+
+
+@pytest.mark.parametrize("name", REFERRED)
+def test_refigns_recipes_take_a_step_with_references_on_their_data_sets(name, root, tmp_path, said):
+    recipe = load_recipe(name).override(*SMALL)
+    pairs, _ = paired(recipe, root, tmp_path)
+    train(recipe.override(f"data.reference.pairs={pairs}"), tmp_path / "run", root, check=True)
+    terms = next(line for line in said if line.startswith("source ")).split()[::2]
+    assert set(terms) == TERMS["daformer"] | {"changed"}
+
+
 @pytest.mark.parametrize("name", ["dannet_cityscapes_dark-zurich", "dannet_cityscapes_acdc"])
 def test_dannets_recipes_take_a_step_with_references_on_their_data_sets(name, root, tmp_path, said):
     recipe = load_recipe(name).override(*LIT)
-    space = space_of(recipe)
-    night, day = (open_data(spec, root, space) for spec in (recipe.data.target.set, recipe.data.reference.set))
-    pairs = tmp_path / "pairs.csv"
-    pairs.write_text("".join(f"{one},{day.names[i % len(day)]}\n" for i, one in enumerate(night.names)))
+    pairs, night = paired(recipe, root, tmp_path)
     train(recipe.override(f"data.reference.pairs={pairs}"), tmp_path / "run", root, check=True)
     terms = next(line for line in said if line.startswith("fool/day ")).split()[::2]
     assert {"static", "fool/night", "variation/source", "light/night", "source"} <= set(terms)

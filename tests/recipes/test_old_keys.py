@@ -79,7 +79,7 @@ def test_a_source_must_be_there_for_a_method_that_learns_from_it():
     del tree["data"]["source"]
     assert refusal(parse_recipe, tree, "mine.yaml") == (
         "mine.yaml: data.source: missing; method source_only learns from it: write source: {set: NAME:SPLIT, "
-        "augment: {...}}"
+        "augment: {...}}, or take a method that does without: source_free"
     )
 
 

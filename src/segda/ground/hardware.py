@@ -25,6 +25,11 @@ from segda.ground.choices import DeviceName, PrecisionName, unknown_device
 # took a sixth less processor time. Linux only; a value that the environment brings along stays.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
+# And oneDNN at this when it first computes. Its bfloat16 convolutions with a stride give wrong maps of few channels on
+# processors with AMX, or end the process (seen with torch 2.13; pytorch/pytorch#169688, uxlfoundation/oneDNN#5494). Its
+# kernels for the processors before those are right. Elsewhere this changes nothing; a value that is there stays.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+
 KEEP = "SEGDA_KEEP_MEMORY"
 """In the environment: 0 for a process that gives memory back as it frees it."""
 

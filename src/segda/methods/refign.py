@@ -73,6 +73,7 @@ class Refign(Method):
 
         if share.rng("reference alone").random() < self.reference_alone:
             pseudo, terms = parts.labelled(batch.replace(target=batch.reference))
+            terms["changed"] = torch.zeros_like(terms["confident"])
         else:
             pseudo, terms = self.labelled(batch)
         mixed = parts.mixed(batch, pseudo)
