@@ -60,7 +60,7 @@ ELSEWHERE = {
 PARTS = {"parts", "steps", "killing", "failing_files"}
 """What others are made of."""
 
-OF_RUNS = {"growth", "picture", "picture_entropy", "picture_labels", "picture_translations", "runs"}
+OF_RUNS = {"growth", "picture", "picture_entropy", "picture_labels", "picture_translations", "runs", "select_table"}
 """What draws or lists runs of hours."""
 
 LONG = {"export_table", "memory_failures", "processes", "soak", "stream", "torchrun_kills"}

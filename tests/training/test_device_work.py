@@ -230,4 +230,4 @@ def test_large_tensors_lie_in_huge_pages_unless_the_environment_says_no(given, h
     if "[always]" in HUGE.read_text() and not huge:
         pytest.skip("this kernel hands out huge pages to all")
     child = processes.run([sys.executable, "-c", ALLOCATE], env=environment, check=True)
-    assert (int(child.stdout) >= 200_000) == huge
+    assert (int(child.stdout) >= 50_000) == huge  # of 262,144; memory in pieces gives fewer
