@@ -89,7 +89,7 @@ def batch_of(t: int, name: str = "source_only") -> Batch:
 
 def trained(method: Method, steps: range) -> list[dict[str, float]]:
     players = {name: torch.optim.AdamW(getattr(method, name).parameters(), lr=1e-3) for name in method.players}
-    name = next(name for name, cls in METHODS.items() if isinstance(method, cls))
+    name = next(name for name, cls in METHODS.items() if type(method) is cls)
     logs = []
     for t in steps:
         torch.manual_seed(t)

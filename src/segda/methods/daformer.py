@@ -17,7 +17,7 @@ from segda.networks.network import Network
 from segda.parts.entropy import entropy_summary
 from segda.parts.losses import supervised
 from segda.parts.self_training import CONSTANTS, PRODUCTS, HeldSettings, SelfTraining
-from segda.scene import Batch
+from segda.scene import Batch, Scene
 
 
 class DAFormer(Method):
@@ -40,8 +40,12 @@ class DAFormer(Method):
         if t < parts.begin:
             return
 
-        pseudo, terms = parts.labelled(batch)
+        pseudo, terms = self.labelled(batch)
         mixed = parts.mixed(batch, pseudo)
         output = self.student(mixed.image)
         terms["mix"] = supervised(output, mixed, over="all", share=share)
         yield terms | entropy_summary("mixed", output.logits)
+
+    def labelled(self, batch: Batch) -> tuple[Scene, dict[str, Tensor]]:
+        """The target with its pseudo-labels, and what the log says of them."""
+        return self.parts.labelled(batch)

@@ -9,29 +9,26 @@ more where the pairs lie over each other. `feature_distance: null` makes it DACS
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, Unpack
+from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from segda.errors import RecipeError, nearest
-from segda.methods.method import Method
+from segda.methods.daformer import DAFormer
 from segda.networks.network import Network
 from segda.parts.entropy import entropy_summary
-from segda.parts.losses import supervised
 from segda.parts.refinement import refined
-from segda.parts.self_training import CONSTANTS, PRODUCTS, HeldSettings, SelfTraining
+from segda.parts.self_training import HeldSettings
 from segda.scene import Batch, Scene
 
 
-class Refign(Method):
+class Refign(DAFormer):
     """gamma, certainty: see parts/refinement.py. static: names of the classes that are large and stand still.
     reference_alone: the probability that a step's target is the reference alone.
     """
 
-    products: ClassVar = PRODUCTS
-    constants = CONSTANTS
     reference = "must"
 
     static: Tensor
@@ -46,7 +43,7 @@ class Refign(Method):
         reference_alone: float,
         **settings: Unpack[HeldSettings],
     ):
-        super().__init__()
+        super().__init__(student, **settings)
         if gamma <= 0:
             raise RecipeError(f"method.gamma: {gamma:g} is not above 0")
         for key, number in (("certainty", certainty), ("reference_alone", reference_alone)):
@@ -57,34 +54,14 @@ class Refign(Method):
                 raise RecipeError(f"method.static: no class {name!r}{nearest(name, student.class_names)}")
         self.gamma, self.certainty, self.reference_alone = gamma, certainty, reference_alone
         self.register_buffer("static", torch.tensor([name in static for name in student.class_names]), persistent=False)
-        self.student = student
-        self.parts = SelfTraining(student, **settings)
-
-    def step(self, batch: Batch, t: int) -> Iterator[dict[str, Tensor]]:
-        parts, share = self.parts, batch.share
-        parts.follow(self.student, batch, t)
-        source = parts.source(batch.source, share)
-        start = parts.at_start(source, share)
-        output = self.student(source.image)
-        terms = {"source": supervised(output, source, over="all", share=share)} | parts.held(output, start)
-        yield terms | entropy_summary("source", output.logits)
-        if t < parts.begin:
-            return
-
-        if share.rng("reference alone").random() < self.reference_alone:
-            pseudo, terms = parts.labelled(batch.replace(target=batch.reference))
-            terms["changed"] = torch.zeros_like(terms["confident"])
-        else:
-            pseudo, terms = self.labelled(batch)
-        mixed = parts.mixed(batch, pseudo)
-        output = self.student(mixed.image)
-        terms["mix"] = supervised(output, mixed, over="all", share=share)
-        yield terms | entropy_summary("mixed", output.logits)
 
     def labelled(self, batch: Batch) -> tuple[Scene, dict[str, Tensor]]:
-        """The target with refined labels, and what the log says of them: besides the confident share and the teacher's
-        entropy, the share of pixels whose class the reference changed.
+        """The target with refined labels, or in some of the steps the reference alone with the teacher's. What the log
+        says of them has the share of pixels whose class the reference changed besides.
         """
+        if batch.share.rng("reference alone").random() < self.reference_alone:
+            pseudo, said = super().labelled(batch.replace(target=batch.reference))
+            return pseudo, said | {"changed": torch.zeros_like(said["confident"])}
         target, select = batch.target, self.parts.select
         logits, by_day = self.parts.teacher(torch.cat([target.image, batch.reference.image])).chunk(2)
         before = logits.float().softmax(1)
