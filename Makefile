@@ -44,6 +44,8 @@ demo: $(VENV)/ready
 	@echo "Open $(DEMO)/ease/report.html"
 
 # A process that dies ends the tests: another in its place would leave some of them out, and wait for them.
+# Where the environment forbids compiled files, each process compiles all of segda and its tests anew.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/ready
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import os
 import time
@@ -33,6 +35,15 @@ torch.set_num_threads(1)
 
 # A process of tests is no process of one training: it would grow with every test.
 os.environ["SEGDA_KEEP_MEMORY"] = "0"
+
+# But what it frees it keeps for the next test, up to a gigabyte: giving it back takes a tenth of the time of all tests.
+if hasattr(LIBC := ctypes.CDLL(None), "gnu_get_libc_version"):
+    M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+    for option, size in ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**30), (M_TOP_PAD, 2**26)):
+        assert LIBC.mallopt(option, size) == 1
+
+# A tenth of their time, too, was the collector's, which ran after each 700 objects.
+gc.set_threshold(10_000, 10, 10)
 
 # What is in tests' folders need not outlive the machine, and a disk is slow.
 os.fsync = lambda _: None
@@ -166,6 +177,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         tests = Path(__file__).parent
         place = {tests / name: number for number, name in enumerate(LONGEST)}
         items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected lasts: the collector need not walk through a million objects again and again."""
+    gc.freeze()
 
 
 def write_camvid(root: Path, frames: dict[str, tuple[str, ...]] = FRAMES) -> Path:
