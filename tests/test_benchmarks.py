@@ -38,6 +38,11 @@ STEPS = {
     "fuzz": "assert it.main(0.1, 0) == 0",
     "kept_memory": f"it.WARM = 0; it.measured('ebda_streets', 1, {SMALL})",
     "make_fog": "it.SIZE = (128, 256); it.main(Path('out'))",
+    "operations": """
+        it.whole.WARM = 0
+        lines = it.report("EBDA, MiT-B0, one pass", {"convolution, bf16": 1.0, "convolution, 32": 1.0}, tiny=True)
+        assert any(line.startswith("| convolutions |") for line in lines) and "aten::" in " ".join(lines)
+        """,
     "pseudo_label": """
         it.write_run(Path("run"), "small")
         it.write_images(Path("data1"), 1, (64, 32))
