@@ -14,9 +14,11 @@ from hypothesis import strategies as some
 from torch import nn
 from torch.nn.functional import interpolate
 
+from segda.evaluation import inference
 from segda.evaluation.certainty import labels, labels_and_entropy, mean_logits, probabilities
 from segda.evaluation.inference import View, slide, views
-from segda.scene import windows
+from segda.evaluation.look import Eye, look
+from segda.scene import Scene, windows
 
 CPU = torch.device("cpu")
 
@@ -144,6 +146,29 @@ def test_an_image_smaller_than_the_window_is_seen_whole():
     (ours,) = views(network, image, sliding, CPU, nullcontext())
     (theirs,) = views(network, image, settings_of(), CPU, nullcontext())
     torch.testing.assert_close(ours.logits, theirs.logits)
+
+
+@pytest.mark.parametrize("size, cut", [((20, 40), False), ((20, 41), True), ((500, 2), True)])
+def test_a_large_image_is_seen_in_windows_unasked_unless_it_has_a_box(size, cut, monkeypatch, caplog):
+    for name, value in (("LARGEST", 800), ("PART", (16, 16)), ("STEP", (12, 12))):
+        monkeypatch.setattr(inference, name, value)
+    network, image = Wide(), picture(*size)
+    theirs = settings_of(how="slide", window=(16, 16), stride=(12, 12)) if cut else settings_of()
+    (ours,), (expected,) = (views(network, image, how, CPU, nullcontext()) for how in (settings_of(), theirs))
+    assert torch.equal(ours.logits, expected.logits)
+    assert inference.sizes_shown(size, settings_of()) == ([(16, min(16, size[1]))] if cut else [size])
+    images = SimpleNamespace(read=lambda i, label: Scene(image))
+    seen = look([Eye(network, settings_of(), CPU, nullcontext())], images, lambda sight: 1, title="x", indices=[0, 1])
+    assert list(seen) == [1, 1]
+    assert len(caplog.messages) == cut and all(f"{size[1]}x{size[0]} pixels" in line for line in caplog.messages)
+
+
+def test_an_image_in_a_box_is_seen_whole_however_large_that_is(monkeypatch):
+    monkeypatch.setattr(inference, "LARGEST", 800)
+    network, image = Wide(), picture(60, 60)
+    (ours,) = views(network, image, settings_of(resize=(60, 60)), CPU, nullcontext())
+    with torch.no_grad():
+        assert torch.equal(ours.logits, network.infer(image[None] / 255))
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

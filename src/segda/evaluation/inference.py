@@ -28,12 +28,20 @@ from segda.scene import Scene, stack, windows
 Size = tuple[int, int]
 """height, width in pixels."""
 
+LARGEST = 4096 * 2048
+"""Pixels of an image as it is that a network sees whole. Its maps of a larger one take more memory than many machines
+have, so it sees that in windows.
+"""
+
+PART, STEP = (2048, 2048), (1536, 1536)
+"""Those windows, and the step from one to the next: half a million pixels and more are seen from both sides."""
+
 
 class Settings(Protocol):
     """What a recipe's `evaluate` block says about inference.
 
     resize: (width, height) box, None for the image as it is. shape, kernel: how the image gets into it, see Augment.
-    how: the image whole, or in windows. window, stride: (height, width), for `slide`.
+    how: the image whole, or in windows. window, stride: (height, width), for `slide`. See `cut_into`.
     scales: factors of the box, or of the image's size where there is none: a view each, of which the mean counts.
     flip: average with the mirrored image, at each size.
     softmax: whether probabilities are made before logits are upsampled to the image's size, or after.
@@ -78,6 +86,19 @@ def places(size: Size, window: Size, stride: Size) -> Iterator[tuple[EllipsisTyp
             yield ..., slice(top, top + window[0]), slice(left, left + window[1])
 
 
+def cut_into(size: Size, settings: Settings) -> tuple[Size, Size] | None:
+    """Window and stride in which a network sees an image of that size, once it is in its box; None: whole.
+
+    `slide` has its own. `whole` with a box is whole, since somebody chose that size; without one it is up to LARGEST.
+    """
+    if settings.how == "slide":
+        assert settings.window is not None and settings.stride is not None
+        return settings.window, settings.stride
+    if settings.resize is None and size[0] * size[1] > LARGEST:
+        return PART, STEP
+    return None
+
+
 def slide(network: Network, image: Tensor, window: Size, stride: Size) -> Tensor:
     """(1, 3, H, W) -> (1, C, H, W) float32 logits: the mean over all windows that see a pixel.
 
@@ -118,11 +139,8 @@ def views(
 
     def view(seen: Tensor, covers: Size | None, mirrored: bool) -> View:
         with nullcontext() if gradients else torch.no_grad(), autocast:
-            if settings.how == "slide":
-                assert settings.window is not None and settings.stride is not None
-                logits = slide(network, seen, settings.window, settings.stride)
-            else:
-                logits = network.low_res_logits(seen).float()
+            cut = cut_into(seen.shape[2:], settings)
+            logits = network.low_res_logits(seen).float() if cut is None else slide(network, seen, *cut)
         logits = logits.flip(-1) if mirrored else logits
         # One class after the other is upsampled: its cells belong together.
         return View(logits.contiguous(), network.align_corners, covers, share, settings.softmax)
@@ -158,8 +176,9 @@ def sizes_shown(size: Size, settings: Settings) -> list[Size]:
         height, width = scaled_size(size, box, settings.shape)
         if settings.shape == "pad" and box is not None:
             width, height = box
-        if settings.how == "slide" and settings.window is not None:
-            height, width = min(height, settings.window[0]), min(width, settings.window[1])
+        if (cut := cut_into((height, width), settings)) is not None:
+            (down, right), _ = cut
+            height, width = min(height, down), min(width, right)
         found.append((height, width))
     return found
 

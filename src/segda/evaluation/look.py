@@ -13,6 +13,7 @@ matrix product depends on that number (torchrun sets OMP_NUM_THREADS to 1 where 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +27,12 @@ import torch
 from torch import Tensor, nn
 
 from segda.distributed import group
-from segda.evaluation.inference import Settings, Size, View, in_boxes, views
+from segda.evaluation.inference import PART, Settings, Size, View, cut_into, in_boxes, views
 from segda.ground.progress import track
 from segda.networks.network import Network
 from segda.scene import Scene
+
+log = logging.getLogger(__name__)
 
 THREADS = min(8, os.cpu_count() or 1)
 """So many images are read while the network is busy, each by a thread. A GPU is quicker than several decoders."""
@@ -106,13 +109,25 @@ def look(
 
     every = range(len(images)) if indices is None else indices
     own = every[group.rank() :: group.world()] if split else every
+    told = False
     with resting([eye.network for eye in eyes]) if at_rest else nullcontext():
         for index, (scene, boxed) in zip(track(own, title), ahead(ready, own), strict=True):
+            if not told and any(map(_cut_unasked, eyes, boxed)):
+                told = True
+                height, width = scene.image.shape[1:]
+                log.warning(
+                    f"{title}: an image has {width}x{height} pixels; those that are so large are seen in windows of "
+                    f"{PART[1]}x{PART[0]}, to save memory (evaluate.resize in a recipe makes them smaller)"
+                )
             seen = [
                 views(eye.network, scene.image, eye.settings, eye.device, eye.autocast, eye.share, small, gradients)
                 for eye, small in zip(eyes, boxed, strict=True)
             ]
             yield each(Sight(index, scene, seen))
+
+
+def _cut_unasked(eye: Eye, boxed: Sequence[Tensor]) -> bool:
+    return eye.settings.how == "whole" and any(cut_into(small.shape[1:], eye.settings) for small in boxed)
 
 
 def spread(count: int, most: int) -> list[int]:

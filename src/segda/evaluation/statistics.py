@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from segda.data.sets.dataset import DataSet
 from segda.data.stream.augment import scaled_size
 from segda.errors import DataError, RecipeError
-from segda.evaluation.inference import Settings, Size, boxes, in_boxes, places
+from segda.evaluation.inference import Settings, Size, boxes, cut_into, in_boxes, places
 from segda.evaluation.look import Eye, Sight, look, resting
 from segda.evaluation.protocol import Statistics
 from segda.networks.network import Network
@@ -169,10 +169,9 @@ def _pass(eye: Eye, seen: Tensor) -> None:
     settings = eye.settings
     for view in (seen, seen.flip(-1)) if settings.flip else (seen,):
         with eye.autocast:
-            if settings.how == "slide":
-                assert settings.window is not None and settings.stride is not None
-                height, width = view.shape[2:]
-                for here in places((height, width), settings.window, settings.stride):
+            height, width = view.shape[2:]
+            if (cut := cut_into((height, width), settings)) is not None:
+                for here in places((height, width), *cut):
                     eye.network.infer(view[here])
             else:
                 eye.network.low_res_logits(view)

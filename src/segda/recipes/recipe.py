@@ -157,7 +157,9 @@ class Evaluate(Block):
     kernel: Kernel = "bilinear"
     """How it is resampled, see Augment."""
     how: Literal["whole", "slide"]
-    """The whole image at once, or windows of it: where several see a pixel, the mean of their logits counts."""
+    """The whole image at once, or windows of it: where several see a pixel, the mean of their logits counts. Without
+    `resize` an image of more than 4096 x 2048 pixels is seen in windows of 2048 in any case, for want of memory.
+    """
     window: tuple[int, int] | None = None
     """Of `slide`: height, width."""
     stride: tuple[int, int] | None = None
