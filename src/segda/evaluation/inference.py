@@ -139,7 +139,7 @@ def views(
 
     def view(seen: Tensor, covers: Size | None, mirrored: bool) -> View:
         with nullcontext() if gradients else torch.no_grad(), autocast:
-            cut = cut_into(seen.shape[2:], settings)
+            cut = cut_into((seen.shape[2], seen.shape[3]), settings)
             logits = network.low_res_logits(seen).float() if cut is None else slide(network, seen, *cut)
         logits = logits.flip(-1) if mirrored else logits
         # One class after the other is upsampled: its cells belong together.

@@ -127,7 +127,9 @@ def look(
 
 
 def _cut_unasked(eye: Eye, boxed: Sequence[Tensor]) -> bool:
-    return eye.settings.how == "whole" and any(cut_into(small.shape[1:], eye.settings) for small in boxed)
+    return eye.settings.how == "whole" and any(
+        cut_into((small.shape[1], small.shape[2]), eye.settings) for small in boxed
+    )
 
 
 def spread(count: int, most: int) -> list[int]:
