@@ -15,7 +15,7 @@ from segda.data.labels.label_ids import label_ids
 from segda.data.labels.spaces import space_named
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
-from segda.data.stream.augment import Augment
+from segda.data.stream.settings import Augment
 from segda.data.stream.stream import Stream
 from segda.data.streets import streets
 from segda.recipes.recipe import Recipe

@@ -26,7 +26,7 @@ from PIL import Image
 from segda.data.labels.spaces import SPACES
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
-from segda.data.stream.augment import Augment
+from segda.data.stream.settings import Augment
 from segda.data.stream.stream import SOURCE, TARGET, Stream
 from segda.data.streets import streets
 from segda.ground.pool import cores

@@ -30,9 +30,9 @@ from PIL import Image
 
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
-from segda.data.stream.augment import Augment
 from segda.data.stream.loading import loader
-from segda.data.stream.stream import RareClass, Stream
+from segda.data.stream.settings import Augment, RareClass
+from segda.data.stream.stream import Stream
 from segda.ground.pool import cores
 from segda.training.timing import Pace
 

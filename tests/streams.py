@@ -15,7 +15,7 @@ from torch import Tensor
 from segda.data.sets import files as file_sets
 from segda.data.sets import own as own_sets
 from segda.data.sets.datasets import open_data
-from segda.data.stream.augment import Augment
+from segda.data.stream.settings import Augment
 from segda.data.stream.stream import SOURCE, Stream
 
 CROP = Augment(resize=None, crop=(32, 32), max_class_share=None, flip=0.5)

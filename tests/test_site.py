@@ -21,7 +21,8 @@ from segda.networks import NETWORKS
 from segda.networks.encoder_decoder import DECODERS
 from segda.networks.encoders.table import ENCODERS
 from segda.recipes.blocks import shipped, shipped_blocks
-from segda.recipes.build import models_in, parameters_of
+from segda.recipes.build import parameters_of
+from segda.recipes.complaints import models_in
 from segda.recipes.recipe import Ensemble, Labelling, Recipe, Translating
 
 ROOT = Path(__file__).parents[1]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,9 +14,22 @@ import yaml
 from processes import HANGS
 from segda.cli.main import COMMANDS
 from segda.ground import safe_yaml
+from segda.ground.choices import What
 from segda.recipes.blocks import FOLDER, compose, shipped
 
-HEAVY = ("torch", "transformers", "cv2", "matplotlib", "scipy", "onnx", "onnxruntime", "openvino", "PIL", "fastapi")
+HEAVY = (
+    "torch",
+    "numpy",
+    "transformers",
+    "cv2",
+    "matplotlib",
+    "scipy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "PIL",
+    "fastapi",
+)
 
 PROGRAM = """
 import contextlib, io, json, sys
@@ -30,8 +44,9 @@ json.dump(found, sys.stdout)
 
 DATA = ("--data", "streets:test")
 RIGHT = [
-    (), ("--help",), ("--version",), ("list", "recipes"), ("list", "benchmarks"), ("list", "datasets"),
-    ("recipe", "methods/ebda"), *((command, "--help") for command in ("train", "evaluate", "predict", "init")),
+    (), ("--help",), ("--version",), *(("list", what) for what in get_args(What)), ("recipe", "methods/ebda"),
+    ("recipe", "ebda_streets"), ("recipe", "fda_streets"), ("recipe", "--schema"),
+    *((command, "--help") for command in COMMANDS),
 ]  # fmt: skip
 WRONG = [
     ("trian",), ("train", "--nonsense"), ("list", "nonsense"), ("train", "ebda_street"),

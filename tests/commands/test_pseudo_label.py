@@ -18,7 +18,8 @@ from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.datasets import open_data
 from segda.data.sets.files import FileSet
-from segda.data.stream.augment import Augment, resize
+from segda.data.stream.augment import resize, resized
+from segda.data.stream.settings import Augment
 from segda.data.stream.stream import Stream
 from segda.errors import DataError, RecipeError
 from segda.evaluation import look
@@ -53,7 +54,7 @@ def probabilities(place, runs=("run",), data=ALL) -> np.ndarray:
     made = []
     for i in range(len(dataset)):
         box = Augment(resize=(48, 36), crop=None, max_class_share=None, flip=0)
-        image = box.resized(dataset.read(i)).image.float()[None] / 255
+        image = resized(dataset.read(i), box).image.float()[None] / 255
         mean = []
         for run in runs:
             network = load_network(place / run)
@@ -210,7 +211,7 @@ def test_the_score_counts_predicted_and_kept_pixels(place, tmp_path):
     dataset = open_data(ALL, place / "data", SPACE)
     predicted = probabilities(place).argmax(1)
     truth = np.stack([
-        Augment(resize=(48, 36), crop=None, max_class_share=None, flip=0).resized(dataset.read(i, label=True)).label
+        resized(dataset.read(i, label=True), Augment(resize=(48, 36), crop=None, max_class_share=None, flip=0)).label
         for i in range(7)
     ])  # fmt: skip
     kept = np.stack([ids_of(tmp_path / "out" / f"{name}.png") for name in dataset.names])

@@ -17,7 +17,8 @@ from segda import run as runs
 from segda.cli.main import main
 from segda.data.labels.spaces import space_named
 from segda.data.sets.datasets import open_data
-from segda.data.stream.augment import Augment
+from segda.data.stream.augment import resized
+from segda.data.stream.settings import Augment
 from segda.errors import DataError, RecipeError
 from segda.evaluation import look
 from segda.networks import NETWORKS
@@ -65,7 +66,7 @@ def seen(place: Path, run: str, spec: str, name: str) -> np.ndarray:
     """(C, 36, 48) float64 probabilities of an image, as the run's network sees it."""
     data = open_data(spec, place / "data", SPACE)
     box = Augment(resize=(48, 36), crop=None, max_class_share=None, flip=0)
-    image = box.resized(data.read(data.names.index(name))).image.float()[None] / 255
+    image = resized(data.read(data.names.index(name)), box).image.float()[None] / 255
     network = load_network(place / run)
     with torch.no_grad():
         return enlarged(network.low_res_logits(image)[0].double().softmax(0).numpy(), (36, 48))
@@ -100,7 +101,7 @@ def test_labels_are_those_of_both_predictions(place, tmp_path, run):
         if run == "other":  # its recipe also looks at the mirrored image
             data = open_data(DAY, place / "data", SPACE)
             box = Augment(resize=(48, 36), crop=None, max_class_share=None, flip=0)
-            image = box.resized(data.read(data.names.index(day))).image.float()[None] / 255
+            image = resized(data.read(data.names.index(day)), box).image.float()[None] / 255
             with torch.no_grad():
                 mirrored = load_network(place / run).low_res_logits(image.flip(-1)).flip(-1)[0].double()
             other = (other + enlarged(mirrored.softmax(0).numpy(), (36, 48))) / 2

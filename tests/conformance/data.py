@@ -9,9 +9,10 @@ import torch
 from golden import Golden
 from segda.data.labels.spaces import SPACES
 from segda.data.stream import stream
-from segda.data.stream.augment import Augment, augment, cut, fitted_size
-from segda.data.stream.distortion import Distortion, distort
-from segda.data.stream.stream import RareClass, Stream, class_probabilities
+from segda.data.stream.augment import augment, cut, fitted_size
+from segda.data.stream.distortion import distort
+from segda.data.stream.settings import Augment, Distortion, RareClass
+from segda.data.stream.stream import Stream, class_probabilities
 from segda.scene import Scene
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)[:, None, None]

@@ -13,7 +13,8 @@ import torch
 from golden import Golden
 from segda.data.labels.labellings import LABELLINGS
 from segda.data.labels.spaces import SPACES, UNKNOWN
-from segda.data.stream.augment import Augment, padded_size, resize, resize_label
+from segda.data.stream.augment import padded_size, resize, resize_label, resized
+from segda.data.stream.settings import Augment
 from segda.networks.deeplab import DeepLabV2
 from segda.scene import IGNORE, Scene, stack
 
@@ -89,7 +90,7 @@ def test_the_network_sees_what_the_authors_saw(recorded):
     seen = []
     network.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().numpy()[0]))
     box = Augment(resize=SIZES["up"], crop=None, max_class_share=None, flip=0, shape="stretch", kernel="bicubic")
-    network.infer(stack([box.resized(street(recorded))]).to("cpu").image)
+    network.infer(stack([resized(street(recorded), box)]).to("cpu").image)
     # 255 (x / 255) is x but for its last bit.
     np.testing.assert_allclose(seen[0], recorded["gta_up_input"], rtol=0, atol=2 * np.spacing(np.float32(255)))
 

@@ -18,8 +18,8 @@ from segda.data.files.archives import members, read_bytes, state
 from segda.data.rows import DATASETS
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
-from segda.data.stream.augment import Augment
 from segda.data.stream.loading import loader
+from segda.data.stream.settings import Augment
 from segda.data.stream.stream import Stream
 from segda.errors import DataError
 from segda.pseudo_labelling.job import part_name

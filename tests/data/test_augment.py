@@ -15,9 +15,9 @@ from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
 from segda.data.stream.augment import (
     REDRAWS,
-    Augment,
     augment,
     draw_box,
+    draw_factor,
     fit_to_pad,
     fitted_size,
     padded_size,
@@ -25,7 +25,8 @@ from segda.data.stream.augment import (
     resize_label,
     scaled_size,
 )
-from segda.data.stream.stream import RareClass, Stream
+from segda.data.stream.settings import Augment, RareClass
+from segda.data.stream.stream import Stream
 from segda.errors import DataError
 from segda.scene import IGNORE, Scene
 
@@ -268,7 +269,7 @@ def test_margins_in_pixels_count_what_is_filled_up():
 
 def test_without_scale_nothing_more_is_drawn():
     rng = np.random.default_rng(0)
-    assert settings().draw_factor(rng, (8, 8)) == 1 and rng.random() == np.random.default_rng(0).random()
+    assert draw_factor(settings(), rng, (8, 8)) == 1 and rng.random() == np.random.default_rng(0).random()
 
 
 @pytest.mark.parametrize(
@@ -302,10 +303,10 @@ def test_a_scale_or_size_that_cannot_be_is_refused(given, said):
 
 def test_a_stepped_factor_is_one_of_the_steps_each_as_often():
     rng, stepped = np.random.default_rng(0), settings(scale=(0.7, 1.3), scale_step=0.1)
-    often = Counter(stepped.draw_factor(rng, (1080, 1920)) for _ in range(1400))
+    often = Counter(draw_factor(stepped, rng, (1080, 1920)) for _ in range(1400))
     assert sorted(often) == [0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3]
     assert all(abs(count - 200) < 60 for count in often.values())
-    assert {settings(scale=(0.9, 0.9), scale_step=0.1).draw_factor(rng, (8, 8)) for _ in range(3)} == {0.9}
+    assert {draw_factor(settings(scale=(0.9, 0.9), scale_step=0.1), rng, (8, 8)) for _ in range(3)} == {0.9}
 
 
 @pytest.mark.parametrize(("height", "width"), [(1024, 2048), (1500, 900), (1053, 1920), (641, 1031)])
@@ -314,16 +315,16 @@ def test_the_shorter_side_is_kept_between_its_bounds(height, width):
     plain, rng, again = settings(scale=(0.3, 2.0)), np.random.default_rng(1), np.random.default_rng(1)
     sizes = set()
     for _ in range(60):
-        factor = held.draw_factor(rng, (height, width))
+        factor = draw_factor(held, rng, (height, width))
         tall, wide = scaled_size((height, width), None, "keep", factor)
-        wanted = int(min(height, width) * plain.draw_factor(again, (height, width)))
+        wanted = int(min(height, width) * draw_factor(plain, again, (height, width)))
         assert min(tall, wide) == min(max(wanted, 450), 1100)
         assert abs(tall * width - wide * height) <= 2 * max(height, width)
         sizes.add(min(tall, wide))
     assert {450, 1100} < sizes
     # Of the size that a box gives the image, not of its own.
     boxed = settings(resize=(200, 100), scale=(0.5, 0.5), short_side=(80, 90))
-    factor = boxed.draw_factor(rng, (height, width))
+    factor = draw_factor(boxed, rng, (height, width))
     fitted = scaled_size((height, width), (200, 100), "keep", factor)
     assert min(fitted) == 80
 

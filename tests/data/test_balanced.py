@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from conftest import small_recipe
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.datasets import open_data
-from segda.data.stream.augment import Augment
-from segda.data.stream.balanced import Balanced, BalancedEpochs, balanced_epoch, pixel_of_a_class
+from segda.data.stream.balanced import BalancedEpochs, balanced_epoch, pixel_of_a_class
 from segda.data.stream.loading import RESERVED, loader
+from segda.data.stream.settings import Augment, Balanced
 from segda.data.stream.stream import Stream
 from segda.errors import RecipeError
 from segda.scene import IGNORE

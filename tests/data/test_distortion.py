@@ -10,8 +10,9 @@ import torch
 from pydantic import ValidationError
 
 from segda.data.sets.datasets import open_data
-from segda.data.stream.augment import Augment, augment
-from segda.data.stream.distortion import Distortion, distort, levels
+from segda.data.stream.augment import augment
+from segda.data.stream.distortion import distort, levels
+from segda.data.stream.settings import Augment, Distortion
 from segda.data.stream.stream import Stream
 from segda.scene import IGNORE, Scene
 

@@ -12,8 +12,9 @@ from PIL import Image
 from segda.data.labels.pseudo_labels import PseudoLabels, read_summary, write_label, write_summary
 from segda.data.labels.spaces import SPACES
 from segda.data.sets.datasets import open_data
-from segda.data.stream.augment import Augment, resize, scaled_size
+from segda.data.stream.augment import resize, scaled_size
 from segda.data.stream.loading import loader
+from segda.data.stream.settings import Augment
 from segda.data.stream.stream import Stream
 from segda.errors import DataError, RecipeError
 from segda.scene import IGNORE

@@ -14,9 +14,8 @@ from PIL import Image
 
 from segda.data.sets.datasets import open_data
 from segda.data.sets.pairs import partners
-from segda.data.stream.augment import Augment
-from segda.data.stream.distortion import Distortion
 from segda.data.stream.loading import Skip, loader
+from segda.data.stream.settings import Augment, Distortion
 from segda.data.stream.stream import References, Stream
 from segda.errors import DataError, ImageError, RunFailure
 from segda.scene import Batch, Scene

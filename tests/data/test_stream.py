@@ -19,10 +19,9 @@ from segda.data.sets import files as file_sets
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.datasets import open_data
-from segda.data.stream.augment import Augment
-from segda.data.stream.balanced import Balanced
 from segda.data.stream.loading import loader
-from segda.data.stream.stream import RareClass, Stream, class_probabilities
+from segda.data.stream.settings import Augment, Balanced, RareClass
+from segda.data.stream.stream import Stream, class_probabilities
 from segda.errors import DataError, ImageError, RecipeError
 from segda.scene import Batch, Scene
 

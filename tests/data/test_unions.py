@@ -23,8 +23,8 @@ from segda.data.sets.datasets import open_data
 from segda.data.sets.files import FileSet
 from segda.data.sets.labelled import open_labelled
 from segda.data.sets.specs import data_sets, own_space
-from segda.data.stream.augment import Augment
-from segda.data.stream.stream import SOURCE, TARGET, RareClass, Stream, class_probabilities
+from segda.data.stream.settings import Augment, RareClass
+from segda.data.stream.stream import SOURCE, TARGET, Stream, class_probabilities
 from segda.data.streets.conditions import SPLITS
 from segda.errors import DataError, RecipeError
 

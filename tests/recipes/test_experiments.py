@@ -16,7 +16,7 @@ import pytest
 from layouts import LAYOUTS, write_row
 from segda.commands.train import train
 from segda.data.rows import DATASETS
-from segda.data.stream.distortion import Distortion
+from segda.data.stream.settings import Distortion
 from segda.recipes.recipe import Recipe
 from segda.training.sweep import plan
 

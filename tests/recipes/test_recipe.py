@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from conftest import RECIPE
-from segda.data.stream.distortion import Distortion
+from segda.data.stream.settings import Distortion
 from segda.errors import RecipeError, SegdaError
 from segda.methods import METHODS
 from segda.networks import NETWORKS

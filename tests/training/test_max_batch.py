@@ -13,7 +13,7 @@ import processes
 from conftest import small_recipe
 from segda.cli.main import main
 from segda.commands.train import train
-from segda.data.stream.augment import Augment
+from segda.data.stream.settings import Augment
 from segda.errors import RecipeError, RunFailure
 from segda.ground.hardware import free_memory, peak_memory
 from segda.recipes.recipe import Recipe

@@ -32,17 +32,21 @@ def recipe(
     them and underlines what is wrong.
     """
     from segda.commands.names import look_up_recipe
-    from segda.recipes.blocks import shipped_blocks
+    from segda.recipes.blocks import shipped, shipped_blocks
 
     if schema == (name is not None) or (schema and (data is not None or settings)):
         raise RecipeError("give a RECIPE, or --schema alone")
     blocks = shipped_blocks()
     if schema:
-        from segda.recipes.schema import recipe_schema
+        from segda.recipes.derived import derived
 
-        text = json.dumps(recipe_schema(), indent=1) + "\n"
+        text = json.dumps(derived()["schema"], indent=1) + "\n"
     elif str(name) in blocks and data is None and not settings:
         text = blocks[str(name)].read_text(encoding="utf-8")
+    elif str(name) in shipped() and data is None and not settings:
+        from segda.recipes.recipe import shipped_recipe
+
+        text = shipped_recipe(str(name)).to_yaml(defaults=False)
     else:
         assert name is not None
         look_up_recipe(name, data)

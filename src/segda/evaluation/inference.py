@@ -20,7 +20,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from segda.data.stream.augment import Kernel, Shape, padded_size, resize, scaled_size, size_of
+from segda.data.stream.augment import padded_size, resize, scaled_size, size_of
+from segda.data.stream.settings import Kernel, Shape
 from segda.ground.choices import Softmax
 from segda.networks.network import Network
 from segda.scene import Scene, stack, windows

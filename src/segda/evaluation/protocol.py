@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from segda.data.stream.augment import Kernel, Shape
+from segda.data.stream.settings import Kernel, Shape
 from segda.ground.choices import Mean, Softmax, Weights
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from segda.data.labels.spaces import Space
-from segda.data.stream.augment import Kernel, Shape
+from segda.data.stream.settings import Kernel, Shape
 from segda.errors import WeightsError
 from segda.evaluation.inference import Settings, Size
 from segda.ground.choices import ExportPrecision, GivenAs, Said, Softmax, Weights

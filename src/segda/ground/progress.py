@@ -7,19 +7,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, TypeVar
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from segda.ground.speaking import are_marked, marked
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 QUIET_SECONDS = 2.0
 """Nothing is shown of what takes less."""
@@ -58,6 +51,9 @@ def track(items: Counted[Item], title: str, *, lines: bool = True) -> Iterable[I
     """
     if not _shows.get():
         return items
+    # Every command has this file: what only a bar needs is imported for one.
+    from rich.console import Console
+
     from segda.distributed import group
 
     if group.rank() != 0:
@@ -69,6 +65,15 @@ def track(items: Counted[Item], title: str, *, lines: bool = True) -> Iterable[I
 
 
 def _bar(items: Counted[Item], title: str, console: Console) -> Iterator[Item]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),

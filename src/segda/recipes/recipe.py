@@ -26,9 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from segda.data.stream.augment import Augment, Kernel, Shape
-from segda.data.stream.balanced import Balanced
-from segda.data.stream.stream import Of, RareClass
+from segda.data.stream.settings import Augment, Balanced, Kernel, Of, RareClass, Shape
 from segda.errors import RecipeError, nearest
 from segda.ground.choices import (
     DeviceName,
@@ -41,12 +39,10 @@ from segda.ground.choices import (
     unknown_device,
 )
 from segda.ground.safe_yaml import Keys, yaml_line, yaml_values
-from segda.pseudo_labelling.refine import REFINEMENTS
-from segda.pseudo_labelling.rules import RULES
 from segda.recipes.blocks import Composed, compose, flat, has, is_mix, merged
-from segda.recipes.build import build, check, explain
+from segda.recipes.complaints import explain
+from segda.recipes.derived import derived
 from segda.recipes.optimisers import Optim
-from segda.training.enlarging import ENLARGEMENTS
 
 
 class Block(BaseModel):
@@ -398,10 +394,21 @@ def load_recipe(name: str | Path, data: Path | str | None = None) -> Recipe:
     return recipe
 
 
+def shipped_recipe(name: str) -> Recipe:
+    """A recipe that comes with segda, as `load_recipe` gives it, without an import of torch: that its blocks fit the
+    classes which they name was tested.
+    """
+    found, _ = compose(name)
+    recipe = Recipe.model_validate(found.values | derived()["recipes"].get(name, {}))
+    recipe._source = Composed({}, found.comments, found.head)
+    return recipe
+
+
 def parse_recipe(tree: Mapping[str, Any], where: str, add_to: str = "the recipe") -> Recipe:
     """A tree of plain values -> Recipe; also checks the network's and the method's block against their signatures."""
     from segda.methods import METHODS
     from segda.networks import NETWORKS
+    from segda.recipes.build import check
     from segda.recipes.facts import method_class, refuse_unfit, student_missing
     from segda.recipes.given import refuse_other_networks
 
@@ -539,6 +546,10 @@ def _using_stage(name: str, kind: str, content: Mapping[str, Any], before: Mappi
             raise RecipeError(f"{at}: runs: no stage {run!r} trains before it{nearest(run, trained)}")
     if isinstance(told, Ensemble):
         return Stage(name, ensemble=told)
+    from segda.pseudo_labelling.refine import REFINEMENTS
+    from segda.pseudo_labelling.rules import RULES
+    from segda.recipes.build import check
+
     rule, refine = check(RULES, told.rule, f"{at}: rule", ()), told.refine
     outputs: tuple[tuple[str, str], ...] = ()
     if refine is not None:
@@ -548,7 +559,9 @@ def _using_stage(name: str, kind: str, content: Mapping[str, Any], before: Mappi
 
 
 def _translating_stage(name: str, content: Mapping[str, Any], before: Mapping[str, Stage], at: str) -> Stage:
+    from segda.recipes.build import build, check
     from segda.recipes.facts import method_class
+    from segda.training.enlarging import ENLARGEMENTS
 
     try:
         translating = Translating.model_validate(content)

@@ -15,7 +15,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from segda.methods import METHODS
 from segda.networks import NETWORKS
-from segda.recipes.build import models_in, networks_asked, parameters_of
+from segda.recipes.build import networks_asked, parameters_of
+from segda.recipes.complaints import models_in
 from segda.recipes.recipe import Recipe
 from segda.recipes.said import about, said
 

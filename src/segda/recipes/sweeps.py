@@ -31,7 +31,7 @@ from pydantic import Field, ValidationError
 from segda.errors import RecipeError, nearest
 from segda.ground.safe_yaml import yaml_line
 from segda.recipes.blocks import read_mapping, short_name
-from segda.recipes.build import explain
+from segda.recipes.complaints import explain
 from segda.recipes.recipe import Block, Recipe, setting
 
 MOST = 10_000

@@ -1,6 +1,6 @@
 """What there is to name in a recipe or on the command line.
 
-Names and what files say of themselves need no torch. What a class can be given does: it is asked for its types.
+Names, what files say of themselves, and what classes can be given, which is kept in a file: none of it needs torch.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from segda.data.rows import DATASETS
 from segda.data.sets.specs import conditions_of
 from segda.ground.choices import What
 from segda.recipes.blocks import compose, shipped, shipped_blocks
+from segda.recipes.derived import derived
 
 NARROW = 80
 
@@ -54,31 +55,12 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, one_line: bo
     return table
 
 
-def _settings(thing: type, given: str) -> str:
-    from segda.recipes.build import parameters_of
-
-    parameters = [value for key, value in parameters_of(thing).items() if key != given]
-    return ", ".join(value.name if value.default is value.empty else f"[{value.name}]" for value in parameters)
-
-
 def _blocks(kind: str) -> Sequence[tuple[str, ...]]:
     return [(name, about(path)) for name, path in shipped_blocks(kind).items()]
 
 
-def _method_classes() -> Sequence[tuple[str, ...]]:
-    from segda.methods import METHODS
-
-    return [(name, _settings(cls, "student")) for name, cls in METHODS.items()]
-
-
-def _network_classes() -> Sequence[tuple[str, ...]]:
-    from segda.networks import CHOICES, NETWORKS
-
-    rows = []
-    for name, cls in NETWORKS.items():
-        choices = "; ".join(f"{key}: {', '.join(values)}" for key, values in CHOICES[name].items())
-        rows.append((name, f"{_settings(cls, 'class_names')} ({choices})"))
-    return rows
+def _classes(kind: str) -> Sequence[tuple[str, ...]]:
+    return list(derived()[kind].items())
 
 
 def _datasets() -> Sequence[tuple[str, ...]]:
@@ -146,6 +128,6 @@ ROWS: dict[What, Callable[[], Sequence[tuple[str, ...]]]] = {
     "sweeps": _sweeps,
 }
 CLASSES: dict[What, tuple[str, Callable[[], Sequence[tuple[str, ...]]]]] = {
-    "methods": ("method.name", _method_classes),
-    "networks": ("network.name", _network_classes),
+    "methods": ("method.name", partial(_classes, "methods")),
+    "networks": ("network.name", partial(_classes, "networks")),
 }

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from segda import errors
-from segda.data.stream.augment import Augment
+from segda.data.stream.settings import Augment
 from segda.distributed import group
 from segda.distributed.shares import Share
 from segda.errors import RecipeError, RunFailure, SegdaError

@@ -30,7 +30,8 @@ from segda.data.sets.dataset import DataSet
 from segda.data.sets.labelled import open_once
 from segda.data.sets.specs import kinds_of
 from segda.data.sets.translated import SUMMARY, image_names, read_summary
-from segda.data.stream.augment import Augment, resize, same_shape, scaled_size, size_of
+from segda.data.stream.augment import resize, same_shape, scaled_size, size_of
+from segda.data.stream.settings import Augment
 from segda.distributed import group
 from segda.errors import RecipeError, RunError
 from segda.evaluation.look import Sight, agreed, look

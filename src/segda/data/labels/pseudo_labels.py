@@ -27,7 +27,8 @@ from segda.data.files.signed import signature
 from segda.data.labels.spaces import Space
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.specs import data_sets
-from segda.data.stream.augment import Shape, scaled_size
+from segda.data.stream.augment import scaled_size
+from segda.data.stream.settings import Shape
 from segda.errors import DataError
 from segda.ground.atomic import atomic_write, write_text
 from segda.ground.ignore import IGNORE

@@ -18,13 +18,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from segda.data.labels.labellings import CAMVID_COLOURS, LABELLINGS
 from segda.data.labels.mapillary import GROUPS_V2, TO_CITYSCAPES, TO_CITYSCAPES_V2
 from segda.errors import RecipeError, nearest
 from segda.ground.ignore import IGNORE
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Colour = tuple[int, int, int]
 View = tuple[str | tuple[str, ...], ...]
@@ -78,6 +80,8 @@ class Space:
         An id without a name is UNKNOWN, so that a reader can refuse it; 255 is IGNORE unless it has a name, as in the
         binary masks of people's own data.
         """
+        import numpy as np  # whoever only asks for names needs none
+
         names = LABELLINGS[labelling] if names is None else names
         table = np.full(256 if max(names, default=0) < 256 else 1 << 16, UNKNOWN, np.uint8)
         table[IGNORE] = IGNORE
@@ -88,6 +92,8 @@ class Space:
 
     def palette(self) -> np.ndarray:
         """(256, 3) uint8 RGB: colour of each train id, black for IGNORE and all else."""
+        import numpy as np
+
         table = np.zeros((256, 3), np.uint8)
         table[: len(self.colours)] = list(self.colours.values())
         return table

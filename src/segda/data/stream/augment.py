@@ -18,16 +18,15 @@ and with black instead: ESL's authors pad before they normalise.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor
 
-from segda.data.stream.distortion import Distortion, distort
+from segda.data.stream.distortion import distort
+from segda.data.stream.settings import Augment, Kernel, Margins, Shape, in_shares
 from segda.errors import DataError
 from segda.ground.ignore import IGNORE
 from segda.scene import Box, Scene, crop
@@ -41,145 +40,6 @@ REDRAWS = 10
 """How often a crop that breaks `max_class_share` is drawn again; the last one is used whatever it holds."""
 
 
-Shape = Literal["keep", "stretch", "pad"]
-Kernel = Literal["bilinear", "bicubic", "smooth-bilinear"]
-
-
-Margin = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]
-Margins = tuple[Margin, Margin, Margin, Margin]
-
-
-def in_shares(margins: Margins) -> bool:
-    """Whether they are shares of an image's sides, not pixels."""
-    return any(0 < one < 1 for one in margins)
-
-
-class Augment(BaseModel):
-    """How a scene becomes a training crop. The four settings that papers choose have no default, but may be null.
-
-    resize: (width, height) of the box that the image is brought to; null leaves its size.
-    shape: keep scales the image into the box, its longer side along the box's longer one; stretch makes it just the
-        box; pad scales it into the box as that lies, and fills the rest, right or below, with black and IGNORE.
-    kernel: bilinear (OpenCV, without smoothing), bicubic or smooth-bilinear (Pillow, smoothing what they shrink).
-    scale: (least, most) of a factor of that size, drawn anew for each image; null: it stays. Sides are rounded down.
-    scale_step: draws least, least + scale_step, ... most, each as often; null: any factor between them.
-    short_side: (least, most) pixels of the shorter side, between which the factor keeps it; null: any.
-    crop: (height, width) cut out at random; null takes all.
-    bring_to: (height, width) that the crop is resized to; null leaves it.
-    max_class_share: a crop is drawn again while one class has this share of its labelled pixels or more, or all.
-    flip: probability of mirroring left and right.
-    distort: how colours change, see Distortion; null leaves them.
-    swap: beta, with which the source's crops take the look of the step's target crops, each of the one in its place,
-        see parts/fourier.py. The trainer does it, on the device, before the method sees them; null leaves them.
-    ignore_top, ignore_bottom: rows of the result that get weight 0.
-    margins: (top, bottom, left, right) of the image that get weight 0 wherever the crop lies: whole numbers, pixels
-        counted after the image was brought to its box; or shares of its sides below 1, with which padding has weight
-        0 too.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    resize: tuple[PositiveInt, PositiveInt] | None
-    crop: tuple[PositiveInt, PositiveInt] | None
-    max_class_share: Annotated[float, Field(gt=0, le=1)] | None
-    flip: Annotated[float, Field(ge=0, le=1)]
-    distort: Distortion | None = None
-    swap: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    ignore_top: Annotated[int, Field(ge=0)] = 0
-    ignore_bottom: Annotated[int, Field(ge=0)] = 0
-    margins: Margins | None = None
-    shape: Shape = "keep"
-    kernel: Kernel = "bilinear"
-    scale: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] | None = None
-    scale_step: Annotated[float, Field(gt=0)] | None = None
-    short_side: tuple[PositiveInt, PositiveInt] | None = None
-    bring_to: tuple[PositiveInt, PositiveInt] | None = None
-
-    @model_validator(mode="after")
-    def _some_rows_count(self) -> Augment:
-        if self.size is not None and self.ignore_top + self.ignore_bottom >= self.size[0]:
-            raise ValueError(f"ignore_top and ignore_bottom leave no row of a crop of height {self.size[0]}")
-        return self
-
-    @model_validator(mode="after")
-    def _margins_are_of_the_image(self) -> Augment:
-        if self.margins is not None and (self.ignore_top or self.ignore_bottom or self.bring_to):
-            raise ValueError("margins: does not go with ignore_top, ignore_bottom or bring_to")
-        margins = self.margins or (0, 0, 0, 0)
-        if any(one >= 1 if in_shares(margins) else one != int(one) for one in margins):
-            raise ValueError(
-                "margins: whole numbers are pixels, numbers below 1 shares of the image; give four of a kind"
-            )
-        if self.scale is not None and self.margins is not None and not in_shares(margins):
-            raise ValueError("margins: in pixels do not go with scale; give shares of the image's sides, below 1")
-        return self
-
-    @property
-    def weighs(self) -> bool:
-        """Whether its scenes have a weight map."""
-        return bool(self.ignore_top or self.ignore_bottom or self.margins)
-
-    @model_validator(mode="after")
-    def _shape_and_kernel_count(self) -> Augment:
-        if self.resize is None and self.shape != "keep":
-            raise ValueError(f"shape: {self.shape} has no effect without resize; give resize or leave shape out")
-        if self.resize is None and self.scale is None and self.bring_to is None and self.kernel != "bilinear":
-            raise ValueError(f"kernel: {self.kernel} has no effect without resize; give resize or leave kernel out")
-        return self
-
-    @model_validator(mode="after")
-    def _scale_is_a_range(self) -> Augment:
-        if self.scale is not None and self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale: {self.scale[0]:g} is above {self.scale[1]:g}; write the smaller factor first")
-        if self.scale is not None and self.shape == "pad":
-            raise ValueError("scale: does not go with shape: pad, which fills a box; write keep or stretch")
-        return self
-
-    @model_validator(mode="after")
-    def _scale_is_stepped_and_held(self) -> Augment:
-        for key in ("scale_step", "short_side"):
-            if self.scale is None and getattr(self, key) is not None:
-                raise ValueError(f"{key}: has no effect without scale; give scale or leave {key} out")
-        if self.scale is not None and self.scale_step is not None:
-            steps = (self.scale[1] - self.scale[0]) / self.scale_step
-            if not math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-9):
-                raise ValueError(
-                    f"scale_step: {self.scale_step:g} does not lead from {self.scale[0]:g} to {self.scale[1]:g} in "
-                    "whole steps; change one of them"
-                )
-        if self.short_side is not None and self.short_side[0] > self.short_side[1]:
-            raise ValueError(f"short_side: {self.short_side[0]} is above {self.short_side[1]}; write the smaller first")
-        return self
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """(height, width) of every scene; None: as large as it comes."""
-        return self.bring_to or self.crop
-
-    def draw_factor(self, rng: np.random.Generator, size: tuple[int, int]) -> float:
-        """Of the size that an image of (height, width) is brought to."""
-        if self.scale is None:
-            return 1.0
-        least, most = self.scale
-        if self.scale_step is None:
-            factor = float(rng.uniform(least, most))
-        else:
-            steps = round((most - least) / self.scale_step)
-            # 0.7 + 0.1 is a little less than 0.8, and sides are rounded down.
-            factor = round(least + self.scale_step * int(rng.integers(steps + 1)), 9)
-        if self.short_side is None:
-            return factor
-        shorter = min(scaled_size(size, self.resize, self.shape))
-        bounds = [side / shorter for side in self.short_side]
-        held = min(max(factor, bounds[0]), bounds[1])
-        # So that the side, which is rounded down, is the bound itself.
-        return factor if held == factor else math.nextafter(held, math.inf)
-
-    def resized(self, scene: Scene, factor: float = 1.0) -> Scene:
-        """The scene brought to the box of these settings, times a factor."""
-        return _resized(scene, size_of(scene), self.resize, self.shape, self.kernel, factor)
-
-
 def augment(
     scene: Scene,
     settings: Augment,
@@ -187,8 +47,33 @@ def augment(
     fill: tuple[float, float, float] = IMAGENET_MEAN,
 ) -> Scene:
     """A training crop of a single scene, (3, h, w) and (h, w); `fill` is the RGB in [0, 1] of padding."""
-    scene = settings.resized(scene, settings.draw_factor(rng, size_of(scene)))
+    scene = resized(scene, settings, draw_factor(settings, rng, size_of(scene)))
     return cut(scene, draw_box(scene, settings, rng), draw_mirrored(settings, rng), settings, fill, rng)
+
+
+def draw_factor(settings: Augment, rng: np.random.Generator, size: tuple[int, int]) -> float:
+    """Of the size that an image of (height, width) is brought to."""
+    if settings.scale is None:
+        return 1.0
+    least, most = settings.scale
+    if settings.scale_step is None:
+        factor = float(rng.uniform(least, most))
+    else:
+        steps = round((most - least) / settings.scale_step)
+        # 0.7 + 0.1 is a little less than 0.8, and sides are rounded down.
+        factor = round(least + settings.scale_step * int(rng.integers(steps + 1)), 9)
+    if settings.short_side is None:
+        return factor
+    shorter = min(scaled_size(size, settings.resize, settings.shape))
+    bounds = [side / shorter for side in settings.short_side]
+    held = min(max(factor, bounds[0]), bounds[1])
+    # So that the side, which is rounded down, is the bound itself.
+    return factor if held == factor else math.nextafter(held, math.inf)
+
+
+def resized(scene: Scene, settings: Augment, factor: float = 1.0) -> Scene:
+    """The scene brought to the box of its settings, times a factor."""
+    return _resized(scene, size_of(scene), settings.resize, settings.shape, settings.kernel, factor)
 
 
 def fitted_size(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:

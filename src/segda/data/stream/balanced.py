@@ -9,35 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from segda.data.stream.settings import Balanced
 from segda.ground.ignore import IGNORE
-
-
-class Balanced(BaseModel):
-    """Epochs that have each class; without rare_class.
-
-    images: an epoch has so many of each class, or all that there are.
-    least, most: images of an epoch; of a data set that has fewer, all.
-    place_by_class: whether a crop holds a pixel of one of its image's classes, each as often; else it lies anywhere.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    images: Annotated[int, Field(ge=1)]
-    least: Annotated[int, Field(ge=1)]
-    most: Annotated[int, Field(ge=1)]
-    place_by_class: bool
-
-    @model_validator(mode="after")
-    def _least_is_not_above_most(self) -> Balanced:
-        if self.least > self.most:
-            raise ValueError(f"least: {self.least} is above most: {self.most}")
-        return self
 
 
 def balanced_epoch(

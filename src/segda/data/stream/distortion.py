@@ -8,47 +8,14 @@ of colour, in floating point, on the device.)
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import cv2
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-Factor = Annotated[float, Field(ge=0)]
+from segda.data.stream.settings import HUES, Distortion
 
 LEVELS = np.arange(256, dtype=np.float32)
-
-HUES = 180
-"""OpenCV's hues of an 8-bit image: a whole turn in steps of two degrees."""
-
-
-class Distortion(BaseModel):
-    """How colours change. Every image draws each of the four changes, and how much of it, for itself.
-
-    brightness: as much as this is added or taken away, of 255.
-    contrast: range of the factor of all three colours (no mean is subtracted).
-    saturation: range of the factor of the saturation.
-    hue: the hue turns by -hue .. hue - 1 of OpenCV's 180 steps.
-    probability: of each of the four.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    brightness: Annotated[float, Field(ge=0, le=255)]
-    contrast: tuple[Factor, Factor]
-    saturation: tuple[Factor, Factor]
-    hue: Annotated[int, Field(ge=0, le=HUES)]
-    probability: Annotated[float, Field(ge=0, le=1)]
-
-    @model_validator(mode="after")
-    def _ranges_begin_with_the_lower_end(self) -> Distortion:
-        for key in ("contrast", "saturation"):
-            low, high = getattr(self, key)
-            if low > high:
-                raise ValueError(f"{key}: [{low:g}, {high:g}] is no range; write the lower end first")
-        return self
 
 
 def distort(image: Tensor, settings: Distortion, rng: np.random.Generator) -> Tensor:

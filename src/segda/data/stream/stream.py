@@ -21,28 +21,29 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.utils.data import Dataset
 
 from segda.data.labels.pseudo_labels import PseudoLabels
 from segda.data.sets.dataset import DataSet, image_weights
 from segda.data.stream.augment import (
     IMAGENET_MEAN,
-    Augment,
     cut,
     draw_box,
+    draw_factor,
     draw_mirrored,
     resize_alongside,
     resize_label,
+    resized,
     same_shape,
     scaled_size,
     size_of,
 )
-from segda.data.stream.balanced import Balanced, BalancedEpochs, pixel_of_a_class
+from segda.data.stream.balanced import BalancedEpochs, pixel_of_a_class
+from segda.data.stream.settings import Augment, Balanced, Of, RareClass
 from segda.distributed import group
 from segda.errors import DataError, RecipeError, visible
 from segda.ground.ignore import IGNORE
@@ -58,38 +59,6 @@ SOURCE, TARGET, REFERENCE, STYLE = 0, 1, 2, 3
 
 # With SOURCE and TARGET, which stream of random numbers: default_rng((seed, stream, number)); 2 is a step's.
 PART, OTHER, EPOCHS = 3, 4, 5
-
-
-class RareClass(BaseModel):
-    """Rare-class sampling of the source; just one of min_pixels and min_share.
-
-    temperature: of the softmax over classes; small means rare classes only, .inf all alike.
-    min_pixels: an image serves a class if it has more pixels of it than this, counted at its full size.
-    min_share: the same, as a share of the image's pixels.
-    crop_ratio: a crop must have more than crop_ratio times min_pixels (min_share: of the crop's pixels).
-    retries: how often another crop is drawn when it has not; the last one is used.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    temperature: Annotated[float, Field(gt=0)]
-    min_pixels: Annotated[int, Field(ge=0)] | None = None
-    min_share: Annotated[float, Field(ge=0, lt=1)] | None = None
-    crop_ratio: Annotated[float, Field(ge=0)]
-    retries: Annotated[int, Field(ge=0)]
-
-    @model_validator(mode="after")
-    def _one_threshold(self) -> RareClass:
-        if (self.min_pixels is None) == (self.min_share is None):
-            raise ValueError("give either min_pixels or min_share")
-        return self
-
-    def least(self, pixels: int | np.ndarray) -> float | np.ndarray:
-        """How many pixels of its class a picture of `pixels` must exceed."""
-        if self.min_share is not None:
-            return self.min_share * pixels
-        assert self.min_pixels is not None
-        return self.min_pixels
 
 
 def class_probabilities(counts: np.ndarray, temperature: float, drawable: np.ndarray | None = None) -> np.ndarray:
@@ -109,9 +78,6 @@ def class_probabilities(counts: np.ndarray, temperature: float, drawable: np.nda
 @lru_cache(maxsize=8)
 def _order(seed: int, stream: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng((seed, stream, epoch, count)).permutation(count)
-
-
-Of = Literal["target", "source"]
 
 
 @dataclass(frozen=True)
@@ -240,8 +206,8 @@ class Stream(Dataset):
         reading(domain, i)
         scene = self.target.read(i, label=False)
         size = size_of(scene)
-        factor = settings.draw_factor(rng, size)
-        scene = settings.resized(scene, factor)
+        factor = draw_factor(settings, rng, size)
+        scene = resized(scene, settings, factor)
         if self.target_labels is not None and domain == TARGET:
             label = torch.full(size_of(scene), IGNORE, dtype=torch.uint8)
             inner = scaled_size(size, settings.resize, settings.shape, factor)  # smaller where the image was filled up
@@ -258,8 +224,8 @@ class Stream(Dataset):
         reading(SOURCE, i)
         scene = source.read(i, label=True)
         size = size_of(scene)
-        factor = settings.draw_factor(rng, size)
-        scene = settings.resized(scene, factor)
+        factor = draw_factor(settings, rng, size)
+        scene = resized(scene, settings, factor)
         assert scene.label is not None
         by_class = self.balanced is not None and self.balanced.place_by_class
         box = draw_box(scene, settings, rng, pixel_of_a_class(scene.label, rng) if by_class else None)
