@@ -91,7 +91,7 @@ def test_a_moving_level_follows_the_mean_or_the_quantile():
 # Cross entropy
 
 
-@pytest.mark.parametrize("over", ["all", "valid"])
+@pytest.mark.parametrize("over", ["all", "valid", "weight"])
 def test_cross_entropy_equals_a_float64_loop(over):
     rng = np.random.default_rng(0)
     logits, label = rng.normal(size=(2, 3, 4, 5)), rng.integers(0, 3, (2, 4, 5))
@@ -102,7 +102,8 @@ def test_cross_entropy_equals_a_float64_loop(over):
         if label[b, y, x] != IGNORE:
             p = np.exp(logits[b, :, y, x]) / np.exp(logits[b, :, y, x]).sum()
             total -= weight[b, y, x] * math.log(p[label[b, y, x]])
-    theirs = total / (label.size if over == "all" else (label != IGNORE).sum())
+    known = label != IGNORE
+    theirs = total / {"all": label.size, "valid": known.sum(), "weight": weight[known].sum()}[over]
     ours = cross_entropy(torch.tensor(logits), torch.tensor(label), torch.tensor(weight), over=over, share=ALONE)
     assert ours.item() == pytest.approx(theirs, rel=1e-6)
 

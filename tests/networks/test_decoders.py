@@ -10,7 +10,8 @@ from segda.errors import DataError, RecipeError
 from segda.networks import MiTDAFormer
 from segda.networks.decoders.attention import DANet, Interlaced, PlaceAttention, Relation
 from segda.networks.decoders.deeplab import DeepLabV3Plus, DilatedSum
-from segda.networks.decoders.pyramid import UPerNet
+from segda.networks.decoders.pyramid import PSP, UPerNet
+from segda.networks.decoders.refinenet import RefineNet
 from segda.networks.encoder_decoder import DECODERS, EncoderDecoder
 
 CLASSES = ("road", "sky", "car")
@@ -107,6 +108,51 @@ def test_attention_over_channels_is_computed_in_float32_under_autocast():
     expected = ours(cells)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ours(cells), expected)
+
+
+# Dropout
+
+
+class Nothing(torch.nn.Module):
+    """In the place of a dropout: drops all, and remembers what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        self.seen.append(cells)
+        return torch.zeros_like(cells)
+
+
+@pytest.mark.parametrize("decoder", [name for name, row in DECODERS.items() if row.dropout])
+@torch.no_grad()
+def test_dropout_stands_before_the_classifier(decoder):
+    ours = network(decoder).eval()
+    ours.decoder.dropout = Nothing()
+    logits = ours.decode(ours.features(torch.rand(1, 3, 64, 64)))
+    classify = ours.decoder.classify
+    main = classify["main"] if isinstance(classify, torch.nn.ModuleDict) else classify
+    torch.testing.assert_close(logits, main.bias.view(1, -1, 1, 1).expand_as(logits))
+
+
+@torch.no_grad()
+def test_refinenet_drops_of_its_two_deepest_maps_too():
+    ours = RefineNet([3, 4, 5, 6], 2, channels=8, dropout=0.5).double()
+    ours.dropout = nothing = Nothing()
+    finest, fine, coarse, deepest = levels = maps((1, 3, 8, 8), (1, 4, 4, 4), (1, 5, 2, 2), (1, 6, 1, 1))
+    ours(levels)
+    assert len(nothing.seen) == 3
+    assert nothing.seen[0] is deepest and nothing.seen[1] is coarse and nothing.seen[2].shape == (1, 8, 8, 8)
+
+
+@torch.no_grad()
+def test_psp_drops_before_the_classifier():
+    ours = PSP([3, 4], 2, channels=5, scales=(1, 2), dropout=0.5).double()
+    ours.dropout = nothing = Nothing()
+    logits = ours(maps((2, 3, 8, 8), (2, 4, 4, 4)))
+    assert nothing.seen[0].shape == (2, 5, 4, 4)
+    torch.testing.assert_close(logits, ours.classify.bias.view(1, -1, 1, 1).expand_as(logits))
 
 
 # Heads

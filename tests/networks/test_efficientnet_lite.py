@@ -115,6 +115,12 @@ def test_folded_into_its_convolution_batch_norm_is_the_same():
     torch.testing.assert_close(layer(cells), apart)
 
 
+def test_norms_have_the_published_eps_and_momentum():
+    """TensorFlow's momentum 0.99 is the share that stays, torch's the share that comes."""
+    norms = [part for part in network().encoder.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
+
+
 @pytest.mark.parametrize("norm", ["frozen", "trained", None])
 def test_a_frozen_norm_keeps_its_statistics_and_learns_weight_and_bias(norm):
     made = network(norm=norm).train()

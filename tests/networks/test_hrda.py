@@ -14,6 +14,7 @@ from resuming import at, same
 from segda.commands.train import train
 from segda.errors import DataError, RecipeError
 from segda.networks import HRDA, NETWORKS
+from segda.networks.hrda import box_in
 from segda.recipes.build import build
 from segda.recipes.recipe import Recipe
 from segda.training import assembly
@@ -38,6 +39,13 @@ def recipe_of(camvid, method: str, *changes: str) -> Recipe:
     crops = ("data.source.augment.crop=[64, 64]", "data.target.augment.crop=[64, 64]")
     tree = small_recipe(camvid, method, **HEADS.get(method, {})).override(*crops, "evaluate.data=[]", *changes)
     return tree.model_copy(update={"network": SPEC})
+
+
+def test_there_are_as_many_places_for_a_box_as_whole_grids_fit_into_its_margin_and_one_pixel():
+    """Of margins of 15 and 8 pixels: 16 // 8 and 9 // 8."""
+    asked = []
+    assert box_in((47, 40), (32, 32), 8, lambda count: asked.append(count) or count - 1) == (8, 0, 32, 32)
+    assert asked == [2, 1]
 
 
 @pytest.mark.parametrize("method", ["source_only", "dacs", "daformer", "ebda", "mic", "minent", "advent"])

@@ -84,6 +84,14 @@ def test_heads_begin_by_looking_along_directions_of_their_own():
     assert not adapter.inject[0].gamma.any() and not adapter.extract[0].attn.attention_weights.weight.any()
 
 
+def test_norms_have_the_authors_eps_and_momentum():
+    network = built(ADAPTER)
+    eps = {norm.eps for norm in network.adapter.modules() if isinstance(norm, nn.LayerNorm)}
+    momenta = {norm.momentum for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)}
+    assert (eps, momenta) == ({1e-5}, {0.01})
+    assert {norm.eps for norm in built(LIGHT).decoder.modules() if isinstance(norm, nn.LayerNorm)} == {1e-6}
+
+
 @pytest.mark.parametrize(("side", "inside"), [(1024, 1120), (512, 560), (128, 140), (100, 98), (14, 14), (13, 14)])
 def test_an_image_is_enlarged_to_whole_patches_below_its_size_times_the_factor(side, inside):
     network = built(LIGHT)

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import math
 from contextlib import nullcontext
 
 import cv2
@@ -14,7 +15,8 @@ from torch import nn
 from conftest import small_recipe, write_camvid
 from segda.data.sets.datasets import open_data
 from segda.errors import RecipeError
-from segda.evaluation.certainty import labels
+from segda.evaluation.certainty import labels, labels_and_confidence
+from segda.evaluation.inference import views
 from segda.evaluation.look import Eye, look
 from segda.networks import NETWORKS
 from segda.online import ONLINE
@@ -142,6 +144,35 @@ def test_where_the_network_as_it_was_is_not_sure_the_teachers_mean_over_scales_a
     assert (ours[0] == theirs).float().mean() > 0.99
     plain, _ = stream("cotta", images, [0])
     assert not torch.equal(ours[0], plain[0])
+
+
+def test_the_network_as_it_was_is_asked_how_sure_it_is_and_is_sure_from_the_level_on(images):
+    eye = eye_of(with_own_statistics(network_of()))
+    seen = views(eye.network, images.read(1).image, eye.settings, CPU, nullcontext())
+    sure = float(labels_and_confidence(seen, (48, 64))[1].mean())  # to the bit
+    with torch.no_grad():
+        logits = eye.network.infer(batch(images, 1))
+    theirs = F.interpolate(logits, (48, 64), mode="bilinear", align_corners=False).softmax(1).amax(1)
+    assert sure == pytest.approx(theirs.mean().item(), abs=1e-5)
+
+    def looks(level):
+        """How often the teacher, which is the student at once, looks at the second image: two sizes, and mirrored."""
+        _, online = stream("cotta", images, [0], decay=0.0, lr=0.1)
+        online.level, seen = level, []
+        conv = next(module for module in online.teacher.modules() if isinstance(module, nn.Conv2d))
+        conv.register_forward_hook(lambda *_: seen.append(1))
+        list(look([online.eye], images, online.told, title="t", indices=[1], gradients=True, at_rest=False))
+        return len(seen)
+
+    assert (looks(sure), looks(math.nextafter(sure, 1))) == (1, 4)
+
+
+def test_after_a_reset_the_same_weights_are_restored_again(images):
+    _, online = stream("cotta", images, [0], restore=0.5)
+    first = [parameter.detach().clone() for parameter in online.learns]
+    online.reset()
+    list(look([online.eye], images, online.told, title="t", indices=[0], gradients=True, at_rest=False))
+    assert all(torch.equal(a, b) for a, b in zip(online.learns, first, strict=True))
 
 
 def test_restored_weights_are_those_of_the_start_and_the_same_each_time(images):

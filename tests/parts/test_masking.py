@@ -13,7 +13,8 @@ from segda.commands.train import train
 from segda.errors import RecipeError
 from segda.methods import METHODS
 from segda.methods.method import Method
-from segda.parts.masking import block_masks
+from segda.networks.network import Head, Output
+from segda.parts.masking import block_masks, weighed
 from segda.scene import IGNORE, Batch
 
 MASKING = {"mode": "target", "block": 16, "ratio": 0.5, "weight": 0.5, "augment": False}
@@ -23,7 +24,8 @@ PLAIN = {"jitter_prob": 0, "jitter_strength": 0.2, "blur_prob": 0, "blur_sigma":
 
 def passes(network: str = "mit_daformer", **masking) -> tuple[Method, Batch, list, list]:
     """MIC after one step: the method, its batch, what its student saw, and what it logged."""
-    method = method_named("mic", network, masking=MASKING | masking, photometric=PLAIN)
+    # All pixels count: at a network's first step no pixel is as sure as a threshold, and the loss would be 0.
+    method = method_named("mic", network, masking=MASKING | masking, photometric=PLAIN, threshold=0)
     seen = []
     method.student.register_forward_hook(lambda student, images, output: seen.append((images[0], output)))
     batch = batch_of(0, "mic").to("cpu")
@@ -81,6 +83,13 @@ def test_the_weight_is_of_the_main_head_alone_as_in_the_authors_code():
     aux = F.cross_entropy(head.logits.double(), pseudo.label, ignore_index=IGNORE, reduction="none") * pseudo.weight
     expected = 0.5 * cross_entropy(output, pseudo.label, pseudo.weight) + head.weight * aux.mean().item()
     assert terms[-1]["masked"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_weight_multiplies_the_main_heads_share_of_the_loss():
+    shares = {"main": 0.9, "detail": 0.1}
+    heads = {name: Head(torch.zeros(1, 2, 1, 1), share) for name, share in shares.items()}
+    ours = weighed(Output(heads, []), 0.5)
+    assert {name: head.weight for name, head in ours.heads.items()} == {"main": 0.45, "detail": 0.1}
 
 
 @pytest.mark.parametrize("name", ["mic", "ebda", "ease"])

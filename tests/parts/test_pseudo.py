@@ -78,6 +78,22 @@ def test_labels_are_the_most_probable_classes_and_the_targets_own_weight_stays(r
     assert select.confident(pseudo) == (1 if rule == "fraction" else 0.7)
 
 
+@pytest.mark.parametrize("rule", ["fraction", "pixel", "class-confidence", "class-entropy"])
+def test_probabilities_choose_what_their_logits_do(rule):
+    select = Selection(CLASSES, rule=rule, threshold=0.65)
+    ours = select.of_probabilities(ROW.float().softmax(1), scene(ROW), ALONE)
+    theirs = select(ROW, scene(ROW), ALONE)
+    assert 0 < ours.weight.mean() < 1 and torch.equal(ours.weight, theirs.weight)
+    assert torch.equal(ours.label, theirs.label)
+
+
+def test_the_entropy_of_probabilities_is_that_of_their_shares_in_the_sum():
+    """H of 0.9, 0.05, 0.05 is 0.394 and of 0.6, 0.3, 0.1 it is 0.898, whatever the sum."""
+    select = Selection(CLASSES, rule="class-entropy", threshold=0.5)
+    probabilities = torch.tensor([[0.6, 0.3, 0.1], [0.45, 0.025, 0.025], [0.9, 0.05, 0.05]]).T[None, :, None]
+    assert select.of_probabilities(probabilities, scene(probabilities), ALONE).weight.tolist() == [[[0, 1, 1]]]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.5, 1.5, -2.0]), st.integers(0, 3)), min_size=1, max_size=30))
 def test_medians_by_class_are_those_of_a_sorted_list(pixels):
