@@ -19,9 +19,10 @@ from segda.data.sets import files as file_sets
 from segda.data.sets.class_statistics import class_statistics
 from segda.data.sets.dataset import DataSet
 from segda.data.sets.datasets import open_data
+from segda.data.stream.augment import draw_box
 from segda.data.stream.loading import loader
 from segda.data.stream.settings import Augment, Balanced, RareClass
-from segda.data.stream.stream import Stream, class_probabilities
+from segda.data.stream.stream import SOURCE, Stream, class_probabilities
 from segda.errors import DataError, ImageError, RecipeError
 from segda.scene import Batch, Scene
 
@@ -279,6 +280,23 @@ def test_a_crop_is_drawn_again_until_it_has_enough_of_its_class(tmp_path, thresh
 
     assert least < min(pixels(100)) < 1.5 * least
     assert min(pixels(0)) <= least, "the last draw is used whatever it holds"
+
+
+def test_a_crop_is_drawn_as_often_again_as_is_said_unless_it_has_more_than_the_least(tmp_path, monkeypatch):
+    """All of the image is poles, 1024 of a crop: no more than 0.5 x 2048, but more than 0.5 x 2047."""
+    source = write_source(tmp_path, {"a": corner(40, 80)})
+    statistics, boxes = class_statistics(source, None), []
+    monkeypatch.setattr(
+        "segda.data.stream.stream.draw_box", lambda *given: (boxes.append(given), draw_box(*given))[1]
+    )
+
+    def crops(least: int, retries: int) -> int:
+        boxes.clear()
+        settings = rare_class(min_pixels=least, retries=retries)
+        Stream(source, source, 0, CROP, CROP, settings, statistics).scenes(SOURCE, 0)
+        return len(boxes)
+
+    assert (crops(2048, 3), crops(2048, 0), crops(2047, 3)) == (4, 1, 1)
 
 
 def test_an_image_is_read_once_however_many_crops_are_tried(tmp_path, monkeypatch):

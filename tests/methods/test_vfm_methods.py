@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from conftest import BLENDED, MASKING, PHOTOMETRIC, small_recipe
+from conftest import BLENDED, MASKING, METHOD_SETTINGS, PHOTOMETRIC, small_recipe
 from networks.test_encoders import built
 from networks.test_network_table import SMALL, images
+from reporting.test_tables import batch_of, method_named
 from segda import run as runs
 from segda.commands.train import train
 from segda.distributed.shares import ALONE, Share
@@ -169,6 +170,20 @@ def test_a_training_on_a_foundation_model_moves_student_and_head_alone(method, s
     assert held == ({"distillation/source", "distillation/target"} if method == "vfm_plus" else set())
     assert all(line[name] > 0 for name in held)
     assert ("lr/head/head" in line) == (method == "vfm_plus")
+
+
+def test_each_domains_recoloured_image_is_held_near_what_the_frozen_encoder_says_of_it_as_it_is():
+    colours = PHOTOMETRIC | {"jitter_prob": 1.0}
+    distillation = METHOD_SETTINGS["vfm_plus"]["distillation"] | {"photometric": colours}
+    method, batch = method_named("vfm_plus", distillation=distillation), batch_of(0, "vfm_plus")
+    seen, frozen = [], []
+    method.student.register_forward_hook(lambda student, images, output: seen.append(images[0]))
+    method.frozen.register_forward_hook(lambda encoder, images, features: frozen.append(images[0]))
+    *_, source, target = method.step(batch, 0)
+    assert [*source, *target] == ["distillation/source", "distillation/target"]
+    for image, given, shown in zip((batch.source.image, batch.target.image), frozen, seen[-2:], strict=True):
+        assert torch.equal(given, image) and not torch.equal(shown, image)
+        assert (shown - image).abs().mean() < 0.3  # it is that image, in other colours
 
 
 def test_the_frozen_encoder_and_the_head_are_no_part_of_the_student(camvid):

@@ -31,6 +31,7 @@ def test_fusion_by_hand():
         ((0.1, 0.7, 0.2), (0.6, 0.2, 0.2), 0.3),  # a thing here, that the reference doubts
         ((0.1, 0.7, 0.2), (0.6, 0.3, 0.1), 0.6),  # which it does not rule out
         ((0.8, 0.1, 0.1), (0.1, 0.8, 0.1), 0.3),  # a thing there, that is gone
+        ((0.7, 0.2, 0.1), (0.1, 0.8, 0.1), 0.3),  # a thing there, that is doubted as much as the doubt
         ((0.8, 0.1, 0.1), (0.1, 0.1, 0.8), 0.6),  # what does not move
     ],
 )
