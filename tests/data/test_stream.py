@@ -286,9 +286,7 @@ def test_a_crop_is_drawn_as_often_again_as_is_said_unless_it_has_more_than_the_l
     """All of the image is poles, 1024 of a crop: no more than 0.5 x 2048, but more than 0.5 x 2047."""
     source = write_source(tmp_path, {"a": corner(40, 80)})
     statistics, boxes = class_statistics(source, None), []
-    monkeypatch.setattr(
-        "segda.data.stream.stream.draw_box", lambda *given: (boxes.append(given), draw_box(*given))[1]
-    )
+    monkeypatch.setattr("segda.data.stream.stream.draw_box", lambda *given: (boxes.append(given), draw_box(*given))[1])
 
     def crops(least: int, retries: int) -> int:
         boxes.clear()

@@ -140,7 +140,7 @@ def test_dropout_stands_before_the_classifier(decoder):
 def test_refinenet_drops_of_its_two_deepest_maps_too():
     ours = RefineNet([3, 4, 5, 6], 2, channels=8, dropout=0.5).double()
     ours.dropout = nothing = Nothing()
-    finest, fine, coarse, deepest = levels = maps((1, 3, 8, 8), (1, 4, 4, 4), (1, 5, 2, 2), (1, 6, 1, 1))
+    *_, coarse, deepest = levels = maps((1, 3, 8, 8), (1, 4, 4, 4), (1, 5, 2, 2), (1, 6, 1, 1))
     ours(levels)
     assert len(nothing.seen) == 3
     assert nothing.seen[0] is deepest and nothing.seen[1] is coarse and nothing.seen[2].shape == (1, 8, 8, 8)

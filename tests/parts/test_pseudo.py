@@ -88,10 +88,12 @@ def test_probabilities_choose_what_their_logits_do(rule):
 
 
 def test_the_entropy_of_probabilities_is_that_of_their_shares_in_the_sum():
-    """H of 0.9, 0.05, 0.05 is 0.394 and of 0.6, 0.3, 0.1 it is 0.898, whatever the sum."""
+    """H of 0.9, 0.05, 0.05 is 0.394 whatever the sum, below the floor of 0.5; of class 1 the surer half counts."""
     select = Selection(CLASSES, rule="class-entropy", threshold=0.5)
-    probabilities = torch.tensor([[0.6, 0.3, 0.1], [0.45, 0.025, 0.025], [0.9, 0.05, 0.05]]).T[None, :, None]
-    assert select.of_probabilities(probabilities, scene(probabilities), ALONE).weight.tolist() == [[[0, 1, 1]]]
+    sure, others = torch.tensor([0.9, 0.05, 0.05]), torch.tensor([[0.3, 0.6, 0.1], [0.35, 0.55, 0.1]])
+    probabilities = torch.cat([torch.tensor([[0.2], [0.5], [1.0]]) * sure, others]).T[None, :, None]
+    weight = select.of_probabilities(probabilities, scene(probabilities), ALONE).weight
+    assert weight.tolist() == [[[1, 1, 1, 1, 0]]]
 
 
 @settings(max_examples=60, deadline=None)

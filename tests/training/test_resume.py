@@ -136,6 +136,16 @@ def test_a_checkpoint_holds_no_constant_but_its_hash_which_must_be_that_of_the_s
         train(recipe, tmp_path / "run", resume=True)
 
 
+def test_the_scale_of_gradients_and_the_steps_until_it_grows_go_on_where_they_were(plain, camvid):
+    """As an accelerator's float16 has it; the processor's trainings have none."""
+    before, after = (assembly.assemble(plain, camvid, None) for _ in range(2))
+    before.scaler, after.scaler = (torch.amp.GradScaler("cpu", init_scale=scale) for scale in (8.0, 4096.0))
+    before.scaler.load_state_dict(before.scaler.state_dict() | {"_growth_tracker": 7})
+    checkpoint.restore(after, checkpoint.state_of(before), camvid)
+    assert after.scaler.state_dict() == before.scaler.state_dict()
+    assert after.scaler.get_scale() == 8
+
+
 def test_older_checkpoints_are_kept_and_one_can_take_the_place_of_a_damaged_last_one(plain, tmp_path):
     recipe, run = plain.override("keep=2"), tmp_path / "run"
     train(recipe, run)
