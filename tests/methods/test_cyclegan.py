@@ -38,6 +38,26 @@ def test_generators_step_before_the_discriminators_judge_what_they_painted_befor
     assert judged["judge/target"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+class Older(torch.nn.Module):
+    """In the place of a pool: gives back other images than come."""
+
+    def forward(self, painted: torch.Tensor, share: Share, purpose: str) -> torch.Tensor:
+        return painted.flip(-1) / 2
+
+
+def test_discriminators_judge_what_the_pools_give_back():
+    method, batch = cyclegan(), batch_of(0, "cyclegan")
+    method.pools = torch.nn.ModuleDict({"source": Older(), "target": Older()})
+    terms = {name: term for event in method.step(batch, 0) if isinstance(event, dict) for name, term in event.items()}
+    for domain, other in (("target", "source"), ("source", "target")):
+        images = {name: 2 * getattr(batch, name).image - 1 for name in (domain, other)}
+        with torch.no_grad():
+            shown = method.generators[domain](images[other]).flip(-1) / 2
+            judge = method.discriminators[domain]
+            expected = ((judge(images[domain]) - 1).square().mean() + judge(shown).square().mean()) / 2
+        assert terms[f"judge/{domain}"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_without_a_term_the_others_are_what_they_were():
     ours, all_terms = (next(cyclegan(**changes).step(batch_of(0), 0)) for changes in ({"identity_weight": 0}, {}))
     assert not [name for name in ours if name.startswith("identity")]
