@@ -46,18 +46,33 @@ RAW = Path(__file__).parents[1] / "docs" / "results" / "raw"
 CPU = torch.device("cpu")
 WARM = 2
 
+ONE_PASS = ("network.encoder=b0", "method.second_pass=false")
+
+
+def crops(side: int) -> tuple[str, ...]:
+    """Changes of a recipe: crops of that size, of images that are as much larger."""
+    sizes = {"crop": f"[{side}, {side}]", "resize": f"[{2 * side}, {side}]"}
+    return tuple(f"data.{one}.augment.{key}={size}" for one in ("source", "target") for key, size in sizes.items())
+
+
 STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "AdvEnt, DeepLab-v2 101": ("advent_gta5_cityscapes", ()),
     "AdvEnt, DeepLab-v2 101, float32": ("advent_gta5_cityscapes", ("precision='32'",)),
     "EBDA, MiT-B0": ("ebda_gta5_cityscapes", ("network.encoder=b0",)),
-    "EBDA, MiT-B0, one pass": ("ebda_gta5_cityscapes", ("network.encoder=b0", "method.second_pass=false")),
+    "EBDA, MiT-B0, one pass": ("ebda_gta5_cityscapes", ONE_PASS),
+    "EBDA, MiT-B0, one pass, 768x768": ("ebda_gta5_cityscapes", (*ONE_PASS, *crops(768))),
+    "EBDA, MiT-B0, one pass, 1024x1024": ("ebda_gta5_cityscapes", (*ONE_PASS, *crops(1024))),
     "EBDA, MiT-B5": ("ebda_gta5_cityscapes", ()),
     "EBDA, MiT-B5, one pass": ("ebda_gta5_cityscapes", ("method.second_pass=false",)),
 }
 """Name -> a recipe as it is shipped, and what is changed of it."""
 
-EVALUATIONS = {"evaluation, DeepLab-v2 101": "advent_gta5_cityscapes", "evaluation, MiT-B0": "daformer_gta5_cityscapes"}
-"""Name -> a recipe whose network and way to look are taken."""
+EVALUATIONS = {
+    "evaluation, DeepLab-v2 101": ("advent_gta5_cityscapes", ()),
+    "evaluation, MiT-B0": ("daformer_gta5_cityscapes", ()),
+    "evaluation, MiT-B0, 4096x2048": ("daformer_gta5_cityscapes", ("evaluate.resize=[4096, 2048]",)),
+}
+"""Name -> a recipe whose network and way to look are taken, and what is changed of it."""
 
 LABELS, ITEM = "pseudo-labels, DeepLab-v2 101", "an item with rare classes"
 STREETS = {f"{name}_streets": f"{name}_streets" for name in METHODS if f"{name}_streets" in shipped()}
@@ -143,8 +158,9 @@ def of_streets(name: str) -> Recipe:
 
 def evaluation(name: str, count: int, tiny: bool) -> dict[str, Any]:
     """Images of 2048 x 1024 from files, read, looked at, enlarged and counted."""
-    recipe = load_recipe(name).override("evaluate.report_images=0")
-    settings, encoder = recipe.evaluate, "b0" if "daformer" in name else "101"
+    chosen, changes = EVALUATIONS[name]
+    recipe = load_recipe(chosen).override("evaluate.report_images=0", *changes)
+    settings, encoder = recipe.evaluate, "b0" if "B0" in name else "101"
     if tiny:
         settings, encoder = settings.model_copy(update={"resize": (64, 32)}), "tiny" if encoder == "b0" else "small"
     spec = from_scratch(NETWORKS, recipe.network | {"encoder": encoder}, "network")
@@ -205,7 +221,7 @@ def row(name: str, count: int, tiny: bool) -> dict[str, Any]:
     if name in STREETS:
         return training(measure.scratch(of_streets(name).override(*(TINY if tiny else ()))), count, warm)
     if name in EVALUATIONS:
-        return evaluation(EVALUATIONS[name], count, tiny)
+        return evaluation(name, count, tiny)
     return item(tiny) if name == ITEM else labelling(count)
 
 

@@ -21,7 +21,7 @@ STEPS = {
         assert all(sum(it.Way(*way, "small").step(it.noise(0)).values()) > 0 for way in it.WAYS.values())
         """,
     "all": """
-        sys.argv = ["all.py", "--table", "--tiny", "--steps", "1", "--only", "B0, one", "n, MiT-B0", "item", "101, f"]
+        sys.argv = ["all.py", "--table", "--tiny", "--steps", "1", "--only", "768", "n, MiT-B0, 4", "item", "101, f"]
         it.main()
         """,
     "class_statistics": "it.DRAWN = 1; it.main(Path.cwd(), 1)",
