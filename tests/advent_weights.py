@@ -51,12 +51,14 @@ def network(kind: str = "deeplab", *, multi_level: bool = True) -> DeepLabV2:
     tensors = theirs(kind)
     if not multi_level:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("layer5.")}
-    ours = DeepLabV2(
-        CLASSES, encoder="101", weights="scratch", multi_level=multi_level, aux_weight=0.1 if multi_level else None
-    )
+    with torch.device("meta"):
+        ours = DeepLabV2(
+            CLASSES, encoder="101", weights="scratch", multi_level=multi_level, aux_weight=0.1 if multi_level else None
+        )
     translated, unknown = to_ours(tensors, LAYOUTS["advent"].ours, GOLDEN.folder)
     assert not unknown
-    ours.load_state_dict(translated | {"mean": torch.zeros(3, 1, 1), "scale": torch.ones(())})
+    constants = {"mean": torch.zeros(3, 1, 1), "scale": torch.ones(())}
+    ours.load_state_dict({name: tensor.clone() for name, tensor in translated.items()} | constants, assign=True)
     return ours
 
 

@@ -5,10 +5,13 @@ tests/conformance/hrda.py compares its numbers with the authors'.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from conftest import small_recipe
+from narrow import narrow
 from ranks import SGD
 from resuming import at, same
 from segda.commands.train import train
@@ -33,6 +36,12 @@ HEADS = {
     # Its image's deepest map has one cell, which is never of one class.
     "daformer": {"feature_distance": {"weight": 0.005, "classes": None, "min_share": None}},
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_channels() -> Iterator[None]:
+    with narrow():
+        yield
 
 
 def recipe_of(camvid, method: str, *changes: str) -> Recipe:

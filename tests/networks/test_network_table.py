@@ -1,6 +1,7 @@
 """Every row of NETWORKS against the contract of networks. A new row needs small settings here, and is tested.
 
-Of `encoder_decoder` there is every decoder, on the smallest Mix Transformer, and one encoder of each kind.
+Of `encoder_decoder` there is every decoder, on the smallest Mix Transformer, and one encoder of each kind. All
+are narrow.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from narrow import narrow
 from segda.errors import DataError, RecipeError
 from segda.networks import CHOICES, HRDA, NETWORKS, VFM
 from segda.networks.encoder_decoder import DECODERS
@@ -75,19 +77,30 @@ CASES = [
     for name, settings in SMALL.items()
     for size in {"encoder_decoder": SIZES[-1:], "hrda": SIZES[:-1]}.get(settings["name"], SIZES)
 ]
-at_every_size = pytest.mark.parametrize(("network", "size"), CASES, indirect=["network"])
 """Of the many of `encoder_decoder` at the smallest alone, which is odd, for the sake of time; of `hrda` without it."""
+
+
+def at_every_size(fixture: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize((fixture, "size"), CASES, indirect=[fixture])
 
 
 @cache
 def built(name: str) -> Network:
     torch.manual_seed(0)
-    return build(NETWORKS, SMALL[name], "network", class_names=CLASSES)
+    with narrow():
+        return build(NETWORKS, SMALL[name], "network", class_names=CLASSES).eval()
+
+
+@pytest.fixture(params=SMALL)
+def shown(request) -> Network:
+    """A network in evaluation mode, for all tests that change nothing in it."""
+    return built(request.param)
 
 
 @pytest.fixture(params=SMALL)
 def network(request) -> Network:
-    return copy.deepcopy(built(request.param))
+    """One of its own for each test, in training mode."""
+    return copy.deepcopy(built(request.param)).train()
 
 
 def refuse_boxes(network: Network) -> None:
@@ -115,7 +128,7 @@ def test_every_network_is_tested_here():
     assert {settings["name"] for settings in SMALL.values()} == set(NETWORKS) == set(CHOICES)
 
 
-@at_every_size
+@at_every_size("network")
 def test_heads_are_those_it_says_at_the_size_of_the_image(network, size):
     output = network(images(2, 3, *size))
     assert tuple(output.heads) == network.heads
@@ -127,58 +140,56 @@ def test_heads_are_those_it_says_at_the_size_of_the_image(network, size):
     assert output.logits is output.heads["main"].logits
 
 
-@at_every_size
+@at_every_size("shown")
 @torch.no_grad()
-def test_what_is_used_is_the_main_head_and_its_coarse_logits_upsampled(network, size):
-    refuse_boxes(network)
-    network.eval()
+def test_what_is_used_is_the_main_head_and_its_coarse_logits_upsampled(shown, size):
+    refuse_boxes(shown)
     image = images(1, 3, *size)
-    logits = network.infer(image)
-    torch.testing.assert_close(network(image).logits, logits)
-    theirs = F.interpolate(network.low_res_logits(image), size, mode="bilinear", align_corners=network.align_corners)
+    logits = shown.infer(image)
+    torch.testing.assert_close(shown(image).logits, logits)
+    theirs = F.interpolate(shown.low_res_logits(image), size, mode="bilinear", align_corners=shown.align_corners)
     torch.testing.assert_close(logits, theirs)
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 @torch.no_grad()
-def test_a_teachers_answer_is_the_training_views_main_head_to_the_bit(network, precision):
+def test_a_teachers_answer_is_the_training_views_main_head_to_the_bit(shown):
     """Its dropout is off and its batch norm sees the batch, as in every self-training method."""
-    refuse_boxes(network)
-    asked, viewed = Teacher(network, 0.9).train(), Teacher(network, 0.9).train()
-    for size in ((48, 64), (65, 43)):
-        image = images(2, 3, *size)
-        with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
-            ours, theirs = asked(image), viewed.network(image).logits
-        assert torch.equal(ours, theirs) and ours.dtype == torch.float32
-        assert ours.stride() == theirs.stride()
-    # What batch norm counts as well.
-    theirs = viewed.state_dict()
-    assert all(torch.equal(value, theirs[name]) for name, value in asked.state_dict().items())
+    refuse_boxes(shown)
+    asked, viewed = Teacher(shown, 0.9).train(), Teacher(shown, 0.9).train()
+    for precision in (torch.float32, torch.bfloat16):
+        for size in ((48, 64), (65, 43)):
+            image = images(2, 3, *size)
+            with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
+                ours, theirs = asked(image), viewed.network(image).logits
+            assert torch.equal(ours, theirs) and ours.dtype == torch.float32, (precision, size)
+            assert ours.stride() == theirs.stride(), (precision, size)
+        # What batch norm counts as well.
+        theirs = viewed.state_dict()
+        assert all(torch.equal(value, theirs[name]) for name, value in asked.state_dict().items()), precision
 
 
-@at_every_size
+@at_every_size("shown")
 @torch.no_grad()
-def test_features_go_from_fine_to_coarse_and_are_what_forward_reports(network, size):
-    network.eval()
+def test_features_go_from_fine_to_coarse_and_are_what_forward_reports(shown, size):
     image = images(1, 3, *size)
-    levels, reported = network.features(image), network(image).features
+    levels, reported = shown.features(image), shown(image).features
     cells = [level.shape[-2] * level.shape[-1] for level in levels]
     # A decoder's row may enlarge the deepest map.
-    enlarge = getattr(network, "enlarge", 1)
+    enlarge = getattr(shown, "enlarge", 1)
     cells[-1] /= enlarge**2
     assert cells == sorted(cells, reverse=True)
-    seen = inside(network, image).shape[-2:]
+    seen = inside(shown, image).shape[-2:]
     for side, pixels in zip(levels[-1].shape[-2:], seen, strict=True):
-        assert pixels / network.stride <= side / enlarge <= pixels / network.stride + 1
+        assert pixels / shown.stride <= side / enlarge <= pixels / shown.stride + 1
     assert all(torch.equal(one, other) for one, other in zip(levels, reported, strict=True))
-    assert network.decode(levels).shape[:2] == (1, network.classes)
+    assert shown.decode(levels).shape[:2] == (1, shown.classes)
 
 
-def test_groups_are_all_trainable_parameters_once(network):
-    groups = network.groups()
+def test_groups_are_all_trainable_parameters_once(shown):
+    groups = shown.groups()
     assert "head" in groups
     together = [id(parameter) for group in groups.values() for parameter in group]
-    trainable = [id(parameter) for parameter in network.parameters() if parameter.requires_grad]
+    trainable = [id(parameter) for parameter in shown.parameters() if parameter.requires_grad]
     assert sorted(together) == sorted(trainable)
     assert all(groups.values())
 
@@ -197,8 +208,8 @@ def test_every_trainable_parameter_gets_a_finite_gradient(network):
             assert parameter.grad is None, name
 
 
-def test_the_fill_colour_is_a_colour(network):
-    assert len(network.fill) == 3 and all(0 <= value <= 1 for value in network.fill)
+def test_the_fill_colour_is_a_colour(shown):
+    assert len(shown.fill) == 3 and all(0 <= value <= 1 for value in shown.fill)
 
 
 @torch.no_grad()
@@ -225,6 +236,6 @@ def test_an_unknown_encoder_is_named_with_what_there_is(name):
         build(NETWORKS, settings | {"encoder": "zz9"}, "network", class_names=CLASSES)
 
 
-def test_an_image_of_one_pixel_is_refused_with_its_size(network):
+def test_an_image_of_one_pixel_is_refused_with_its_size(shown):
     with pytest.raises(DataError, match="1 x 1 pixels"):
-        network.infer(images(1, 3, 1, 1))
+        shown.infer(images(1, 3, 1, 1))
