@@ -13,9 +13,9 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import textwrap
 import typing
 from collections.abc import Collection, Iterator
+from functools import cache
 from importlib import import_module
 from itertools import pairwise
 
@@ -51,9 +51,17 @@ def _homes(cls: type) -> Iterator[type]:
 
 
 def _written(cls: type) -> ast.ClassDef:
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(body, ast.ClassDef)
-    return body
+    found: ast.Module | ast.ClassDef = _parsed(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        found = next(one for one in found.body if isinstance(one, ast.ClassDef) and one.name == name)
+    assert isinstance(found, ast.ClassDef)
+    return found
+
+
+@cache
+def _parsed(module: str) -> ast.Module:
+    """Once a module: `inspect.getsource` parses all of it for each class."""
+    return ast.parse(inspect.getsource(import_module(module)))
 
 
 def _below(cls: type) -> dict[str, str]:
