@@ -4,6 +4,7 @@ shipped.
 
 import json
 import re
+from functools import cache
 
 import pytest
 
@@ -17,7 +18,7 @@ from segda.recipes.blocks import shipped, shipped_blocks
 from segda.recipes.recipe import load_recipe
 from segda.recipes.schema import recipe_schema
 
-SCHEMA = recipe_schema()
+SCHEMA = cache(recipe_schema)
 KINDS = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
          "null": type(None)}  # fmt: skip
 
@@ -25,7 +26,7 @@ KINDS = {"object": dict, "array": list, "string": str, "integer": int, "number":
 def wrong(value, schema, where=""):
     """What of a value a schema refuses, by the words of the standard that these schemas are made of; ours is small."""
     if "$ref" in schema:
-        schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+        schema = SCHEMA()["$defs"][schema["$ref"].rpartition("/")[2]]
     known = {"anyOf", "const", "enum", "type", "properties", "required", "additionalProperties", "items",
              "prefixItems", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems",
              "pattern", "title", "description", "default", "discriminator", "format", "$schema", "$defs",
@@ -67,16 +68,16 @@ def wrong(value, schema, where=""):
 
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_recipe_is_one_by_the_schema(name):
-    assert list(wrong(load_recipe(name).model_dump(mode="json", exclude_unset=True), SCHEMA)) == []
+    assert list(wrong(load_recipe(name).model_dump(mode="json", exclude_unset=True), SCHEMA())) == []
 
 
 def test_every_block_is_one_by_the_schema():
     for path in shipped_blocks().values():
-        assert list(wrong(read_yaml(path), SCHEMA)) == [], path
+        assert list(wrong(read_yaml(path), SCHEMA())) == [], path
 
 
 def test_every_method_and_network_is_in_it():
-    for table, schema in ((METHODS, SCHEMA["properties"]["method"]), (NETWORKS, SCHEMA["$defs"]["network"])):
+    for table, schema in ((METHODS, SCHEMA()["properties"]["method"]), (NETWORKS, SCHEMA()["$defs"]["network"])):
         names = [one["properties"]["name"].get("const") for one in schema["anyOf"] if "properties" in one]
         assert names == [*table, None]
 
@@ -91,19 +92,19 @@ def test_every_method_and_network_is_in_it():
 )  # fmt: skip
 def test_what_is_wrong_is_refused(change):
     tree = load_recipe("ease_streets").model_dump(mode="json", exclude_unset=True)
-    assert list(wrong(tree | change, SCHEMA))
+    assert list(wrong(tree | change, SCHEMA()))
 
 
 def test_a_class_of_ones_own_may_have_any_settings():
     tree = load_recipe("ease_streets").model_dump(mode="json", exclude_unset=True)
-    assert not list(wrong(tree | {"method": {"name": "mine.py:Mine", "strength": 3}}, SCHEMA))
+    assert not list(wrong(tree | {"method": {"name": "mine.py:Mine", "strength": 3}}, SCHEMA()))
 
 
 def test_the_command_prints_it_or_writes_it(tmp_path, capsys):
     assert main(["recipe", "--schema"]) == 0
-    assert json.loads(capsys.readouterr().out) == SCHEMA
+    assert json.loads(capsys.readouterr().out) == SCHEMA()
     assert main(["recipe", "--schema", "--to", str(tmp_path / "recipe.json")]) == 0
-    assert json.loads((tmp_path / "recipe.json").read_text()) == SCHEMA
+    assert json.loads((tmp_path / "recipe.json").read_text()) == SCHEMA()
     for given in ({}, {"name": "ease_streets", "schema": True}, {"schema": True, "settings": ["steps=1"]}):
         with pytest.raises(RecipeError, match="give a RECIPE, or --schema alone"):
             recipe_command(**given)
