@@ -103,19 +103,21 @@ ON_EACH = pytest.mark.parametrize(("name", "on"), [(name, on) for name in METHOD
 
 @ON_EACH
 def test_gradients_reach_the_players_and_nobody_else_and_the_same_seed_gives_the_same_terms(name, on):
-    method, seen = method_named(name, on), {}
+    method, seen, updated = method_named(name, on), {}, False
     torch.manual_seed(0)
     for terms in method.step(batch_of(0, name), 0):
-        if not isinstance(terms, Update):
-            sum(term for term in terms.values() if term.requires_grad).backward()
-            seen |= {name: term.tolist() for name, term in terms.items()}
+        if isinstance(terms, Update):  # after which a training computes with other weights
+            updated = True
+            continue
+        sum(term for term in terms.values() if term.requires_grad).backward()
+        seen |= {} if updated else {name: term.tolist() for name, term in terms.items()}
     learning = [parameter for player in method.players for parameter in parameters_of(getattr(method, player))]
     assert all(parameter.grad is not None for parameter in learning)
     known = {id(parameter) for parameter in learning}
     others = [parameter for parameter in method.parameters() if id(parameter) not in known]
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in others)
     logs, _ = trace(name, on)
-    assert seen == logs[0]
+    assert seen and seen.items() <= logs[0].items()
 
 
 @ON_EACH
@@ -180,9 +182,9 @@ def gradients(module: torch.nn.Module) -> list[torch.Tensor | None]:
 
 @cache
 def trace(name: str, on: str) -> tuple[list[dict[str, float]], Method]:
-    """The terms of three steps; the method afterwards, to look at."""
+    """The terms of two steps; the method afterwards, to look at."""
     method = method_named(name, on)
-    return trained(method, range(3)), method
+    return trained(method, range(2)), method
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def trace(name: str, on: str) -> tuple[list[dict[str, float]], Method]:
 def test_the_same_seed_gives_the_same_trace(name, on):
     """Every method, and every network with one that asks much of it; of the others see the terms of the first step."""
     logs, _ = trace(name, on)
-    assert trained(method_named(name, on), range(2)) == logs[:2]
+    assert trained(method_named(name, on), range(2)) == logs
 
 
 @ON_EACH
