@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 import processes
 from conftest import small_recipe, write_camvid
+from forks import Fork, Forks
 from resuming import at, same
 from segda import run as runs
 from segda.cli.main import main
@@ -137,25 +141,47 @@ def test_the_command_line_says_how_to_go_on(written, monkeypatch, capsys, given,
     assert runs.step_of(Path("a run")) == 4
 
 
-def test_ctrl_c_reaches_the_whole_group_and_the_printed_command_goes_on(written):
+@contextmanager
+def begun(forks: Forks | None, words: list[str], out: int, err: IO[str]) -> Iterator[Fork | subprocess.Popen]:
+    """A process that is started in earnest, or a fork; nothing of it is left."""
+    if forks is None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *sys.path])
+        with processes.started([sys.executable, *words], env=environment, stdout=out, stderr=err) as process:
+            yield process
+        return
+    process = forks.start(*words, cwd=Path.cwd(), out=out, err=err.fileno())
+    try:
+        yield process
+    finally:
+        forks.end(process)
+
+
+def test_ctrl_c_reaches_the_whole_group_and_the_printed_command_goes_on(written, forks):
+    """Started in earnest the first time, as a fork when it goes on."""
     Path("long.yaml").write_text(Recipe.model_validate(_tree(written)).to_yaml())
-    command = [sys.executable, "-m", "segda", "train", "long.yaml", "--out", "run"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *sys.path])}
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with processes.started(command, env=environment, **pipes) as process:
-            for line in process.stdout:
-                if line.startswith("step "):
-                    os.killpg(process.pid, number)
-                    break
-            _, err = process.communicate()
+    words = ["-m", "segda", "train", "long.yaml", "--out", "run"]
+    for number, code, by in ((signal.SIGINT, 130, None), (signal.SIGTERM, 0, forks)):
+        heard, out = os.pipe()
+        with open(heard) as lines, Path("err.txt").open("w+") as file:
+            with begun(by, words, out, file) as process:
+                os.close(out)
+                for line in lines:
+                    if line.startswith("step "):
+                        os.killpg(process.pid, number)
+                        break
+                for line in lines:
+                    pass
+                process.wait(processes.HANGS)
+            file.seek(0)
+            err = file.read()
         assert process.returncode == code, err
         assert "Traceback" not in err
         last = err.splitlines()[-1]
         assert last.startswith("segda: stopped by "), err
-        words = shlex.split(last.partition("go on with: ")[2])
-        assert words[:4] == ["python", "-m", "segda", "train"] and "--resume" in words
-        command = [sys.executable, *words[1:]]
+        command = shlex.split(last.partition("go on with: ")[2])
+        assert command[:4] == ["python", "-m", "segda", "train"] and "--resume" in command
+        words = command[1:]
     assert runs.load_checkpoint(Path("run"))["t"] >= 2
 
 
