@@ -29,7 +29,7 @@ AUGMENT = {"resize": [64, 32], "crop": [32, 32], "max_class_share": None, "flip"
 def recipe_with(root: Path, target: str, reference: str | dict, source: str = "camvid:train:day") -> Recipe:
     tree = yaml.safe_load(RECIPE)
     tree["method"] = {"name": "toys:Referenced", "weight": 100}
-    tree["evaluate"] = {"resize": None, "how": "whole"}
+    tree["evaluate"] = {"resize": None, "how": "whole", "report_images": 0}
     space = SPACE.name if source.startswith("camvid") else "cityscapes-19"
     tree["data"] |= {
         "root": str(root),
@@ -72,7 +72,7 @@ def adverse(root: Path, name: str) -> Recipe:
 
 
 def test_streets_train_with_their_day(streets, tmp_path):
-    train(streets, tmp_path / "run")
+    train(streets.override("evaluate.report_images=2"), tmp_path / "run")
     assert all(line["alike"] > 0 for line in runs.read_log(tmp_path / "run") if "alike" in line)
     train(streets.override("data.reference.set=streets:train:snow"), tmp_path / "snow")
     assert differ(tmp_path / "run", tmp_path / "snow"), "the reference has no say"
@@ -150,6 +150,7 @@ def test_a_method_without_a_source_trains_on_the_target_alone(camvid, tmp_path):
     assert "<h1>toys:SourceFree: camvid:train:dusk</h1>" in page and recipe == runs.load_recipe_of(tmp_path / "run")
     for label in (camvid / "camvid/trainannot").iterdir():
         label.unlink()
+    recipe = recipe.override("evaluate.data=[]")
     train(recipe, tmp_path / "again")
     assert not differ(tmp_path / "run", tmp_path / "again")
     trial = max_batch.Trial(recipe)

@@ -44,8 +44,8 @@ def with_stages(root: Path, stages: dict) -> Recipe:
 
 @pytest.fixture
 def staged(camvid: Path) -> Recipe:
-    """Two steps of ESL on labels of two steps of AdvEnt."""
-    return with_stages(camvid, STAGES)
+    """Two steps of ESL on labels of two steps of AdvEnt, without scores."""
+    return with_stages(camvid, STAGES).override("evaluate.data=[]")
 
 
 # Running
@@ -55,9 +55,10 @@ def test_three_stages_leave_what_three_commands_leave(staged, camvid, tmp_path, 
     train(staged, tmp_path / "one" / "esl")
 
     teacher, labels, run = (tmp_path / "three" / name for name in ("teacher", "labels", "esl"))
-    train(small_recipe(camvid, "advent").override("steps=2", "seed=5"), teacher)
+    settings = ("steps=2", "seed=5", "evaluate.data=[]")
+    train(small_recipe(camvid, "advent").override(*settings), teacher)
     pseudo_label([teacher], staged.data.target.set, RULE, labels, root=staged.data.root, precision="32")
-    alone = small_recipe(camvid, "esl").override("steps=2", "seed=5", f"data.target.labels={labels}")
+    alone = small_recipe(camvid, "esl").override(*settings, f"data.target.labels={labels}")
     train(alone, run)
 
     for one, other in (("esl-teacher", teacher), ("esl", run)):
@@ -204,7 +205,7 @@ def test_labels_of_more_networks_than_the_recipe_names_are_another_recipes(camvi
     both = LABELS["pseudo-label"] | {"runs": ["teacher", "second"]}
     second = {"train": {"seed": 6, **TEACHER["train"]}}
     stages = {"teacher": TEACHER, "second": second, "labels": {"pseudo-label": both}, "esl": LAST}
-    recipe = with_stages(camvid, stages).override("steps=1")
+    recipe = with_stages(camvid, stages).override("steps=1", "evaluate.data=[]")
     train(recipe, tmp_path / "esl")
     with pytest.raises(RunError, match=r"esl-labels was made by the mean of 2 networks, not of 1; use a new --out"):
         train(recipe.override("labels:runs=[teacher]"), tmp_path / "esl")
