@@ -39,7 +39,11 @@ def place(tmp_path):
         pytest.skip(f"needs the right to make network namespaces: {tried.stderr.splitlines()[-1:]}")
     write_camvid(tmp_path / "data")
     recipe = small_recipe(tmp_path / "data").override(
-        "data.batch=1", f"steps={STEPS}", "save_every=2", "evaluate.data=[]", "evaluate.report_images=0",
+        "data.batch=1",
+        f"steps={STEPS}",
+        "save_every=2",
+        "evaluate.data=[]",
+        "evaluate.report_images=0",
         "patience=60",
     )
     (tmp_path / "mine.yaml").write_text(recipe.to_yaml())

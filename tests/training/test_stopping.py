@@ -170,8 +170,7 @@ def test_ctrl_c_reaches_the_whole_group_and_the_printed_command_goes_on(written,
                     if line.startswith("step "):
                         os.killpg(process.pid, number)
                         break
-                for line in lines:
-                    pass
+                lines.read()
                 process.wait(processes.HANGS)
             file.seek(0)
             err = file.read()
