@@ -58,7 +58,7 @@ METHODS = {
     "ease": {"begin": 2, "floor": 3.0},
     "bdl": {"adversarial_weight": {"main": 10.0}},
     "cyclegan": {},
-    "dannet": {},
+    "dannet": {"adversarial_weight": 10.0},
     "mgcda": {},
     "refign": {},
     "vfm": {},
@@ -127,7 +127,10 @@ def recipes(data: Path, labels: Path) -> dict[str, Recipe]:
             made[f"{name} synchronised"] = recipe.override("sync_batchnorm=true")
     start = write_start(data, made["source_free"].network, "without-batch-norm")
     made["source_free"] = made["source_free"].override(f"start={start}", "optim.lr=1e-4")  # or all is one class
-    made["dannet"] = relit(small_recipe(data, "dannet")).override(*shared, "optim.lr=0.001")  # or its light collapses
+    made["dannet"] = relit(small_recipe(data, "dannet", **METHODS["dannet"])).override(
+        *shared,
+        "optim.lr=0.001",  # or its light collapses
+    )
     for name, changes in TOYS.items():
         list_of_pairs = (f"data.reference.pairs={data / 'pairs.csv'}",) if name == "referenced" else ()
         made[name] = small_recipe(data).override(*shared, *changes, *list_of_pairs, WITHOUT_BATCH_NORM)
