@@ -17,9 +17,13 @@ from segda.recipes.blocks import shipped
 from segda.recipes.recipe import Recipe, load_recipe
 from segda.run_data import space_of
 
-ON_MIT = [name for name in shipped() if load_recipe(name).network.get("weights") == "nvidia/mit-b5"]
-REFERRED = [name for name in ON_MIT if load_recipe(name).data.reference]
-PUBLISHED = [name for name in ON_MIT if name not in REFERRED]
+PAIRS = ("gta5_cityscapes", "synthia_cityscapes", "cityscapes_acdc", "cityscapes_dark-zurich")
+PUBLISHED = [
+    *(f"{method}_{pair}" for method in ("source_only", "dacs", "daformer", "ebda") for pair in PAIRS),
+    *(f"{method}_cityscapes_foggy_rain" for method in ("daformer", "ebda")),
+    "mic_daformer_gta5_cityscapes",
+]
+REFERRED = ["refign_cityscapes_acdc", "refign_cityscapes_dark-zurich"]
 
 SMALL = [
     "steps=1", "device=cpu", "precision='32'", "data.workers=0",
@@ -74,7 +78,10 @@ def test_a_published_recipe_takes_a_step_on_its_data_sets_and_never_opens_a_targ
     assert not (tmp_path / "run").exists()
 
 
-FOUNDATION = [name for name in shipped() if load_recipe(name).network.get("name") == "vfm"]
+FOUNDATION = [
+    *(f"vfm_{encoder}_{pair}" for encoder in ("dinov2", "dinov3") for pair in PAIRS[:3]),
+    *(f"vfm_plus_dinov2_{pair}" for pair in (PAIRS[0], PAIRS[1], PAIRS[3])),
+]
 
 
 @pytest.mark.parametrize("name", FOUNDATION)
@@ -135,8 +142,12 @@ def test_dannets_recipes_take_a_step_with_references_on_their_data_sets(name, ro
 
 
 def test_the_published_recipes_are_the_four_methods_on_the_five_benchmarks_and_mic_on_one():
-    assert len(PUBLISHED) == 19
+    recipes = {name: load_recipe(name) for name in shipped()}
+    on_mit = {name for name, recipe in recipes.items() if recipe.network.get("weights") == "nvidia/mit-b5"}
+    assert on_mit == {*PUBLISHED, *REFERRED} and len(PUBLISHED) == 19
+    assert {name for name in on_mit if recipes[name].data.reference} == {*REFERRED}
+    assert {name for name, recipe in recipes.items() if recipe.network.get("name") == "vfm"} == {*FOUNDATION}
     for name in PUBLISHED:
-        recipe = load_recipe(name)
+        recipe = recipes[name]
         assert (recipe.steps, recipe.data.batch, recipe.network["encoder"]) == (40000, 2, "b5")
         assert recipe.data.target.augment.ignore_top == 15 and recipe.data.target.augment.ignore_bottom == 120
