@@ -15,7 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from golden import Golden
+from golden import Golden, filled
 from segda.data.labels.spaces import space_named
 from segda.networks import DeepLabV2
 from segda.networks.weights.layouts import LAYOUTS
@@ -51,15 +51,11 @@ def network(kind: str = "deeplab", *, multi_level: bool = True) -> DeepLabV2:
     tensors = theirs(kind)
     if not multi_level:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("layer5.")}
-    with torch.device("meta"):
-        ours = DeepLabV2(
-            CLASSES, encoder="101", weights="scratch", multi_level=multi_level, aux_weight=0.1 if multi_level else None
-        )
+    heads = {"multi_level": multi_level, "aux_weight": 0.1 if multi_level else None}
     translated, unknown = to_ours(tensors, LAYOUTS["advent"].ours, GOLDEN.folder)
     assert not unknown
     constants = {"mean": torch.zeros(3, 1, 1), "scale": torch.ones(())}
-    ours.load_state_dict({name: tensor.clone() for name, tensor in translated.items()} | constants, assign=True)
-    return ours
+    return filled(lambda: DeepLabV2(CLASSES, encoder="101", weights="scratch", **heads), translated | constants)
 
 
 def recorded(name: str, shape: tuple[int, ...]) -> Tensor:

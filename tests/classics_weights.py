@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from golden import Golden
+from golden import Golden, filled
 from segda.data.labels.spaces import space_named
 from segda.networks import NETWORKS, DeepLabV2
 from segda.networks.encoders.table import CAFFE_MEAN
@@ -61,13 +61,12 @@ def authors_translator(network: nn.Module, net: str) -> nn.Module:
 
 def single(net: str = "single") -> DeepLabV2:
     """Our DeepLab-v2 of one head with the weights of `theirs(net)`, in training mode."""
-    with torch.device("meta"):
-        ours = DeepLabV2(CLASSES, encoder="101", weights="scratch", multi_level=False)
     translated, unknown = to_ours(theirs(net), LAYOUTS["single"].ours, GOLDEN.folder)
     assert not unknown
     constants = {"mean": torch.tensor(CAFFE_MEAN).view(3, 1, 1), "scale": torch.tensor(255.0)}
-    ours.load_state_dict({name: tensor.clone() for name, tensor in translated.items()} | constants, assign=True)
-    return ours
+    return filled(
+        lambda: DeepLabV2(CLASSES, encoder="101", weights="scratch", multi_level=False), translated | constants
+    )
 
 
 def by_their_names(network: nn.Module) -> dict[str, Tensor]:

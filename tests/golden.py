@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Built = TypeVar("Built", bound=nn.Module)
 
 NOISE = {
     "one pass": 1e-6,
@@ -27,6 +33,23 @@ def assert_near(ours: torch.Tensor | float, exact: np.ndarray | float, noise: st
     exact = np.asarray(exact, np.float64)
     assert ours.shape == exact.shape, what
     np.testing.assert_allclose(ours, exact, rtol=0, atol=10 * NOISE[noise] * np.abs(exact).max(), err_msg=what)
+
+
+class Unstarted(TorchFunctionMode):
+    """A block in which nothing is drawn: what would be stays as the memory was."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return function(*args, **(kwargs or {}))
+
+
+def filled(build: Callable[[], Built], tensors: Mapping[str, Tensor]) -> Built:
+    """A network with copies of these tensors, which are all that it has; it is not started at random before."""
+    with Unstarted():
+        network = build()
+    network.load_state_dict(tensors)
+    return network
 
 
 def folder(collection: str) -> Path:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from classics_weights import GOLDEN, theirs
+from golden import filled
 from segda.data.labels.spaces import space_named
 from segda.methods import METHODS
 from segda.methods.dannet import DANNet
@@ -57,12 +58,12 @@ def batch_of(t: int) -> Batch:
 
 def authors_method(neighbours: str) -> DANNet:
     spec = RECIPE.network | {"over": RECIPE.network["over"] | {"dropout": 0.0}}
-    student: Relit = build(NETWORKS, spec, "network", class_names=space_named("cityscapes-19").classes)
     held = {**theirs("psp"), **{LIGHT + name: tensor for name, tensor in theirs("light").items()}}
     found = {own: tensor for name, tensor in held.items() for own in LAYOUT.ours(name)}
     # Recorded images are normalised already.
     found |= {"over.mean": torch.zeros(3, 1, 1), "over.deviation": torch.ones(3, 1, 1)}
-    student.load_state_dict(found)
+    classes = space_named("cityscapes-19").classes
+    student: Relit = filled(lambda: build(NETWORKS, spec, "network", class_names=classes), found)
     student.mean.zero_()
     student.deviation.fill_(1)
     settings = RECIPE.method | {"target_size": [96, 96]}

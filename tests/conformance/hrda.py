@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from conformance.masking import GOLDEN, picture
 from conformance.networks import generated
 from conformance.steps import CLASSES
+from golden import filled
 from segda.distributed.shares import ALONE
 from segda.evaluation.inference import slide
 from segda.networks import HRDA, MiTDAFormer
@@ -29,25 +32,33 @@ PUBLISHED = {
 """As published, with a smaller box."""
 
 
-def hrda(prefix: str = "", multiply: float = 8, **changes) -> HRDA:
-    """Weights generated under the authors' names with a prefix; the classifier's times `multiply`."""
-    over = MiTDAFormer(
+drawn = cache(partial(generated, golden=GOLDEN))
+"""A tensor of the generator's, for all networks of a file: to be copied, not to be changed."""
+
+
+def b0() -> MiTDAFormer:
+    return MiTDAFormer(
         CLASSES, encoder="b0", weights="scratch", channels=256, dilations=(1, 6, 12, 18), dropout=0.0, drop_path=0.0
     )
-    network = HRDA(CLASSES, over=over, **PUBLISHED | changes)
+
+
+def hrda(prefix: str = "", multiply: float = 8, **changes) -> HRDA:
+    """Weights generated under the authors' names with a prefix; the classifier's times `multiply`."""
+    settings = PUBLISHED | changes
     rows = dict(ROWS)
     if changes.get("attention_by_class") is False:
         for part in ("weight", "bias"):
             shape, kind = rows[f"decode_head.scale_attention.conv_seg.{part}"]
             rows[f"decode_head.scale_attention.conv_seg.{part}"] = [[1, *shape[1:]], kind]
-    if isinstance(network.attention, float):
+    if isinstance(settings["attention"], float):
         rows = {name: row for name, row in rows.items() if "scale_attention" not in name}
-    theirs = {name: generated(prefix + name, *row, GOLDEN) for name, row in rows.items()}
-    theirs["decode_head.head.conv_seg.weight"] *= multiply
+    theirs = {name: drawn(prefix + name, tuple(shape), kind) for name, (shape, kind) in rows.items()}
+    theirs["decode_head.head.conv_seg.weight"] = multiply * theirs["decode_head.head.conv_seg.weight"]
     found, unknown = to_ours(theirs, LAYOUTS["hrda"].ours, GOLDEN.folder)
     assert unknown == []
     # Recorded on normalised images, where what is erased is 0.
-    network.load_state_dict(found | {"over.mean": torch.zeros(3, 1, 1), "over.deviation": torch.ones(3, 1, 1)})
+    found |= {"over.mean": torch.zeros(3, 1, 1), "over.deviation": torch.ones(3, 1, 1)}
+    network = filled(lambda: HRDA(CLASSES, over=b0(), **settings), found)
     network.fill = (0.0, 0.0, 0.0)
     return network
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from conformance.hrda import as_ours, hrda
+from conformance.hrda import as_ours, b0, drawn, hrda
 from conformance.masking import GOLDEN, picture
-from conformance.networks import generated
 from conformance.steps import CLASSES, Choice, Gate
+from golden import filled
 from recorded_steps import Recorder
 from segda.distributed.shares import Share
 from segda.methods import METHODS
@@ -44,15 +44,12 @@ OFF = {"jitter_prob": 0, "jitter_strength": 0.2, "blur_prob": 0, "blur_sigma": [
 
 def daformer(prefix: str = "", multiply: float = 8) -> MiTDAFormer:
     """Weights generated under the authors' names with a prefix; the classifier's times `multiply`."""
-    network = MiTDAFormer(
-        CLASSES, encoder="b0", weights="scratch", channels=256, dilations=(1, 6, 12, 18), dropout=0.0, drop_path=0.0
-    )
     rows = {name.replace("decode_head.head.", "decode_head."): row for name, row in DAFORMER.items()}
-    theirs = {name: generated(prefix + name, *row, GOLDEN) for name, row in rows.items()}
-    theirs["decode_head.conv_seg.weight"] *= multiply
+    theirs = {name: drawn(prefix + name, tuple(shape), kind) for name, (shape, kind) in rows.items()}
+    theirs["decode_head.conv_seg.weight"] = multiply * theirs["decode_head.conv_seg.weight"]
     found, _ = to_ours(theirs, LAYOUTS["daformer"].ours, GOLDEN.folder)
     # Recorded on normalised images, where what is erased is 0.
-    network.load_state_dict(found | {"mean": torch.zeros(3, 1, 1), "deviation": torch.ones(3, 1, 1)})
+    network = filled(b0, found | {"mean": torch.zeros(3, 1, 1), "deviation": torch.ones(3, 1, 1)})
     network.fill = (0.0, 0.0, 0.0)
     return network
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from conformance.networks import GOLDEN, NAMES, generated
+from golden import filled
 from recorded_steps import Recorder
 from segda.data.labels.spaces import space_named
 from segda.distributed.shares import Share
@@ -27,15 +28,16 @@ CLASSES = space_named("cityscapes-19").classes
 
 def authors_network(prefix: str, multiply: float) -> MiTDAFormer:
     """Weights generated under the authors' names with a prefix; the classifier's times `multiply`."""
-    network = MiTDAFormer(
-        CLASSES, encoder="b0", weights="scratch", channels=256, dilations=(1, 6, 12, 18), dropout=0.0, drop_path=0.0
-    )
     theirs = {name: generated(prefix + name, *row) for name, row in GOLDEN.json("daformer_mit_b0.json").items()}
     theirs["decode_head.conv_seg.weight"] *= multiply
     found, _ = to_ours(theirs, NAMES.ours, GOLDEN.folder)
     # Recorded on normalised images.
-    network.load_state_dict(found | {"mean": torch.zeros(3, 1, 1), "deviation": torch.ones(3, 1, 1)})
-    return network
+    return filled(
+        lambda: MiTDAFormer(
+            CLASSES, encoder="b0", weights="scratch", channels=256, dilations=(1, 6, 12, 18), dropout=0.0, drop_path=0.0
+        ),
+        found | {"mean": torch.zeros(3, 1, 1), "deviation": torch.ones(3, 1, 1)},
+    )
 
 
 @dataclass(frozen=True)

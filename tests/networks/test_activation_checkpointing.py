@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from conftest import small_recipe
+from narrow import narrow
 from networks.test_network_table import CLASSES, SMALL, images
 from resuming import at, same
 from segda.commands.train import train
@@ -39,7 +40,8 @@ def pair_of(name: str) -> tuple[Network, Network]:
     # Half of all paths and channels are dropped: draws that were not repeated would be seen.
     often = {key: 0.5 for key in ("dropout", "drop_path") if key in SMALL[name]}
     torch.manual_seed(0)
-    keeping = build(NETWORKS, SMALL[name] | often, "network", class_names=CLASSES)
+    with narrow():
+        keeping = build(NETWORKS, SMALL[name] | often, "network", class_names=CLASSES)
     again = copy.deepcopy(keeping)
     checkpoint_activations(again)
     return keeping, again
