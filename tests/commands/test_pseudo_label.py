@@ -298,12 +298,20 @@ def run_of_stride_8(run: Path, seed: int) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A folder of three such runs."""
+    folder = tmp_path_factory.mktemp("three")
+    for seed, name in enumerate("abc"):
+        run_of_stride_8(folder / name, seed)
+    return folder
+
+
 @pytest.mark.parametrize("softmax", ["after", "before"])
-def test_labels_of_three_networks_are_their_mean_after_upsampling(place, tmp_path, softmax):
-    runs = [run_of_stride_8(tmp_path / name, seed) for seed, name in enumerate("abc")]
-    label(tmp_path, tmp_path / "out", "quantile", runs="abc", settings=[f"softmax={softmax}"], root=place / "data")
+def test_labels_of_three_networks_are_their_mean_after_upsampling(place, three, tmp_path, softmax):
+    label(three, tmp_path / "out", "quantile", runs="abc", settings=[f"softmax={softmax}"], root=place / "data")
     dataset, made = open_data(ALL, place / "data", SPACE), []
-    networks = [load_network(run) for run in runs]
+    networks = [load_network(three / name) for name in "abc"]
     for i in range(len(dataset)):
         image = resize(dataset.read(i), (48, 36)).image.float()[None] / 255
         mean = []
@@ -357,10 +365,8 @@ def test_a_run_counts_once(place, tmp_path, capsys):
 
 
 def test_runs_of_other_classes_are_refused_in_one_line(place, tmp_path, capsys):
-    other = run_of_stride_8(tmp_path / "other", 0)
-    recipe = load_recipe_of(other).override("data.space=synthia-16")
-    shutil.rmtree(other)
-    begin(other, recipe)
+    other = tmp_path / "other"
+    begin(other, load_recipe_of(place / "run").override("data.space=synthia-16"))
     arguments = ["pseudo-label", place / "run", other, "--rule", "quantile", "--data", ALL, "--out", tmp_path / "out"]
     assert main([*map(str, arguments), "--root", str(place / "data")]) == 2
     (line,) = capsys.readouterr().err.splitlines()

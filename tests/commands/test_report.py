@@ -5,6 +5,7 @@ missing.
 import base64
 import io
 import json
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -46,30 +47,42 @@ def root(tmp_path_factory):
     return write_camvid(tmp_path_factory.mktemp("data"), {"test": frames})
 
 
-@pytest.fixture
-def run(tmp_path, root):
-    """A run with teacher, scored twice in training and once after it."""
-    run = write_run(tmp_path / "ebda", teacher=True, report_images=3)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, root):
+    """A folder of two runs: ebda with a teacher, scored twice in training and once after it, and plain."""
+    folder = tmp_path_factory.mktemp("written")
+    run = write_run(folder / "ebda", teacher=True, report_images=3)
     for step in (2, 4):
         runs.append_log(run, {"step": step, "evaluation": DUSK, "student": 0.4, "teacher": None})
     (run / "environment.json").write_text(json.dumps({"device": "cpu", "target_labels_read": False}))
     evaluate(run, [DUSK], root)
-    return run
+    evaluate(write_run(folder / "plain", seed=7), [DUSK], root)
+    return folder
 
 
 @pytest.fixture
-def before(tmp_path, root):
-    run = write_run(tmp_path / "plain", seed=7)
-    evaluate(run, [DUSK], root)
-    return run
+def run(tmp_path, written):
+    return shutil.copytree(written / "ebda", tmp_path / "ebda")
 
 
-def test_the_page_needs_nothing_from_outside(run, before, root):
-    page = Page(report(run, before, root=root))
+@pytest.fixture
+def before(tmp_path, written):
+    return shutil.copytree(written / "plain", tmp_path / "plain")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, written, root):
+    """The page of ebda against plain, to look at."""
+    folder = shutil.copytree(written, tmp_path_factory.mktemp("compared") / "runs")
+    return report(folder / "ebda", folder / "plain", root=root)
+
+
+def test_the_page_needs_nothing_from_outside(compared):
+    page = Page(compared)
     links = [value for _, attrs in page.tags for key, value in attrs.items() if key in ("src", "href", "xlink:href")]
     assert links and all(link.startswith(("data:", "#")) for link in links)
     assert not page.all("script") and not page.all("link") and not page.all("iframe")
-    text = (run / "report.html").read_text(encoding="utf-8")
+    text = compared.read_text(encoding="utf-8")
     assert "@import" not in text and "url(http" not in text
 
 
@@ -94,10 +107,10 @@ def test_a_steps_images_are_those_of_all_processes(run, root, processes, scenes)
     assert f"steps, {scenes} + {scenes} images each" in report(run, root=root).read_text()
 
 
-def test_the_tables_hold_the_reports_numbers(run, before, root):
-    page = Page(report(run, before, root=root))
-    student, teacher = read_reports(run)
-    (plain,) = read_reports(before)
+def test_the_tables_hold_the_reports_numbers(written, compared):
+    page = Page(compared)
+    student, teacher = read_reports(written / "ebda")
+    (plain,) = read_reports(written / "plain")
     for each in (student, teacher, plain):
         assert f"{100 * each.miou:.1f}" in page.text
         assert each.protocol.sentence() in page.text
@@ -112,16 +125,16 @@ def test_the_tables_hold_the_reports_numbers(run, before, root):
         assert (f" {name} " in page.text) and (not known or f"{100 * plain.iou[index]:.1f}" in page.text)
 
 
-def test_the_teacher_and_further_means_are_folded_up(run, before, root):
-    page = report(run, before, root=root).read_text(encoding="utf-8")
+def test_the_teacher_and_further_means_are_folded_up(compared):
+    page = compared.read_text(encoding="utf-8")
     folded = page.index("<summary>Also measured: teacher, mean accuracy, pixel accuracy</summary>")
     assert "teacher" not in page[page.index("<main>") : page.index("<h2>Results")]
     assert "ebda, teacher" not in page[:folded] and "ebda, teacher" in page[folded:]
     assert 'class="chart wide"' in page[:folded] and "mean accuracy</th>" in page[folded:]
 
 
-def test_each_picture_row_has_image_truth_both_predictions_and_entropy(run, before, root):
-    page = Page(report(run, before, root=root))
+def test_each_picture_row_has_image_truth_both_predictions_and_entropy(compared, root):
+    page = Page(compared)
     alts = [attrs["alt"] for attrs in page.all("img")]
     # Three of five images, spread evenly: the first, the middle one, the last.
     assert [alt.split(":")[0] for alt in alts[::5]] == ["0001TP_101", "0001TP_103", "0001TP_105"]

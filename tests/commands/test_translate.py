@@ -16,6 +16,7 @@ from segda.commands.translate import translate
 from segda.data.files.images import read_image
 from segda.data.sets.datasets import open_data
 from segda.data.sets.translated import SUMMARY, read_summary, translated_data
+from segda.data.streets.conditions import SPLITS
 from segda.errors import DataError, RecipeError, RunError, WeightsError
 from segda.ground.alone import alone_in
 from segda.pseudo_labelling.cross_bilateral import jointly_enlarged, unit_lab
@@ -244,7 +245,8 @@ def test_a_perceptual_network_need_not_be_there_any_more(translator, camvid, tmp
     translate(run, "camvid:val", tmp_path / "out", root=camvid)
 
 
-def test_the_command_says_what_it_has_done(translator, tmp_path, capsys):
+def test_the_command_says_what_it_has_done(translator, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(SPLITS, "test", (SPLITS["test"][0], 3))
     assert main(["translate", str(translator), "--data", "streets:test:day", "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     assert shown.endswith(f"images of streets:test:day in {tmp_path / 'out'}, like the target\n")
