@@ -214,7 +214,7 @@ def test_small_steps_in_another_process_give_an_estimate_that_a_step_confirms(re
     assert 100 * 2**20 < first < last  # torch alone takes the hundred
     assert second - first < 200 * 2**20
     (step,) = (one for one in found.measured if one.batch == found.batch)
-    assert 0.9 * found.limit < step.memory <= found.limit  # another scene takes 5 %
+    assert 0.87 * found.limit < step.memory <= found.limit  # a scene takes 0.05 of it
 
 
 def test_what_other_processes_say_decides(recipe, monkeypatch):
