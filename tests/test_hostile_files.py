@@ -26,9 +26,9 @@ from segda.data.sets.datasets import open_data
 from segda.data.sets.folders import folder_row
 from segda.errors import DataError, RecipeError
 from segda.ground.safe_yaml import VALUES, yaml_values
-from segda.pseudo_labelling.rules import rule_spec
+from segda.pseudo_labelling.rules import RULES, rule_spec
 from segda.recipes.build import check
-from segda.recipes.recipe import RULES, load_recipe
+from segda.recipes.recipe import load_recipe
 from segda.recipes.sweeps import load_sweep
 
 SOURCE = Path(runs.__file__).parent
