@@ -43,8 +43,10 @@ def scratch(recipe: Recipe) -> Recipe:
 
 
 def noise(recipe: Recipe) -> tuple[Training, Iterator[Any]]:
-    """A training whose batches are random colours and classes; nothing is read. Self-training has begun."""
-    trial, count = Trial(recipe), recipe.accumulate
+    """A training whose batches are random colours and classes. Self-training has begun. Nothing is read, so no core is
+    left to processes that read.
+    """
+    trial, count = Trial(recipe.override("data.workers=0")), recipe.accumulate
     trial.training.t = recipe.method.get("begin", 0)
     batch = trial.noise(recipe.data.batch)
     shares = [Share(first_scene=number * recipe.data.batch, count=count) for number in range(count)]

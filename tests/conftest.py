@@ -156,17 +156,17 @@ ADAM = {"name": "adam", "lr": 1e-4, "betas": [0.9, 0.99], "power": 0.9}
 LONGEST = (
     "distributed/test_ranks.py",
     "distributed/test_torchrun.py",
-    "distributed/test_two_hosts.py",
-    "training/test_resume.py",
-    "conformance/architectures.py",
-    "conformance/advent_steps.py",
-    "distributed/test_split.py",
-    "training/test_max_batch.py",
-    "networks/test_network_table.py",
-    "networks/test_activation_checkpointing.py",
     "test_readme.py",
-    "test_benchmarks.py",
-    "test_gpu.py",
+    "exporting/test_export.py",
+    "training/test_write_failures.py",
+    "conformance/modern_steps.py",
+    "conformance/advent_steps.py",
+    "conformance/hrda.py",
+    "conformance/architectures.py",
+    "reporting/test_tables.py",
+    "distributed/test_split.py",
+    "conformance/dannet_steps.py",
+    "commands/test_train.py",
 )
 """Files of twenty seconds and more of a core."""
 
