@@ -264,7 +264,8 @@ def main() -> None:
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.row:
-        keep_memory()  # as `segda train` does
+        if asked.row in {*STEPS, *STREETS}:
+            keep_memory()  # as `segda train` does
         print(json.dumps(row(asked.row, asked.steps, tiny=False)))
         return
     if not asked.table:

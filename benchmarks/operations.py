@@ -49,7 +49,7 @@ def kind_of(operation: str) -> str:
 
 def flops_by_kind(step: Callable[[], object]) -> Counter[str]:
     found: Counter[str] = Counter()
-    with FlopCounterMode(display=False, custom_mapping=measure.UNCOUNTED) as counter:
+    with FlopCounterMode(display=False, custom_mapping=measure.COUNTED_HERE) as counter:
         step()
     for operation, count in counter.get_flop_counts()["Global"].items():
         found[kind_of(str(operation).replace(".", "::"))] += count

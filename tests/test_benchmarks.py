@@ -106,6 +106,12 @@ def test_operations_are_counted_as_by_hand(monkeypatch):
     # Backwards five: the scores once more, and the gradients of weights, values, queries and keys.
     assert flops(lambda: F.scaled_dot_product_attention(tokens, tokens, tokens).sum().backward()) == 7 * each
     assert flops(lambda: F.conv2d(torch.rand(1, 3, 6, 6), torch.rand(5, 3, 3, 3))) == 2 * 5 * 4 * 4 * 3 * 3 * 3
+    # Of each output of a depthwise convolution 9 products, and as many for each gradient: image's and weight's.
+    image, weight = torch.rand(1, 8, 6, 6), torch.rand(8, 1, 3, 3, requires_grad=True)
+    each = 2 * 8 * 4 * 4 * 9
+    assert flops(lambda: F.conv2d(image, weight, groups=8).sum().backward()) == 2 * each
+    image.requires_grad_()
+    assert flops(lambda: F.conv2d(image, weight, groups=8).sum().backward()) == 3 * each
 
 
 def test_every_benchmark_is_run_by_somebody():
