@@ -148,6 +148,13 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     return {"recipe": recipe.name, "batch": recipe.data.batch, **blocks, **sizes}
 
 
+def of_papers(name: str, tiny: bool) -> Recipe:
+    """The recipe of a row of STEPS."""
+    recipe, changes = STEPS[name]
+    small = (*TINY, f"network.encoder={TINY_STEPS[name]}") if tiny else ()
+    return measure.scratch(load_recipe(recipe).override(*changes, *small))
+
+
 def of_streets(name: str) -> Recipe:
     """A recipe of rendered streets, or what the first of its stages trains."""
     recipe = load_recipe(name)
@@ -215,9 +222,7 @@ def row(name: str, count: int, tiny: bool) -> dict[str, Any]:
     """What a row holds, measured in this process."""
     warm = 0 if tiny else WARM
     if name in STEPS:
-        recipe, changes = STEPS[name]
-        small = (*TINY, f"network.encoder={TINY_STEPS[name]}") if tiny else ()
-        return training(measure.scratch(load_recipe(recipe).override(*changes, *small)), count, warm)
+        return training(of_papers(name, tiny), count, warm)
     if name in STREETS:
         return training(measure.scratch(of_streets(name).override(*(TINY if tiny else ()))), count, warm)
     if name in EVALUATIONS:

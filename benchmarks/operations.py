@@ -19,11 +19,9 @@ from collections.abc import Callable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 import steps as measure
 from segda.ground.hardware import environment, keep_memory
-from segda.recipes.recipe import load_recipe
 
 whole = importlib.import_module("all")
 
@@ -49,10 +47,8 @@ def kind_of(operation: str) -> str:
 
 def flops_by_kind(step: Callable[[], object]) -> Counter[str]:
     found: Counter[str] = Counter()
-    with FlopCounterMode(display=False, custom_mapping=measure.COUNTED_HERE) as counter:
-        step()
-    for operation, count in counter.get_flop_counts()["Global"].items():
-        found[kind_of(str(operation).replace(".", "::"))] += count
+    for operation, count in measure.flops_of(step).items():
+        found[kind_of(operation.replace(".", "::"))] += count
     return found
 
 
@@ -70,9 +66,7 @@ def spent(step: Callable[[], object]) -> tuple[Counter[str], Counter[str]]:
 
 def report(name: str, found: dict[str, float], tiny: bool = False) -> list[str]:
     """The table of a row and what stands below it."""
-    recipe, changes = whole.STEPS[name]
-    small = (*whole.TINY, f"network.encoder={whole.TINY_STEPS[name]}") if tiny else ()
-    made, batches = measure.noise(measure.scratch(load_recipe(recipe).override(*changes, *small)))
+    made, batches = measure.noise(whole.of_papers(name, tiny))
 
     def step() -> None:
         made.step(next(batches))

@@ -111,10 +111,15 @@ COUNTED_HERE = {
 """What torch's counter passes over or counts wrongly."""
 
 
-def flops(action: Callable[[], object]) -> int:
-    """Operations of the convolutions, matrix products and attentions that it calls, backward passes too: two for each
-    product that is added.
+def flops_of(action: Callable[[], object]) -> dict[str, int]:
+    """Operations of the convolutions, matrix products and attentions that it calls, by torch's names ("aten.mm"),
+    backward passes too: two for each product that is added.
     """
     with FlopCounterMode(display=False, custom_mapping=COUNTED_HERE) as counter:
         action()
-    return counter.get_total_flops()
+    return {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
+
+
+def flops(action: Callable[[], object]) -> int:
+    """All of them."""
+    return sum(flops_of(action).values())
