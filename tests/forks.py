@@ -21,11 +21,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
-from processes import HANGS
+from processes import HANGS, started
 
 TESTS = Path(__file__).parent
 NUMBER = 4
@@ -121,6 +123,24 @@ class Forks:
         os.close(told)
         with open(end) as answer:
             return json.load(answer)
+
+
+@contextmanager
+def begun(
+    forks: Forks | None, words: Sequence[str], cwd: Path, out: int, err: IO[str], env: dict[str, str]
+) -> Iterator[Fork | subprocess.Popen]:
+    """A process of python with these words: a fork where there are some, else started in earnest in the environment;
+    nothing of it is left.
+    """
+    if forks is None:
+        with started([sys.executable, *words], env=env, cwd=cwd, stdout=out, stderr=err) as process:
+            yield process
+        return
+    process = forks.start(*words, cwd=cwd, out=out, err=err.fileno())
+    try:
+        yield process
+    finally:
+        forks.end(process)
 
 
 # In the process that forks

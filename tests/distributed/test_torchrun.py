@@ -8,13 +8,13 @@ import shlex
 import shutil
 import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import processes
 from conftest import small_recipe, write_camvid
+from forks import begun
 from resuming import log_of, same
 from segda import run as runs
 from under_torchrun import MISTAKES, NAN_OF
@@ -163,28 +163,13 @@ def test_killed_processes_are_started_again_and_end_as_if_nothing_had_happened(p
     assert left_behind(place) == []
 
 
-@contextmanager
-def begun(forks, words: list[str], place: Path, out: int, err):
-    """A torchrun, as a fork where there are some; nothing of it is left."""
-    if forks is None:
-        given = {"cwd": place, "env": ENVIRONMENT, "stdout": out, "stderr": err}
-        with processes.started([sys.executable, *words], **given) as process:
-            yield process
-        return
-    process = forks.start(*words, cwd=place, out=out, err=err.fileno())
-    try:
-        yield process
-    finally:
-        forks.end(process)
-
-
 def test_all_processes_stop_after_the_same_step_and_go_on(place, ends, forks):
     """Started in earnest the first time, as forks when they go on."""
     arguments = ["-m", "segda", "train", "mine.yaml", "--out", "stopped"]
     for number, name, everyone in ((signal.SIGTERM, "SIGTERM", False), (signal.SIGINT, "Ctrl-C", True)):
         heard, out = os.pipe()
         with open(heard) as lines, (place / "err.txt").open("w+") as file:
-            with begun(forks if everyone else None, torchrun(*arguments), place, out, file) as process:
+            with begun(forks if everyone else None, torchrun(*arguments), place, out, file, ENVIRONMENT) as process:
                 os.close(out)
                 for line in lines:
                     if line.startswith("step ") and "camvid" not in line:

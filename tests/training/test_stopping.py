@@ -9,16 +9,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 import processes
 from conftest import small_recipe, write_camvid
-from forks import Fork, Forks
+from forks import begun
 from resuming import at, same
 from segda import run as runs
 from segda.cli.main import main
@@ -141,30 +138,15 @@ def test_the_command_line_says_how_to_go_on(written, monkeypatch, capsys, given,
     assert runs.step_of(Path("a run")) == 4
 
 
-@contextmanager
-def begun(forks: Forks | None, words: list[str], out: int, err: IO[str]) -> Iterator[Fork | subprocess.Popen]:
-    """A process that is started in earnest, or a fork; nothing of it is left."""
-    if forks is None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *sys.path])
-        with processes.started([sys.executable, *words], env=environment, stdout=out, stderr=err) as process:
-            yield process
-        return
-    process = forks.start(*words, cwd=Path.cwd(), out=out, err=err.fileno())
-    try:
-        yield process
-    finally:
-        forks.end(process)
-
-
 def test_ctrl_c_reaches_the_whole_group_and_the_printed_command_goes_on(written, forks):
     """Started in earnest the first time, as a fork when it goes on."""
     Path("long.yaml").write_text(Recipe.model_validate(_tree(written)).to_yaml())
     words = ["-m", "segda", "train", "long.yaml", "--out", "run"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *sys.path])}
     for number, code, by in ((signal.SIGINT, 130, None), (signal.SIGTERM, 0, forks)):
         heard, out = os.pipe()
         with open(heard) as lines, Path("err.txt").open("w+") as file:
-            with begun(by, words, out, file) as process:
+            with begun(by, words, Path.cwd(), out, file, environment) as process:
                 os.close(out)
                 for line in lines:
                     if line.startswith("step "):
