@@ -14,7 +14,7 @@ from conftest import RECIPE
 from segda.cli.main import main
 from segda.errors import RecipeError
 from segda.networks import NETWORKS
-from segda.recipes.build import build
+from segda.recipes.build import build, from_scratch
 from segda.recipes.recipe import Recipe, load_recipe
 from segda.recipes.sweeps import load_sweep, shipped_sweeps
 from segda.reporting.listing import about
@@ -166,6 +166,7 @@ SHIPPED = {
     "snapshots_camvid": 6 * 2,
     "snapshots_streets": 5 * 2,
     "streets_imagenet": 4 * 3,
+    "streets_modern": 6 * 3,
     "streets_seeds": 4 * 3,
 }
 """Runs of each; of DAFormer's as many as its authors' experiments have."""
@@ -193,9 +194,9 @@ def test_every_network_of_a_shipped_sweep_can_be_built():
     for name in shipped_sweeps():
         networks |= {yaml.safe_dump(run.recipe.network): run.recipe.network for run in plan(name)}
     for spec in networks.values():
-        with torch.device("meta"):  # its shapes alone
-            network = build(NETWORKS, spec | {"weights": "scratch"}, "network", class_names=("road", "sky"))
-        assert all(parameter.is_meta for parameter in network.parameters())
+        # Shapes alone, but for HRDA, which runs its encoder once to learn the widths of its maps.
+        with torch.device("cpu" if spec["name"] == "hrda" else "meta"):
+            build(NETWORKS, from_scratch(NETWORKS, spec, "network"), "network", class_names=("road", "sky"))
 
 
 def test_esl_is_trained_in_its_stages():
