@@ -186,6 +186,24 @@ def test_a_step_sees_what_the_recipe_says(recipe, monkeypatch):
         assert int(batches[0].source.label.max()) == 10  # of CamVid's 11 classes
 
 
+@pytest.mark.parametrize(("steps", "begin", "at"), [(10, 7, [7, 8]), (8, 7, [6, 7]), (1, 0, [0, 1])])
+def test_self_training_has_begun(recipe, monkeypatch, steps, begin, at):
+    seen = []
+
+    def step(self, batches):
+        seen.append(self.t)
+        self.t += 1
+
+    monkeypatch.setattr(Training, "step", step)
+    Trial(recipe.override(f"method.begin={begin}", f"steps={steps}"))(1)
+    assert seen == at
+
+
+def test_no_weights_are_read_whoever_has_them():
+    recipe = small_recipe(Path("nowhere"), "vfm_plus").override("method.distillation.weights=nobody/has-this")
+    assert Trial(recipe)(1).memory
+
+
 # Where it is none
 
 

@@ -35,6 +35,7 @@ from segda.errors import RecipeError, RunFailure, SegdaError
 from segda.ground.hardware import free_memory, keep_memory, leave_cores, peak_memory, pick_device, pick_precision
 from segda.ground.trust import python, same_imports, trusted, trusting
 from segda.networks.network import Network
+from segda.recipes.build import starts_of
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.run_data import space_of
 from segda.scene import Batch, Scene
@@ -172,7 +173,9 @@ class Trial:
         device = pick_device(recipe.device)
         precision = pick_precision(recipe.precision, device)
         leave_cores(recipe.data.workers)
-        method = assembly.build_method(recipe, space_of(recipe), fresh=False).to(device)
+        # Networks that the method holds beside the student begin at random as well: as VFM-UDA++'s frozen encoder.
+        unread = recipe.override(*(f"{key}=scratch" for key in starts_of(recipe.method, "method")))
+        method = assembly.build_method(unread, space_of(recipe), fresh=False).to(device)
         scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         players = optimisers(method, assembly.settings_of(recipe))
         self.training = assembly.Training(recipe, method, players, scaler, None, [], device, precision)
@@ -180,12 +183,13 @@ class Trial:
 
     def __call__(self, batch: int) -> Measured:
         """Steps with so many scenes of each domain."""
-        training = self.training
+        training, recipe = self.training, self.training.recipe
         accelerated = training.device.type == "cuda"
         if accelerated:
             torch.cuda.reset_peak_memory_stats(training.device)
-        training.t = 0  # rates beyond the recipe's end are none
-        count, noise = training.recipe.accumulate, self.noise(batch)
+        # Where self-training begins later, the steps before are the smaller ones.
+        training.t = max(0, min(recipe.method.get("begin", 0), recipe.steps - STEPS))  # beyond the end are no rates
+        count, noise = recipe.accumulate, self.noise(batch)
         scenes = [noise.replace(share=Share(first_scene=i * batch, count=count)) for i in range(count)]
         seconds = math.inf
         try:
