@@ -3,9 +3,10 @@
     python benchmarks/select_table.py TARGET ORACLE IMAGES RUN...
 
 TARGET: images to judge by, as `camvid:train:dusk`. ORACLE: labelled images of the target. IMAGES: so many of TARGET.
-The first table is of all candidates. The second one is of three questions that people have: which step of one training
-(its students; the mean over the trainings), which step and student or teacher (where there are any), and which of the
-trainings of one seed (their last students; the mean over the seeds). A seed is what follows "-seed" in a run's name.
+The first table is of all candidates, students and teachers. The second one is of the questions that people have: which
+of all students, which step of one training (its students; the mean over the trainings), which step and student or
+teacher (where there are any), and which of the trainings of one seed (their last students; the mean over the seeds). A
+seed is what follows "-seed" in a run's name.
 """
 
 from __future__ import annotations
@@ -75,10 +76,11 @@ def worth(selections: list[Selection], name: str) -> str:
 
 
 def main(data: str, oracle: str, images: int, runs: list[str]) -> None:
-    selection = select(runs, data=data, oracle=oracle, images=images)
+    selection = select(runs, data=data, oracle=oracle, images=images, weights=("student", "teacher"))
     candidates, mious = selection.candidates, [100 * miou for miou in selection.mious]
     with_teacher = {one.run for one in candidates if one.weights == "teacher"}
-    questions = {
+    questions: dict[str, list[Hashable]] = {
+        "which student": [True if one.weights == "student" else None for one in candidates],
         "which step": [one.run if one.weights == "student" else None for one in candidates],
         "which step, student or teacher": [one.run if one.run in with_teacher else None for one in candidates],
         "which training": [seed_of(one.run) if one.last and one.weights == "student" else None for one in candidates],

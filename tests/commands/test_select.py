@@ -31,6 +31,7 @@ from small_run import DUSK, SPACE, write_run
 
 TARGET, DAY = "camvid:train:dusk", "camvid:val:day"
 CPU = torch.device("cpu")
+BOTH = ("student", "teacher")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(two, root):
-    return select(two, oracle=DUSK, source=DAY, root=root, precision="32")
+    return select(two, oracle=DUSK, source=DAY, root=root, precision="32", weights=BOTH)
 
 
 def test_each_snapshot_of_each_run_is_a_candidate_student_and_teacher(two, found):
@@ -79,6 +80,12 @@ def test_each_snapshot_of_each_run_is_a_candidate_student_and_teacher(two, found
     ]
     assert found.data == TARGET and found.images == 3
     assert all(len(set(of)) > 1 for of in found.scores.values())
+
+
+def test_candidates_are_students_unless_weights_say_otherwise(two, root):
+    ours = select(two, root=root)
+    assert [(one.step, one.weights) for one in ours.candidates] == [(2, "student"), (4, "student"), (4, "student")]
+    assert not math.isnan(ours.scores["agreement"][1])  # with the teacher, which is no candidate
 
 
 def test_weights_and_step_say_which_are_candidates(two, root):
@@ -237,7 +244,7 @@ def test_the_command_prints_a_table_and_the_way_to_use_the_choice(two, root, cap
     assert "rank correlation" in out and "oracle: chosen by target labels" in out and "segda predict" in out
     assert main([*arguments, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["oracle"] is None and len(told["candidates"]) == 5
+    assert told["oracle"] is None and len(told["candidates"]) == 3
     assert told["candidates"][told["chosen"]]["criteria"][told["by"]]["rank"] in (1, 1.5)
 
 

@@ -14,7 +14,7 @@ from segda.ground.choices import Criterion, Weights
 if TYPE_CHECKING:
     from segda.evaluation.selection import Selection
 
-STUDENT_AND_TEACHER: tuple[Weights, ...] = ("student", "teacher")
+STUDENT: tuple[Weights, ...] = ("student",)
 
 
 def select(
@@ -41,8 +41,9 @@ def select(
     ] = None,
     root: Root = None,
     weights: Annotated[
-        Sequence[Weights], typer.Option(help="Whose weights [default: student and, where there is one, teacher].")
-    ] = STUDENT_AND_TEACHER,
+        Sequence[Weights],
+        typer.Option(help="Whose weights; repeatable [default: student, see docs/results/select.md]."),
+    ] = STUDENT,
     step: Step = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -50,7 +51,8 @@ def select(
 ) -> Selection:
     """Choose among runs and their snapshots without target labels, by criteria that look at predictions alone.
 
-    Each RUN's last network and its snapshots (recipe key keep_every) are candidates, student and teacher. A table has
+    Each RUN's last network and its snapshots (recipe key keep_every) are candidates, students alone unless --weights
+    says otherwise: a teacher of few steps is sure of what is wrong, and nearly every criterion takes it. A table has
     what each criterion says of each, its rank, and the network that the criterion of --by takes. What the criteria
     are and how they can be fooled stands in evaluation/criteria.py; how well they chose, in docs/results/select.md. No
     target label is read unless --oracle names data: then the table says how each criterion's order agrees with that of
