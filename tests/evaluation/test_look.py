@@ -12,10 +12,13 @@ import torch
 from torch import nn
 
 from evaluation.test_inference import CPU, Pointwise, settings_of
+from segda.commands.evaluate import evaluate_runs
 from segda.errors import DataError
+from segda.evaluation import look as looking
 from segda.evaluation.certainty import labels, labels_and_entropy
-from segda.evaluation.look import THREADS, Eye, Sight, agreed, look
+from segda.evaluation.look import THREADS, Eye, Sight, agreed, keep_memory_to_look, look
 from segda.scene import Scene
+from small_run import write_run
 
 
 class Pictures:
@@ -147,3 +150,24 @@ def test_networks_are_as_they_were_after_an_error():
     with pytest.raises(DataError, match="3: cannot be read"):
         agreed(look([eye(network)], Pictures(5, bad=3), lambda sight: None, title=""))
     assert network.training
+
+
+@pytest.mark.parametrize(
+    ("every", "kept"),
+    [([{"resize": (2048, 1024)}], True), ([{"resize": (2048, 1025)}], False), ([{}], False),
+     ([{"resize": (1024, 512)}, {"resize": (4096, 2048)}], False),
+     ([{"resize": (1024, 512), "scales": (1.0, 2.0)}], True), ([{"resize": (1024, 512), "scales": (1.0, 2.1)}], False)],
+)  # fmt: skip
+def test_freed_memory_is_kept_where_no_image_is_seen_large(every, kept, monkeypatch):
+    monkeypatch.setattr(looking, "keep_memory", lambda: True)
+    assert keep_memory_to_look(settings_of(**one) for one in every) == kept
+
+
+def test_an_evaluation_on_the_command_line_keeps_memory(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(looking, "keep_memory", lambda: asked.append(1))
+    runs = [write_run(tmp_path / name, resize=size) for name, size in (("small", [32, 32]), ("any", None))]
+    for run in runs:
+        with pytest.raises(DataError):
+            evaluate_runs([run], ["cityscapes:val"], root=tmp_path)
+    assert asked == [1]

@@ -129,7 +129,7 @@ def test_bfloat16_convolutions_with_a_stride_are_right_on_any_processor(channels
     assert (found - expected).norm() < 0.02 * expected.norm()
 
 
-def test_only_a_training_keeps_memory(monkeypatch, capsys):
+def test_a_training_keeps_memory_before_anything_else(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(hardware, "keep_memory", lambda: asked.append(1))
     main(["list", "methods"])

@@ -97,11 +97,14 @@ def evaluate_runs(
     look_up_runs(runs)
     look_up_data(data)
 
+    from segda.evaluation.look import keep_memory_to_look
     from segda.evaluation.runs import measure_runs
     from segda.ground.trust import trusting
+    from segda.run import load_recipe_of
 
     where = [Path(run) for run in runs]
     with trusting(trust):
+        keep_memory_to_look(load_recipe_of(run).evaluate for run in where)
         return measure_runs(
             where, data, root, tuple(weights), ensemble, shares, out, all_checkpoints, device, precision, step,
             statistics,
