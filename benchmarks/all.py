@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -36,17 +36,15 @@ from segda.data.sets.datasets import open_data
 from segda.evaluation import look
 from segda.evaluation.measure import evaluate_network
 from segda.ground.hardware import autocast, environment, keep_memory, peak_memory, pick_device, pick_precision
-from segda.methods import METHODS
 from segda.networks import NETWORKS
+from segda.networks.network import Network
 from segda.recipes.blocks import shipped
-from segda.recipes.build import build, from_scratch
+from segda.recipes.build import build
 from segda.recipes.recipe import Recipe, load_recipe, stages_of
 
 RAW = Path(__file__).parents[1] / "docs" / "results" / "raw"
 CPU = torch.device("cpu")
 WARM = 2
-
-ONE_PASS = ("network.encoder=b0", "method.second_pass=false")
 
 
 def crops(side: int) -> tuple[str, ...]:
@@ -55,35 +53,50 @@ def crops(side: int) -> tuple[str, ...]:
     return tuple(f"data.{one}.augment.{key}={size}" for one in ("source", "target") for key, size in sizes.items())
 
 
-STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "AdvEnt, DeepLab-v2 101": ("advent_gta5_cityscapes", ()),
-    "AdvEnt, DeepLab-v2 101, float32": ("advent_gta5_cityscapes", ("precision='32'",)),
-    "EBDA, MiT-B0": ("ebda_gta5_cityscapes", ("network.encoder=b0",)),
-    "EBDA, MiT-B0, one pass": ("ebda_gta5_cityscapes", ONE_PASS),
-    "EBDA, MiT-B0, one pass, 768x768": ("ebda_gta5_cityscapes", (*ONE_PASS, *crops(768))),
-    "EBDA, MiT-B0, one pass, 1024x1024": ("ebda_gta5_cityscapes", (*ONE_PASS, *crops(1024))),
-    "EBDA, MiT-B5": ("ebda_gta5_cityscapes", ()),
-    "EBDA, MiT-B5, one pass": ("ebda_gta5_cityscapes", ("method.second_pass=false",)),
+@dataclass(frozen=True)
+class Row:
+    """A recipe as it is shipped, what is changed of it, and an encoder that takes no time, for tests."""
+
+    recipe: str
+    changes: tuple[str, ...] = ()
+    tiny: str = "tiny"
+
+    def of_its(self, *small: str) -> Recipe:
+        """The recipe from random weights; small: more changes, for tests."""
+        encoder = [f"network.encoder={self.tiny}"] if small else []
+        return measure.scratch(load_recipe(self.recipe).override(*self.changes, *small, *encoder))
+
+
+B0 = "network.encoder=b0"
+ONE_PASS = "method.second_pass=false"
+
+STEPS = {
+    "AdvEnt, DeepLab-v2 101": Row("advent_gta5_cityscapes", tiny="small"),
+    "AdvEnt, DeepLab-v2 101, float32": Row("advent_gta5_cityscapes", ("precision='32'",), "small"),
+    "EBDA, MiT-B0": Row("ebda_gta5_cityscapes", (B0,)),
+    "EBDA, MiT-B0, one pass": Row("ebda_gta5_cityscapes", (B0, ONE_PASS)),
+    "EBDA, MiT-B0, one pass, 768x768": Row("ebda_gta5_cityscapes", (B0, ONE_PASS, *crops(768))),
+    "EBDA, MiT-B0, one pass, 1024x1024": Row("ebda_gta5_cityscapes", (B0, ONE_PASS, *crops(1024))),
+    "EBDA, MiT-B5": Row("ebda_gta5_cityscapes"),
+    "EBDA, MiT-B5, one pass": Row("ebda_gta5_cityscapes", (ONE_PASS,)),
 }
-"""Name -> a recipe as it is shipped, and what is changed of it."""
+"""Whole steps."""
 
 EVALUATIONS = {
-    "evaluation, DeepLab-v2 101": ("advent_gta5_cityscapes", ()),
-    "evaluation, MiT-B0": ("daformer_gta5_cityscapes", ()),
-    "evaluation, MiT-B0, 4096x2048": ("daformer_gta5_cityscapes", ("evaluate.resize=[4096, 2048]",)),
+    "evaluation, DeepLab-v2 101": Row("advent_gta5_cityscapes", tiny="small"),
+    "evaluation, MiT-B0": Row("daformer_gta5_cityscapes", (B0,)),
+    "evaluation, MiT-B0, 4096x2048": Row("daformer_gta5_cityscapes", (B0, "evaluate.resize=[4096, 2048]")),
 }
-"""Name -> a recipe whose network and way to look are taken, and what is changed of it."""
+"""The recipe's network and way to look."""
 
 LABELS, ITEM = "pseudo-labels, DeepLab-v2 101", "an item with rare classes"
-STREETS = {f"{name}_streets": f"{name}_streets" for name in METHODS if f"{name}_streets" in shipped()}
+STREETS = tuple(sorted(name for name in shipped() if name.endswith("_streets")))
 ROWS = (*STEPS, *EVALUATIONS, LABELS, ITEM, *STREETS)
 
 TINY = (
-    "data.batch=1", "data.source.augment.crop=[64, 64]", "data.target.augment.crop=[64, 64]",
+    "data.batch=1", "data.source.augment.crop=[80, 80]", "data.target.augment.crop=[80, 80]",
     "data.target.augment.ignore_top=0", "data.target.augment.ignore_bottom=0",
 )  # fmt: skip
-TINY_STEPS = {name: "small" if "DeepLab" in name else "tiny" for name in STEPS}
-"""Encoders that take no time."""
 
 
 # Peaks
@@ -150,9 +163,7 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 def of_papers(name: str, tiny: bool) -> Recipe:
     """The recipe of a row of STEPS."""
-    recipe, changes = STEPS[name]
-    small = (*TINY, f"network.encoder={TINY_STEPS[name]}") if tiny else ()
-    return measure.scratch(load_recipe(recipe).override(*changes, *small))
+    return STEPS[name].of_its(*(TINY if tiny else ()))
 
 
 def of_streets(name: str) -> Recipe:
@@ -163,17 +174,17 @@ def of_streets(name: str) -> Recipe:
     return recipe
 
 
+def looking(name: str, tiny: bool) -> tuple[Network, Recipe]:
+    """The network of a row of EVALUATIONS, and the recipe that says how it looks."""
+    recipe = EVALUATIONS[name].of_its(*(("evaluate.resize=[64, 32]",) if tiny else ()))
+    torch.manual_seed(0)
+    return build(NETWORKS, recipe.network, "network", class_names=SPACE.classes).eval(), recipe
+
+
 def evaluation(name: str, count: int, tiny: bool) -> dict[str, Any]:
     """Images of 2048 x 1024 from files, read, looked at, enlarged and counted."""
-    chosen, changes = EVALUATIONS[name]
-    recipe = load_recipe(chosen).override("evaluate.report_images=0", *changes)
-    settings, encoder = recipe.evaluate, "b0" if "B0" in name else "101"
-    if tiny:
-        settings, encoder = settings.model_copy(update={"resize": (64, 32)}), "tiny" if encoder == "b0" else "small"
-    spec = from_scratch(NETWORKS, recipe.network | {"encoder": encoder}, "network")
-    torch.manual_seed(0)
-    network = build(NETWORKS, spec, "network", class_names=SPACE.classes).eval()
-    precision = pick_precision("auto", CPU)
+    network, recipe = looking(name, tiny)
+    settings, precision = recipe.evaluate, pick_precision("auto", CPU)
     seconds: list[float] = []
 
     def each(items, title, **how):
@@ -190,7 +201,7 @@ def evaluation(name: str, count: int, tiny: bool) -> dict[str, Any]:
         work = measure.flops(lambda: evaluate_network(network, data, settings, CPU, casting, known))
         look.track = each
         evaluate_network(network, data, settings, CPU, casting, known)
-    facts = {"network": spec, "evaluate": settings.model_dump(mode="json")}
+    facts = {"network": recipe.network, "evaluate": settings.model_dump(mode="json")}
     return {"seconds": seconds[1:], "flops": work / (count + 1), "memory": peak_memory(CPU), "settings": facts} | {
         "precision": precision_of(precision)
     }
@@ -271,6 +282,8 @@ def main() -> None:
     if asked.row:
         if asked.row in {*STEPS, *STREETS}:
             keep_memory()  # as `segda train` does
+        if asked.row in EVALUATIONS:
+            look.keep_memory_to_look([EVALUATIONS[asked.row].of_its().evaluate])  # as `segda evaluate` does
         print(json.dumps(row(asked.row, asked.steps, tiny=False)))
         return
     if not asked.table:

@@ -37,11 +37,17 @@ STEPS = {
         """,
     "fuzz": "assert it.main(0.1, 0) == 0",
     "kept_memory": f"it.WARM = 0; it.measured('ebda_streets', 1, {SMALL})",
+    "layouts": """
+        lines = it.table("EfficientNet-Lite0", 1, tiny=True)
+        assert any("5x5 depthwise strided" in line for line in lines) and "GFLOP/s" in " ".join(lines)
+        """,
     "make_fog": "it.SIZE = (128, 256); it.main(Path('out'))",
     "operations": """
         it.whole.WARM = 0
-        lines = it.report("EBDA, MiT-B0, one pass", {"convolution, bf16": 1.0, "convolution, 32": 1.0}, tiny=True)
-        assert any(line.startswith("| convolutions |") for line in lines) and "aten::" in " ".join(lines)
+        peaks = {"convolution, bf16": 1.0, "convolution, 32": 1.0}
+        rows = ("EBDA, MiT-B0, one pass", "evaluation, MiT-B0")
+        told = [" ".join(it.report(row, peaks, tiny=True)) for row in rows]
+        assert all("| convolutions |" in one and "aten::" in one for one in told)
         """,
     "pseudo_label": """
         it.write_run(Path("run"), "small")
