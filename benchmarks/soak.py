@@ -1,6 +1,6 @@
 """A long training: does its memory grow, does it get slower?
 
-    python benchmarks/soak.py MINUTES [RECIPE] [--set KEY=VALUE ...]
+    python benchmarks/soak.py MINUTES [RECIPE] [--small] [--set KEY=VALUE ...]
 
 Starts `segda train` on drawn streets (ebda_streets, saved and scored every 500 steps), looks at the memory of it and of
 the processes that read for it every ten seconds (/proc), and stops it with SIGTERM when the time is over. Prints steps,
@@ -21,8 +21,10 @@ import time
 from pathlib import Path
 from statistics import median
 
+from kills import SHRUNK, write_data
 from segda import run as runs
 from segda.ground.hardware import environment, pick_device, pick_precision
+from write_failures import SMALL
 
 EVERY = 10.0
 
@@ -46,11 +48,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("minutes", type=float)
     parser.add_argument("recipe", nargs="?", default="ebda_streets")
+    parser.add_argument("--small", action="store_true")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     given = parser.parse_args()
     settings = ["steps=10000000", "save_every=500", "evaluate.every=500", "log_every=50", *given.settings]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
+        if given.small:
+            write_data(Path(folder))
+            settings = [
+                *SHRUNK,
+                f"data.root={folder}",
+                "data.workers=1",
+                "evaluate.data=['camvid:test']",
+                *SMALL,
+                *settings,
+            ]
         command = [sys.executable, "-m", "segda", "train", given.recipe, "--out", str(run)]
         command += [word for setting in settings for word in ("--set", setting)]
         training = subprocess.Popen(command, stdout=subprocess.DEVNULL)

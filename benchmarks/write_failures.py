@@ -1,11 +1,12 @@
 """Trainings in which one write fails, once: do they end well, or in one line, and go on to the same end?
 
-    python benchmarks/write_failures.py POINTS [METHOD ...] [--seed N] [--json]
+    python benchmarks/write_failures.py POINTS [METHOD ...] [--small] [--seed N] [--json]
 
 Default: source_only and ebda. Everything that a whole run does to its files, from the first folder to the report, is
 counted (failing_files.py): opened for writing, written, flushed, closed, synced, renamed, linked, removed. Then one run
 after the other begins, of which one of these fails with ENOSPC or EIO: POINTS of each kind, drawn, or all with 0. (Of
-the thousands of writes most are parts of one checkpoint.)
+the thousands of writes most are parts of one checkpoint. With --small the network has four tensors,
+two_convolutions.py, so that each of them can be tried.)
 
 survived: the run came to its end all the same, or said one line, had exit code 1 or 2, and came to its end when it was
 called again with --resume; and the end is that of a run left alone: SHA-256 of networks and snapshots, lines of the log
@@ -35,6 +36,7 @@ from segda.ground.alone import LOCK
 from segda.training import assembly
 
 ALL = ("source_only", "ebda")
+SMALL = ("network={name: 'two_convolutions:TwoConvolutions', channels: 4}",)
 ERRORS = (errno.ENOSPC, errno.EIO)
 
 
@@ -121,10 +123,12 @@ def fate(recipe: Path, out: Path, fails: int, error: int, expected: dict, outcom
     outcome.resumed += 1
 
 
-def case_of(method: str, points: int, place: Path, rng: random.Random) -> Outcome:
+def case_of(method: str, points: int, place: Path, rng: random.Random, *settings: str) -> Outcome:
     folder, outcome = place / method, Outcome(method)
     folder.mkdir()
-    recipe = small(method, "32", place / "data").override("steps=4", "keep_every=2", "evaluate.data=['camvid:test']")
+    recipe = small(method, "32", place / "data").override(
+        "steps=4", "keep_every=2", "evaluate.data=['camvid:test']", *settings
+    )
     file = place / f"{method}.yaml"
     file.write_text(recipe.to_yaml())
     # What is imported when it is first needed is imported here; nothing is computed, since threads survive no fork.
@@ -149,6 +153,7 @@ def measure() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("points", type=int)
     parser.add_argument("cases", nargs="*", default=ALL)
+    parser.add_argument("--small", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
@@ -156,7 +161,7 @@ def measure() -> int:
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), asked.cases)
         for case in asked.cases:
-            outcomes.append(case_of(case, asked.points, Path(folder), rng))
+            outcomes.append(case_of(case, asked.points, Path(folder), rng, *(SMALL if asked.small else ())))
             if not asked.json:
                 print(outcomes[-1].line(), *outcomes[-1].lost, sep="\n", flush=True)
     if asked.json:

@@ -68,7 +68,7 @@ ELSEWHERE = {
 }
 """Benchmark -> what runs it."""
 
-PARTS = {"parts", "steps", "killing", "failing_files"}
+PARTS = {"parts", "steps", "killing", "failing_files", "two_convolutions"}
 """What others are made of."""
 
 OF_RUNS = {"growth", "picture", "picture_entropy", "picture_labels", "picture_translations", "runs", "select_table"}

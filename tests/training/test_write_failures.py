@@ -10,7 +10,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 def test_whatever_fails_once_a_run_comes_to_the_same_end(forks):
     each = 1
-    done = forks.run(BENCHMARKS / "write_failures.py", each, "source_only", "--json")
+    done = forks.run(BENCHMARKS / "write_failures.py", each, "source_only", "--small", "--json")
     (outcome,) = json.loads(done.stdout.splitlines()[-1])
     assert outcome["lost"] == [] and done.returncode == 0, done.stdout + done.stderr
     kinds = {"open", "write", "flush", "close", "fsync", "rename", "link", "unlink", "mkdir"}
