@@ -30,7 +30,7 @@ from segda.evaluation.metrics import Confusion
 from segda.ground.hardware import autocast, environment, pick_device, pick_precision
 from segda.networks import NETWORKS
 from segda.recipes.build import build
-from segda.recipes.recipe import Evaluate
+from segda.recipes.keys import Evaluate
 from segda.scene import Scene, stack
 
 SPACE = space_named("cityscapes-19")

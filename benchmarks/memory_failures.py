@@ -3,13 +3,14 @@
     python benchmarks/memory_failures.py RUNS [train] [predict] [--seed N]
 
 Each run is a fork of a process that has imported all: CPython 3.11 was seen to spin in `_compile_bytecode` where memory
-ended while a module was imported. It may have so many bytes more of address space (RLIMIT_AS) than
-it has then: RUNS numbers, spread evenly over what a run needs that is left alone, from nothing to all of it. `survived`
-are runs that came to their end with the files of one left alone; runs that ended with exit code 1 and one line on
-standard error; and runs that a library ended, by a signal where it got no memory and did not look (faulthandler's frames
-are printed) or by its own exit. The last two are called again without a limit, a training with --resume, and must come to the same files; what
-a prediction left before must be whole. All else is lost: a traceback, another exit code, half a file, other bytes. Exit
-code 1 if one is.
+ended while a module was imported. It may have so many bytes more of address space (RLIMIT_AS) than it has then: RUNS
+numbers, spread evenly over what a run needs that is left alone, from nothing to all of it.
+
+survived: runs that came to their end with the files of one left alone; runs that ended with exit code 1 and one line on
+standard error; and runs that a library ended, by a signal where it got no memory and did not look, or by its own exit
+(the place that faulthandler knows is printed). The last two are called again without a limit, a training with --resume,
+and must come to the same files; what a prediction left before must be whole. lost: all else, a traceback, another exit
+code, half a file, other bytes. Exit code 1 if any is.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from segda.methods import METHODS
 from segda.networks import NETWORKS
 from segda.pseudo_labelling.refine import REFINEMENTS
 from segda.pseudo_labelling.rules import RULES
-from segda.recipes.recipe import Ensemble, Labelling, Translating
+from segda.recipes.keys import Ensemble, Labelling, Translating
 from segda.recipes.schema import class_schemas, model_schema, whole_schema
 from segda.training.enlarging import ENLARGEMENTS
 

@@ -23,7 +23,8 @@ from segda.networks.encoders.table import ENCODERS
 from segda.recipes.blocks import shipped, shipped_blocks
 from segda.recipes.build import parameters_of
 from segda.recipes.complaints import models_in
-from segda.recipes.recipe import Ensemble, Labelling, Recipe, Translating
+from segda.recipes.keys import Ensemble, Labelling, Translating
+from segda.recipes.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

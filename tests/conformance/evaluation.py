@@ -16,7 +16,7 @@ from segda.data.labels.spaces import SPACES
 from segda.evaluation.certainty import labels, probabilities
 from segda.evaluation.inference import View, boxes, slide, views
 from segda.evaluation.metrics import Confusion, Report
-from segda.recipes.recipe import Evaluate
+from segda.recipes.keys import Evaluate
 from segda.scene import windows
 
 

@@ -15,7 +15,7 @@ from segda.data.sets.datasets import open_data
 from segda.errors import DataError, RunError
 from segda.evaluation.measure import evaluate_network
 from segda.evaluation.metrics import Recognised, Report, read_reports, uiou_thresholds, write_reports
-from segda.recipes.recipe import Evaluate
+from segda.recipes.keys import Evaluate
 
 SPACE = space_named("cityscapes-19")
 SIZE = (4, 6)

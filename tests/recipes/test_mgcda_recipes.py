@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from segda.recipes.recipe import Stage, load_recipe, stages_of
+from segda.recipes.recipe import load_recipe, stages_of
+from segda.recipes.stages import Stage
 
 RECIPES = {
     "mgcda_cityscapes_dark-zurich": ("cityscapes:train", "dark-zurich:train:day", "dark-zurich:train:twilight"),

@@ -7,7 +7,8 @@ import yaml
 
 from conftest import RECIPE
 from segda.errors import RecipeError
-from segda.recipes.recipe import OLD_KEYS, load_recipe, parse_recipe
+from segda.recipes.overriding import OLD_KEYS
+from segda.recipes.recipe import load_recipe, parse_recipe
 
 
 def refusal(call, *arguments) -> str:

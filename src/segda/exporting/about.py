@@ -25,7 +25,7 @@ from segda.errors import WeightsError
 from segda.evaluation.inference import Settings, Size
 from segda.ground.choices import ExportPrecision, GivenAs, Said, Softmax, Weights
 from segda.ground.safe_yaml import json_values
-from segda.recipes.recipe import Evaluate
+from segda.recipes.keys import Evaluate
 
 NAME = "segda"
 """What the JSON is called in a file."""

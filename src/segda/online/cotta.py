@@ -21,7 +21,7 @@ from segda.evaluation.inference import Settings, Size, View, views
 from segda.evaluation.look import Eye, Sight
 from segda.networks.network import Network
 from segda.online.online import Learning, logits_of, numbers, use_own_statistics
-from segda.recipes.recipe import Evaluate
+from segda.recipes.keys import Evaluate
 
 
 class CoTTA(Learning):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from segda.errors import RecipeError, RunError, nearest
-from segda.recipes.recipe import Recipe, outputs
+from segda.recipes.recipe import Recipe
+from segda.recipes.stages import outputs
 
 Tree = Mapping[str, Any]
 Changes = dict[str, tuple[Any, Any]]

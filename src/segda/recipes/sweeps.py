@@ -32,7 +32,9 @@ from segda.errors import RecipeError, nearest
 from segda.ground.safe_yaml import yaml_line
 from segda.recipes.blocks import read_mapping, short_name
 from segda.recipes.complaints import explain
-from segda.recipes.recipe import Block, Recipe, setting
+from segda.recipes.keys import Block
+from segda.recipes.overriding import setting
+from segda.recipes.recipe import Recipe
 
 MOST = 10_000
 """Combinations; a file of more is refused, since a few short lists multiply to any number."""

@@ -29,7 +29,9 @@ from segda.ground.paths import sha256_of
 from segda.pseudo_labelling.job import label_images, make_job
 from segda.pseudo_labelling.refine import REFINEMENTS, plain, refuse_unready
 from segda.recipes.build import build
-from segda.recipes.recipe import Ensemble, Labelling, Recipe, Translating, setting, stages_of
+from segda.recipes.keys import Ensemble, Labelling, Translating
+from segda.recipes.overriding import setting
+from segda.recipes.recipe import Recipe, stages_of
 from segda.reporting.tables import percent
 from segda.run import Standing, product_path, standing
 from segda.run_data import space_of
