@@ -177,6 +177,25 @@ def test_openvino_in_eight_bits_of_one_size(openvino_done, root, tmp_path):
         assert picture.size == (64, 48)
 
 
+def quantising_model(highs):
+    """x (batch, 2, height, width) in 255 steps from 0 to `highs`."""
+    ops = openvino.opset13
+    given = ops.parameter([-1, 2, -1, -1], np.float32)
+    low, high = ops.constant(np.zeros_like(highs)), ops.constant(highs)
+    return openvino.Model([ops.fake_quantize(given, low, high, low, high, 256)], [given], "quantising")
+
+
+def test_ranges_of_the_calibration_images_pixels_become_one_and_those_of_channels_stay():
+    x = np.random.default_rng(0).uniform(0, 5, (2, 2, 5, 4)).astype(np.float32)
+    for highs, kept in (([[[[1.0], [2.0], [4.0]]]], [[[[4.0]]]]), ([[[[1.0]], [[4.0]]]], [[[[1.0]], [[4.0]]]])):
+        model = formats.with_common_ranges(quantising_model(np.array(highs, np.float32)))
+        precision = {"INFERENCE_PRECISION_HINT": "f32"}
+        (ours,) = formats.openvino_core().compile_model(model, "CPU", precision)(x).values()
+        step = np.array(kept) / 255
+        theirs = np.round(x.clip(0, kept) / step) * step
+        assert np.abs(ours - theirs).max() < 1e-5
+
+
 class SignalStack(ctypes.Structure):
     """stack_t of signal.h."""
 

@@ -93,7 +93,14 @@ def quiet() -> Iterator[None]:
 
 def write_torch(network: Network, about: About, path: Path, _: Sequence[np.ndarray]) -> None:
     with quiet():
-        torch.export.save(traced(network, about), path, extra_files={NAME: about.to_json()})
+        program = traced(network, about)
+    torch_of(program, about, path)
+
+
+def torch_of(program: torch.export.ExportedProgram, about: About, path: Path) -> None:
+    """Of a network that is traced already."""
+    with quiet():
+        torch.export.save(program, path, extra_files={NAME: about.to_json()})
 
 
 def told_torch(path: Path) -> str | None:
@@ -120,10 +127,18 @@ def open_torch(path: Path) -> tuple[About, Runner]:
 
 
 def write_onnx(network: Network, about: About, path: Path, _: Sequence[np.ndarray]) -> None:
+    required("onnxscript", "export")  # before the tracing, which takes long
+    with quiet():
+        program = traced(network, about)
+    onnx_of(program, about, path)
+
+
+def onnx_of(program: torch.export.ExportedProgram, about: About, path: Path) -> None:
+    """Of a network that is traced already."""
     required("onnxscript", "export")
     onnx = required("onnx", "export")
     with quiet():
-        made = torch.onnx.export(traced(network, about), dynamo=True, verbose=False, output_names=[OUTPUT])
+        made = torch.onnx.export(program, dynamo=True, verbose=False, output_names=[OUTPUT])
     assert made is not None
     model = made.model_proto
     named(model.graph)
@@ -192,7 +207,36 @@ def quantised(model: Any, calibration: Sequence[np.ndarray]) -> Any:
     nncf = required("nncf", "openvino")
     with quiet():
         nncf.set_log_level(logging.ERROR)
-        return nncf.quantize(model, nncf.Dataset(list(calibration)), subset_size=len(calibration))
+        return with_common_ranges(nncf.quantize(model, nncf.Dataset(list(calibration)), subset_size=len(calibration)))
+
+
+def with_common_ranges(model: Any) -> Any:
+    """One range for all of an axis whose length depends on the image.
+
+    NNCF gives each channel of a depthwise convolution's input its own range, and may move that in front of a transpose
+    (MiT's feed-forward parts): there it is one for each of the calibration images' pixels, so that an image of another
+    size is refused, or its output has the wrong size (seen with NNCF 3.4 and OpenVINO 2026.4).
+    """
+    constant = required("openvino.opset13", "openvino").constant
+    for node in model.get_ops():
+        if node.get_type_name() != "FakeQuantize":
+            continue
+        given = node.input(0).get_partial_shape()
+        for place, widest in ((1, np.min), (2, np.max), (3, np.min), (4, np.max)):
+            known = node.input_value(place).get_node()
+            if known.get_type_name() != "Constant":
+                continue
+            ends = known.get_data()
+            axes = tuple(
+                axis
+                for axis in range(ends.ndim)
+                if ends.shape[axis] > 1 and given[len(given) - ends.ndim + axis].is_dynamic
+            )
+            if axes:
+                common = constant(widest(ends, axis=axes, keepdims=True))
+                node.input(place).replace_source_output(common.output(0))
+    model.validate_nodes_and_infer_types()
+    return model
 
 
 def told_openvino(folder: Path) -> str | None:
