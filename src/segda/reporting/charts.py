@@ -155,7 +155,7 @@ def peaks(log: Sequence[dict[str, Any]], classes: int, level: float | None) -> l
         legend = [("mean", COLOURS[1]), ("median, 5 % and 95 %", COLOURS[2])]
         if level is not None and domain == LEVELLED:
             legend.append((f"level {level:g}", COLOURS[5]))
-        note = f"nats, of the {meaning}; the darker, the more pixels"
+        note = f"nats, of the {meaning}; the stronger the colour, the more pixels"
         alt = f"Histogram over steps with curves: {'; '.join(said)}"
         charts.append(Chart(f"entropy, {domain}", note, legend, alt, _svg(figure)))
     return charts
@@ -169,9 +169,9 @@ def draw_peaks(axes: Axes, log: Sequence[dict[str, Any]], domain: str, classes: 
     """The entropy's distribution in one domain over training: where it peaks, and where not. What was drawn, in words;
     nothing where the log has fewer than two lines of it.
 
-    Across: steps. Up: H in nats, 0 to ln C. The darker, the more pixels: the share of a step's pixels against its
-    largest, and its square root, so that the rare ones are seen. On it the mean, the median and the middle 90 %, and on
-    the mixed images the level that a balance loss pulls them to.
+    Across: steps. Up: H in nats, 0 to ln C. The stronger the colour, the more pixels: the share of a step's pixels
+    against its largest, and its square root, so that the rare ones are seen. On it the mean, the median and the middle
+    90 %, and on the mixed images the level that a balance loss pulls them to.
     """
     lines = [line for line in log if f"histogram/{domain}" in line]
     if len(lines) < 2:
