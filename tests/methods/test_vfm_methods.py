@@ -18,7 +18,7 @@ from reporting.test_tables import batch_of, method_named
 from segda import run as runs
 from segda.commands.train import train
 from segda.distributed.shares import ALONE, Share
-from segda.errors import RecipeError
+from segda.errors import RecipeError, WeightsError
 from segda.parts.masking import Masking, MaskingSettings
 from segda.parts.photometric import Blended, Photometric, Strengths, blended_jitter, photometric
 from segda.parts.teacher import Teacher
@@ -186,11 +186,13 @@ def test_each_domains_recoloured_image_is_held_near_what_the_frozen_encoder_says
         assert (shown - image).abs().mean() < 0.3  # it is that image, in other colours
 
 
-def test_the_frozen_encoder_and_the_head_are_no_part_of_the_student(camvid):
+def test_the_frozen_encoder_and_the_head_are_no_part_of_the_student(camvid, caplog):
     from segda.training import assembly
 
     recipe = small_recipe(camvid, "vfm_plus")
-    method = assembly.assemble(recipe, camvid, None).method
+    with caplog.at_level("INFO", logger="segda"):
+        method = assembly.assemble(recipe, camvid, None).method
+    assert "encoder dinov2_tiny_reg: random start (weights: scratch)" in caplog.messages
     assert {name.split(".")[0] for name, weight in method.named_parameters() if weight.requires_grad} == {
         "student",
         "head",
@@ -199,6 +201,8 @@ def test_the_frozen_encoder_and_the_head_are_no_part_of_the_student(camvid):
     method.train()
     assert not any(module.training for module in method.frozen.encoder.modules())
     assert all(torch.equal(value, before[name]) for name, value in method.frozen.state_dict().items())
+    with pytest.raises(WeightsError, match="^method.distillation.weights: no file or folder nowhere.pth"):
+        assembly.assemble(recipe.override("method.distillation.weights=nowhere.pth"), camvid, None)
     with pytest.raises(RecipeError, match="method.distillation.side: 30 is no multiple of 14"):
         assembly.assemble(recipe.override("method.distillation.side=30"), camvid, None)
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from segda.errors import WeightsError
 from segda.ground.trust import trusting
-from segda.networks.weights.hub import HUB_NAME, from_hub
+from segda.networks.weights.hub import HUB_NAME, at_commit, from_hub
 
 OLD, NEW = "a" * 40, "b" * 40
 NAME = "somebody/model"
@@ -65,6 +65,13 @@ def test_a_revision_is_that_one_and_none_is_the_newest(hub):
     assert from_hub(NAME) == new and from_hub(f"{NAME}@{OLD}") == old and from_hub(f"{NAME}@{NEW}") == new
     assert hub.asked == []
     assert "cannot be had" in refused(f"{NAME}@{'c' * 40}") and hub.asked == ["c" * 40]
+
+
+def test_what_is_named_without_a_revision_is_told_with_the_commit_that_was_read(hub, tmp_path):
+    file, digest = hub.hold(NEW, "model.safetensors", 2.0), "#" + "0" * 64
+    assert at_commit(NAME, file) == f"{NAME}@{NEW}" and at_commit(NAME + digest, file) == f"{NAME}@{NEW}{digest}"
+    assert at_commit(f"{NAME}@main", file) == f"{NAME}@main"
+    assert at_commit("runs/mine", tmp_path / "runs" / "mine" / "model.safetensors") == "runs/mine"
 
 
 def test_a_digest_is_that_of_the_file_or_the_file_is_refused(hub):

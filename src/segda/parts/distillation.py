@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from segda.errors import RecipeError
+from segda.errors import RecipeError, WeightsError
 from segda.networks.decoders.daformer import upsample
 from segda.networks.decoders.vfm import ChannelNorm
 from segda.networks.encoders.table import encoder_row, of_family
@@ -58,7 +58,10 @@ class Frozen(nn.Module):
         self.side = settings.side
         self.channels = row.channels[-1]
         self.encoder = row.build(settings.encoder).eval()
-        self.origin = load_encoder_weights(self.encoder, settings.weights)
+        try:
+            self.origin = load_encoder_weights(self.encoder, settings.weights)
+        except WeightsError as error:  # which speaks of the student's
+            raise WeightsError(str(error).replace("network.weights", "method.distillation.weights")) from error
         self.register_buffer("mean", torch.tensor(row.normalisation.mean).view(3, 1, 1))
         self.register_buffer("deviation", torch.tensor(row.normalisation.deviation).view(3, 1, 1))
         self.requires_grad_(False)

@@ -38,6 +38,7 @@ from segda.networks.network import Network
 from segda.networks.weights.files import is_plain
 from segda.parts import class_weights
 from segda.parts.class_weights import weighted
+from segda.parts.distillation import Frozen
 from segda.parts.fourier import swap
 from segda.parts.given import Absent, Given, given_in
 from segda.recipes.build import build, from_scratch
@@ -303,8 +304,9 @@ def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
     method = build_method(recipe, space, fresh)
     if fresh and method.has_student():
         log.info(method.student.origin)
-    for given in given_in(method).values():
-        log.info(given.origin)
+    held = [module for module in method.modules() if isinstance(module, Frozen)]
+    for network in (*given_in(method).values(), *held):
+        log.info(network.origin)
     alone = group.world() > 1 and not recipe.sync_batchnorm
     if alone and any(isinstance(module, nn.BatchNorm2d) for module in method.modules()):
         log.info("batch norm sees each process's scenes alone; with sync_batchnorm: true it sees those of all")

@@ -46,6 +46,16 @@ def from_hub(where: str) -> Path:
     return _checked(_cached(model, wanted) or _downloaded(where, model, wanted), model)
 
 
+def at_commit(where: str, file: Path) -> str:
+    """A model's name with the commit that its file is of, which names what to pin; as it is where it has a revision, or
+    the file is not of the hub's cache.
+    """
+    found = HUB_NAME.fullmatch(where)
+    if found is None or found["revision"] or file.parent.parent.name != "snapshots":
+        return where
+    return where.replace(found["name"], f"{found['name']}@{file.parent.name}", 1)
+
+
 def _cached(model: Model, wanted: tuple[str, ...]) -> Path | None:
     """The first of these files that is in the cache, with its parts."""
     from huggingface_hub import hf_hub_download

@@ -33,7 +33,7 @@ from segda.networks.encoders.encoder import Encoder
 from segda.networks.encoders.table import ENCODERS
 from segda.networks.weights import files, hugging_face
 from segda.networks.weights.archives import check_archive
-from segda.networks.weights.hub import HUB_NAME, ON_HUB, from_hub
+from segda.networks.weights.hub import HUB_NAME, ON_HUB, at_commit, from_hub
 from segda.networks.weights.imagenet import imagenet
 from segda.networks.weights.names import FAMILIES, Family, to_ours
 from segda.networks.weights.wrappers import Held, stripped, unwrapped
@@ -84,7 +84,7 @@ def load_encoder_weights(encoder: Encoder, where: str) -> str:
     counters = {name: value for name, value in encoder.state_dict().items() if name.endswith(COUNTER)}
     encoder.load_state_dict(counters | fitting)
     used = len(held.tensors) - len(ignored)
-    origin = f"{where} ({file.name})" if file != Path(where).expanduser() else where
+    origin = f"{at_commit(where, file)} ({file.name})" if file != Path(where).expanduser() else where
     line = f"encoder {encoder.name}: {used} tensors from {origin}, {style} names"
     if ignored:
         parts = Counter(key.split(".")[0] if "." in key else key for key in ignored)
