@@ -15,7 +15,7 @@ from conformance.steps import CLASSES
 from golden import filled
 from segda.distributed.shares import ALONE
 from segda.evaluation.inference import slide
-from segda.networks import HRDA, MiTDAFormer
+from segda.networks import HRDA, EncoderDecoder, MiTDAFormer
 from segda.networks.hrda import box_in
 from segda.networks.weights.layouts import LAYOUTS
 from segda.networks.weights.names import to_ours
@@ -228,3 +228,20 @@ def test_pseudo_labels_equal_the_authors(mode, window_batch):
     for name, row in recorded["bn"].items():
         (ours,) = LAYOUTS["hrda"].ours(name)
         assert state[ours].double().abs().sum().item() == pytest.approx(row["abs_sum"], rel=1e-4), name
+
+
+def test_its_names_over_deeplab_are_the_authors():
+    """All that the authors' HRDA on DeepLab-v2 holds, by name and shape, is ours and goes back."""
+    rows, layout = GOLDEN.json("hrda_dlv2red_r101v1c.json"), LAYOUTS["hrda-deeplab"]
+    over = EncoderDecoder(CLASSES, encoder="resnet101_v1c", decoder="deeplab_v2_reduced", weights="scratch")
+    settings = PUBLISHED | {"attention": "deeplab_v2_reduced", "attention_dropout": None}
+    network = HRDA(CLASSES, over=over, **settings)
+    ours = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    read = {}
+    for name, (shape, _) in rows.items():
+        (own,) = layout.ours(name)
+        read[own] = shape
+        assert layout.theirs(own) == (name, 0, 1)
+    assert read == {name: shape for name, shape in ours.items() if name not in ("over.mean", "over.deviation")}
+    assert layout.holds({"name": "hrda", "over": {"name": "encoder_decoder", "decoder": "deeplab_v2_reduced"}})
+    assert not layout.holds({"name": "hrda", "over": {"name": "encoder_decoder", "decoder": "segformer"}})

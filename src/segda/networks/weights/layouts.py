@@ -9,6 +9,7 @@ daformer           DAFormer's Mix Transformer and sep-ASPP head in mmsegmentatio
 daformer-...       any encoder with one of the other heads of DAFormer's experiments
 refinenet          RefineNet-101 in torch, of Nekrasov's port, as DANNet starts from it
 hrda               HRDA, and MIC's HRDA, on DAFormer's network
+hrda-deeplab       the same on DeepLab-v2 with ResNet-101, of their comparisons
 segformer          SegFormer's authors: whole networks, trained on Cityscapes or ADE20K
 mit                their mit_b5.pth, trained on ImageNet: an encoder alone
 vfm-uda            VFM-UDA: DINOv2 with a light decoder
@@ -219,8 +220,7 @@ class Layout:
     def network(self) -> str:
         """Its networks, in words."""
         names = " or ".join(self.networks) + (f" of variant {self.variant}" if self.variant else "")
-        if self.over is not None:
-            return f"{names} over {self.over}"
+        names += f" over {self.over}" if self.over else ""
         return f"{names} with decoder {self.decoder.replace('-', '_')}" if self.decoder else names
 
     def holds(self, spec: Mapping[str, Any]) -> bool:
@@ -231,7 +231,7 @@ class Layout:
         return (
             spec["name"] in self.networks
             and self.over in (None, spec.get("over", {}).get("name"))
-            and self.decoder in (None, head_of(spec.get("decoder", "")))
+            and self.decoder in (None, head_of((spec["over"] if self.over else spec).get("decoder", "")))
             and self.variant in (None, spec.get("variant", "advent"))
         )
 
@@ -375,6 +375,17 @@ LAYOUTS: dict[str, Layout] = {
             Part("decode_head.scale_attention.", "attention.", Style(HEADS["conv1"])),
         ),
         over="mit_daformer",
+        **TRAINING,
+    ),
+    "hrda-deeplab": Layout(
+        ("hrda",),
+        (
+            Part("backbone.", "over.encoder.", Style(OPEN_MMLAB, 1)),
+            Part("decode_head.head.", "over.decoder.", Style(HEADS["deeplab-v2-reduced"])),
+            Part("decode_head.scale_attention.", "attention.", Style(HEADS["deeplab-v2-reduced"])),
+        ),
+        "deeplab-v2-reduced",
+        over="encoder_decoder",
         **TRAINING,
     ),
     "vfm-uda": Layout(
