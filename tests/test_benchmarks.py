@@ -25,6 +25,11 @@ STEPS = {
         it.main()
         """,
     "class_statistics": "it.DRAWN = 1; it.main(Path.cwd(), 1)",
+    "device_memory": """
+        it.ROWS = {"tiny": ("vfm_plus_dinov2_gta5_cityscapes", (it.AGAIN,))}
+        steps = it.measured(it.recipe_of("tiny", True))
+        assert 0 < steps[0].memory < steps[1].memory
+        """,
     "ebda_step": """
         it.SIDE = 64
         spent = it.Iteration("ebda", "tiny", it.Way()).step(0)
@@ -36,6 +41,10 @@ STEPS = {
         it.main(1, "32")
         """,
     "fuzz": "assert it.main(0.1, 0) == 0",
+    "hrda_step": """
+        it.WAYS = {name: way for name, way in it.WAYS.items() if name in (it.FIRST, it.SHIPPED) or way.method == "mic"}
+        assert len(it.table(it.measured(1, "tiny", 64))) == 5
+        """,
     "kept_memory": f"it.WARM = 0; it.measured('ebda_streets', 1, {SMALL})",
     "layouts": """
         lines = it.table("EfficientNet-Lite0", 1, tiny=True)
@@ -118,6 +127,22 @@ def test_operations_are_counted_as_by_hand(monkeypatch):
     assert flops(lambda: F.conv2d(image, weight, groups=8).sum().backward()) == 2 * each
     image.requires_grad_()
     assert flops(lambda: F.conv2d(image, weight, groups=8).sum().backward()) == 3 * each
+
+
+def test_what_tensors_hold_is_counted_as_by_hand(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    with importlib.import_module("device_memory").Held() as held:
+        one = torch.zeros(256)  # of four bytes
+        assert held.now == 1024
+        half, other = one[:128], one.double()  # a view of it holds nothing more
+        assert held.now == 3072
+        del one
+        assert held.now == 3072
+        del half
+        assert held.now == 2048
+        other += 1
+    device = torch.device("cpu")
+    assert (held.peak(device), held.peak(device)) == (3072, 2048)
 
 
 def test_every_benchmark_is_run_by_somebody():
