@@ -25,6 +25,10 @@ STEPS = {
         it.main()
         """,
     "class_statistics": "it.DRAWN = 1; it.main(Path.cwd(), 1)",
+    "convolutions": """
+        lines = it.table("EfficientNet-Lite0", 1, tiny=True)
+        assert any("5x5 depthwise strided" in line for line in lines) and "GFLOP/s" in " ".join(lines)
+        """,
     "device_memory": """
         it.ROWS = {"tiny": ("vfm_plus_dinov2_gta5_cityscapes", (it.AGAIN,))}
         steps = it.measured(it.recipe_of("tiny", True))
@@ -46,10 +50,6 @@ STEPS = {
         assert len(it.table(it.measured(1, "tiny", 64))) == 5
         """,
     "kept_memory": f"it.WARM = 0; it.measured('ebda_streets', 1, {SMALL})",
-    "layouts": """
-        lines = it.table("EfficientNet-Lite0", 1, tiny=True)
-        assert any("5x5 depthwise strided" in line for line in lines) and "GFLOP/s" in " ".join(lines)
-        """,
     "make_fog": "it.SIZE = (128, 256); it.main(Path('out'))",
     "operations": """
         it.whole.WARM = 0

@@ -117,6 +117,11 @@ def test_certain_and_equal_shares_are_the_best_of_information_and_nuclear_norm()
     assert CRITERIA["density"].of(best) < math.log(3)
 
 
+def test_the_better_end_is_the_one_that_the_papers_choose():
+    """The highest of information, SND, BNM, MixVal and TransferScore; sure networks have the lowest entropy."""
+    assert [name for name, criterion in CRITERIA.items() if criterion.best == "lowest"] == ["entropy"]
+
+
 def test_a_uniform_prediction_has_entropy_ln_c_and_no_information():
     uniform = evidence_of([[0.25] * 4] * 5)
     assert CRITERIA["entropy"].of(uniform) == pytest.approx(math.log(4))

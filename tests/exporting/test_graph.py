@@ -42,6 +42,19 @@ def test_bytes_are_divided_by_255_inside():
         torch.testing.assert_close(found, network.infer(image / 255).softmax(1))
 
 
+class Colours(torch.nn.Module):
+    """Three classes whose logits are the image's colours, as it sees them."""
+
+    def infer(self, image):
+        return image
+
+
+def test_white_is_one_and_bytes_keep_their_ratios():
+    grey = torch.tensor([[0, 51, 255]], dtype=torch.uint8).reshape(1, 3, 1, 1)
+    found = Deployed(Colours(), about(input="uint8"))(grey).flatten()
+    torch.testing.assert_close(found, torch.tensor([0, 0.2, 1]).softmax(0))
+
+
 class Odd(torch.nn.Module):
     stride = 8
 

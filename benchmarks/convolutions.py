@@ -1,6 +1,6 @@
 """Channels first or last: each convolution of our networks in both layouts, forwards and backwards, in both types.
 
-    python benchmarks/layouts.py [ROUNDS] [NETWORK ...]        5 rounds, all of NETWORKS
+    python benchmarks/convolutions.py [ROUNDS] [NETWORK ...]        5 rounds, all of NETWORKS
 
 A network sees a crop of its recipe, and each convolution of another shape is noted, with the layout in which it was
 called: the one that the code has chosen. Then each is timed on noise, both layouts in turns, one call each a round,
@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import steps as measure
 from parts import SPACE
 from segda.ground.hardware import environment, keep_memory
 from segda.networks import NETWORKS
+from segda.networks.encoders.depthwise import convolved
 from segda.networks.network import Network
 from segda.recipes.build import build
 
@@ -114,16 +116,20 @@ def timed(one: Convolution, kind: torch.dtype, rounds: int) -> tuple[Timed, tupl
     both: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {}
     for layout, meant in LAYOUTS.items():
         image, weight = (torch.randn(size).to(kind).contiguous(memory_format=meant) for size in (one.image, one.weight))
-        shape = [[side, side] for side in (one.stride, one.padding, one.dilation)]
-        given = (image, weight, None, *shape, False, [0, 0], one.groups)
-        gradient = torch.ops.aten.convolution(*given)
-        asked = [one.image[1] != 3, True, False]  # nobody asks for the gradient of an image
+        learning = [weight.requires_grad_()]
+        if one.image[1] != 3:  # nobody asks for the gradient of an image
+            learning.append(image.requires_grad_())
 
-        def forwards(given=given):
-            return torch.ops.aten.convolution(*given)
+        def forwards(image=image, weight=weight):
+            if one.dilation > 1:
+                return F.conv2d(image, weight, None, one.stride, one.padding, one.dilation, one.groups)
+            return convolved(image, weight, None, one.stride, one.padding, one.groups)  # as the encoders do
 
-        def backwards(given=given, gradient=gradient, asked=asked):
-            return torch.ops.aten.convolution_backward(gradient, *given[:2], *given[2:], asked)
+        made = forwards()
+        gradient = torch.randn_like(made)
+
+        def backwards(made=made, gradient=gradient, learning=learning):
+            return torch.autograd.grad(made, learning, gradient, retain_graph=True)
 
         both[layout] = forwards, backwards
     work = [measure.flops(action) for action in both["last"]]  # a call that warms up
