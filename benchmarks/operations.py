@@ -43,6 +43,7 @@ KINDS = {
 
 OTHERS = "all that is done to single numbers"
 COUNTED = tuple(KINDS)[:3]
+WARM = 2
 SHOWN = 12
 
 
@@ -106,7 +107,7 @@ def evaluation(name: str, tiny: bool) -> tuple[Callable[[], object], torch.dtype
 def report(name: str, found: dict[str, float], tiny: bool = False) -> list[str]:
     """The table of a row and what stands below it."""
     step, precision = (training if name in whole.STEPS else evaluation)(name, tiny)
-    for _ in range(whole.WARM):
+    for _ in range(WARM):
         step()
     begin = time.perf_counter()
     step()

@@ -52,7 +52,7 @@ STEPS = {
     "kept_memory": f"it.WARM = 0; it.measured('ebda_streets', 1, {SMALL})",
     "make_fog": "it.SIZE = (128, 256); it.main(Path('out'))",
     "operations": """
-        it.whole.WARM = 0
+        it.WARM = 0
         peaks = {"convolution, bf16": 1.0, "convolution, 32": 1.0}
         rows = ("EBDA, MiT-B0, one pass", "evaluation, MiT-B0")
         told = [" ".join(it.report(row, peaks, tiny=True)) for row in rows]

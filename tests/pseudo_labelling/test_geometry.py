@@ -120,6 +120,17 @@ def test_motion_is_found_from_two_pictures():
     np.testing.assert_array_equal(found.rotation, again.rotation)
 
 
+def test_a_points_distance_is_read_at_its_own_pixel():
+    """A depth that is right at the points and 1 m everywhere else; places count from 1."""
+    rng, matrix = np.random.default_rng(0), camera(428, 240)
+    first = np.stack([rng.permutation(400)[:60] + 10, rng.permutation(200)[:60] + 10], 1)
+    depth, metres = np.ones((240, 428)), rng.uniform(5, 30, 60)
+    depth[first[:, 1] - 1, first[:, 0] - 1] = metres
+    second = first + np.stack([matrix[0, 0] * 0.5 / metres, np.zeros(60)], 1)
+    found = motion(first.astype(float), second, matrix, depth)
+    np.testing.assert_allclose(found.translation, [0.5, 0, 0], atol=0.01)
+
+
 @pytest.mark.parametrize("count", [0, 5, 13])
 def test_few_matches_tell_no_motion(count):
     points = np.random.default_rng(0).uniform(1, 200, (count, 2))
