@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segda.errors import DataError, RecipeError
 from segda.networks import MiTDAFormer
-from segda.networks.decoders.daformer import DilatedDepthwise
+from segda.networks.decoders.daformer import DilatedDepthwise, stacked, upsample
 from segda.networks.dropout import DropPath
 from segda.networks.encoders.mit import MiT
 
@@ -245,6 +246,35 @@ def test_a_dilated_depthwise_convolution_has_torchs_gradient_in_bfloat16(dilatio
 
 
 # Layer norms, stochastic depth
+
+
+class Upsamplings(TorchDispatchMode):
+    """Whether the gradient of each upsampling comes in one piece, as numbers side by side in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.whole = []
+
+    def __torch_dispatch__(self, operator, types, arguments=(), named=None):
+        if operator is torch.ops.aten.upsample_bilinear2d_backward.default:
+            self.whole.append(arguments[0].is_contiguous(memory_format=torch.channels_last))
+        return operator(*arguments, **(named or {}))
+
+
+def test_the_gradient_of_a_stacked_level_comes_in_one_piece_and_is_what_it_was():
+    levels = [torch.randn(2, 8, 16 // k, 16 // k).bfloat16().contiguous(memory_format=torch.channels_last)
+              for k in (1, 2, 4)]  # fmt: skip
+    upstream = torch.randn(2, 24, 16, 16).bfloat16().contiguous(memory_format=torch.channels_last)
+
+    def gradients(stack):
+        given = [level.clone().requires_grad_() for level in levels]
+        with Upsamplings() as seen:
+            found = torch.autograd.grad(stack(given), given, upstream)
+        return found, seen.whole
+
+    ours, whole = gradients(stacked)
+    theirs, _ = gradients(lambda given: torch.cat([given[0], *(upsample(one, (16, 16)) for one in given[1:])], 1))
+    assert whole == [True, True] and all(map(torch.equal, ours, theirs))
 
 
 def test_layer_norms_have_the_authors_eps():
