@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
 from safetensors.torch import save_file
 
 from conftest import FEATURE_DISTANCE, MASKING, small_recipe, write_start
+from narrow import narrow
 from segda.commands.train import train
 from segda.distributed import group, sharding, sync
 from segda.errors import Interrupted
@@ -29,6 +32,9 @@ STEPS, SCENES = 4, 4
 WITHOUT_BATCH_NORM = (
     "network={name: encoder_decoder, encoder: tiny, decoder: deeplab_v2_reduced, weights: scratch, drop_path: 0.1}"
 )
+
+PLUS = "deeplab_v3_plus"
+"""A decoder without batch norm, of cells that are small enough for HRDA's boxes."""
 
 SGD = "{name: sgd, lr: 0.05, head_lr_factor: 1, momentum: 0.9, weight_decay: 0.01, power: 1, backbone_updates: once}"
 """AdamW would make the same steps of a gradient that is too large or too small by a factor."""
@@ -83,6 +89,29 @@ TOYS = {
 """Methods with a reference for each target scene, with optimiser steps in the middle of a step, and without a source
 (toys.py), and a source in the target's look -> what their recipes change."""
 
+ALL_COUNT = {"threshold": 0.05}
+"""Below a share of 1 / C: at a border, rounding would choose between pixels that are alike."""
+
+NETWORKS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    # Its attention's dropout, its random boxes and the teacher's windows are the same whichever scenes are there.
+    "hrda": ("mic", ALL_COUNT | {"masking": MASKING | {"block": 16}}, (
+        f"network={{name: hrda, box: [32, 32], grid: 8, context_scale: 0.5, detail_weight: 0.3, window_batch: 2, "
+        f"attention: {PLUS}, attention_dropout: 0.1, over: {{name: encoder_decoder, encoder: tiny, decoder: {PLUS}, "
+        "weights: scratch, dropout: 0.1, drop_path: 0.1}}",
+        "data.source.augment.crop=[64, 64]", "data.target.augment.crop=[64, 64]",
+    )),
+    "light": ("vfm", ALL_COUNT | {"masking": MASKING | {"of": "tokens", "block": None}}, (
+        "network={name: vfm, encoder: dinov2_tiny, decoder: light, weights: scratch, enlarge: 1.1, mask_token: learnt}",
+    )),
+    # Batch norm, in its stem and its pyramid.
+    "adapter": ("vfm_plus", ALL_COUNT | {"masking": MASKING | {"of": "inside", "block": 16}}, (
+        "network={name: vfm, encoder: dinov2_tiny, decoder: adapter, weights: scratch, enlarge: 1.1}",
+        "data.source.augment.crop=[64, 64]", "data.target.augment.crop=[64, 64]", "optim.lr=0.01",
+        "sync_batchnorm=true",
+    )),
+}  # fmt: skip
+"""Networks that draw, or that look at an image in parts -> a method's name, its settings, what its recipe changes."""
+
 SYNCHRONISED = ("daformer", "advent")
 """Also with batch norm that sees all processes' scenes."""
 
@@ -102,7 +131,7 @@ IN_PASSES = (
 )
 """Also in two passes of two processes."""
 
-SHARDED = ("ebda quantile", "discrepancy", "advent", "daformer synchronised")
+SHARDED = ("ebda quantile", "discrepancy", "advent", "daformer synchronised", "hrda", "adapter")
 """Also with weights in shards."""
 
 
@@ -134,6 +163,8 @@ def recipes(data: Path, labels: Path) -> dict[str, Recipe]:
     for name, changes in TOYS.items():
         list_of_pairs = (f"data.reference.pairs={data / 'pairs.csv'}",) if name == "referenced" else ()
         made[name] = small_recipe(data).override(*shared, *changes, *list_of_pairs, WITHOUT_BATCH_NORM)
+    for name, (method, settings, changes) in NETWORKS.items():
+        made[name] = small_recipe(data, method, **settings).override(*shared, *changes)
     made |= {f"{name} sharded": made[name].override("shard=true") for name in SHARDED}
     return made | {"advent sharded": made["advent sharded"].override("activation_checkpointing=true")}
 
@@ -147,7 +178,8 @@ def learnt(recipe: Recipe, passes: int) -> dict[str, torch.Tensor]:
     """All that a training has learnt after its steps, in so many passes a step, and its last terms."""
     scenes = SCENES // (group.world() * passes)
     recipe = recipe.override(f"data.batch={scenes}", f"accumulate={passes}")
-    training = assembly.assemble(recipe, recipe.data.root, None)
+    with narrow() if recipe.network.get("name") == "hrda" else nullcontext():
+        training = assembly.assemble(recipe, recipe.data.root, None)
     if recipe.network.get("name") == "relit":  # whose batch norm no passes share: it keeps its statistics
         training.method.student.relighting.eval()
     for drawn in training.batches(recipe.steps, 0):

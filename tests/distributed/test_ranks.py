@@ -26,7 +26,7 @@ from segda.recipes.recipe import Recipe
 
 TESTS = Path(__file__).parents[1]
 RULE = {"name": "entropy-median", "floor": 0.1, "share": 0.5, "images": "all"}
-CASES = (*ranks.METHODS, *ranks.TOYS, *(f"{name} synchronised" for name in ranks.SYNCHRONISED))
+CASES = (*ranks.METHODS, *ranks.TOYS, *ranks.NETWORKS, *(f"{name} synchronised" for name in ranks.SYNCHRONISED))
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +60,28 @@ def alone(recipes) -> dict[str, dict[str, torch.Tensor]]:
     return {name: ranks.learnt(recipes[name], 1) for name in CASES}
 
 
-def same(ours, theirs) -> None:
+NEAR = {"adapter": 2e-4}
+"""Where not 5e-6: rounding is larger in batch norms that see few cells."""
+
+
+def same(ours, theirs, case: str = "") -> None:
     assert ours.keys() == theirs.keys()
     worst = max((float((ours[name].double() - value.double()).abs().max()), name) for name, value in theirs.items())
     print("worst difference: {:.1e}, {}".format(*worst))
     for name, value in theirs.items():
+        # Rounding moves an entropy at the border of two bins into the other one: some pixels of an enlarged cell.
+        near = 2e-3 if name.startswith("term/histogram/") else NEAR.get(case, 5e-6)
         torch.testing.assert_close(
-            ours[name], value, rtol=5e-6, atol=5e-6, msg=lambda text, name=name: f"{name}: {text}"
+            ours[name], value, rtol=5e-6, atol=near, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_learn_what_one_with_twice_the_batch_does(case, folder, alone):
-    same(load_file(folder / "two" / f"{case}-1.safetensors"), alone[case])
+    same(load_file(folder / "two" / f"{case}-1.safetensors"), alone[case], case)
 
 
-@pytest.mark.parametrize("case", [*ranks.METHODS, *ranks.TOYS])
+@pytest.mark.parametrize("case", [*ranks.METHODS, *ranks.TOYS, "hrda", "light"])
 def test_two_passes_a_step_learn_what_one_with_twice_the_batch_does(case, recipes, alone):
     same(ranks.learnt(recipes[case], 2), alone[case])
 
@@ -92,7 +98,7 @@ def test_weights_in_shards_learn_the_same_and_a_process_holds_half(case, folder,
     found = load_file(folder / "two" / f"{case} sharded-1.safetensors")
     # Odd numbers of rows are not shared evenly, and discriminators not at all.
     assert found.pop("held") < (0.75 if case == "advent" else 0.55)
-    same(found, alone[case])
+    same(found, alone[case], case)
 
 
 def test_every_method_is_compared():
@@ -105,7 +111,8 @@ def test_the_cases_differ_by_far_more_than_the_comparisons_allow(alone):
             {name.replace(".over.", "."): value for name, value in alone[case].items()} for case in (one, other)
         )
         shared = [name for name in ours.keys() & theirs.keys() if name.startswith("student.encoder")]
-        assert max((ours[name] - theirs[name]).abs().max() for name in shared) > 1e-4, (one, other)
+        furthest = max(((ours[name] - theirs[name]).abs().max() for name in shared), default=None)
+        assert furthest is None or furthest > 1e-4, (one, other)  # of two kinds of encoder, there is nothing to compare
 
 
 @pytest.mark.parametrize("which", ["student", "teacher"])

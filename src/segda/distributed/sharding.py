@@ -8,7 +8,7 @@ constants and the optimiser's moments.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
@@ -47,8 +47,35 @@ def shard(module: nn.Module, device: torch.device) -> None:
         lay_out(network, torch.contiguous_format)  # FSDP takes no other
         for part in (*network.blocks(), network):
             fully_shard(part, mesh=mesh)
-        for name in ASKED:
-            register_fsdp_forward_method(network, name)
+        once(network, register_fsdp_forward_method)
+
+
+def once(network: nn.Module, register: Callable[[nn.Module, str], None]) -> None:
+    """Each call of a network gathers its weights, but not again for what it calls of itself inside. Such a part's
+    backward pass would put them away before the rest of the call has had its own, as HRDA's detail, which the network
+    inside sees.
+    """
+    inside = False
+
+    def entered(plain: Callable[..., Any], gathering: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*inputs: Any, **settings: Any) -> Any:
+            nonlocal inside
+            if inside:
+                return plain(*inputs, **settings)
+            inside = True
+            try:
+                return gathering(*inputs, **settings)
+            finally:
+                inside = False
+
+        return called
+
+    # A module's own call has gathered before it comes to `forward`.
+    network.forward = entered(network.forward, network.forward)
+    for name in ASKED:
+        plain = getattr(network, name)
+        register(network, name)
+        setattr(network, name, entered(plain, getattr(network, name)))
 
 
 def is_shard(value: Any) -> TypeGuard[DTensor]:
