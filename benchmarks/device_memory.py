@@ -2,11 +2,11 @@
 
     python benchmarks/device_memory.py [--only WORD ...] [--json NAME] [--tiny]
 
-Steps of the papers' recipes at their own size, on tensors that have shapes and no numbers (torch's FakeTensorMode): it
-takes a minute or three a row, and next to no memory. What is counted is what tensors hold at most, weights, gradients
-and the optimiser's state among them, as `torch.cuda.max_memory_allocated` counts it. Not counted: what kernels need
-for themselves, and gaps between blocks. The largest batch is by the line through the steps of one and of two scenes,
-within the share of the device that --max-batch leaves to a step.
+Steps of the papers' recipes at their own size, on tensors that have shapes and no numbers (torch's FakeTensorMode): a
+row takes about a minute of a core, and next to no memory. What is counted is what tensors hold at most, weights,
+gradients and the optimiser's state among them, as `torch.cuda.max_memory_allocated` counts it. Not counted: what
+kernels need for themselves, and gaps between blocks. The largest batch is by the line through the steps of one and of
+two scenes, within the share of the device that --max-batch leaves to a step.
 
 --only: the rows whose names hold a word. --json writes docs/results/raw/NAME.json as well. --tiny: for tests.
 """
