@@ -106,7 +106,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     # Batch norm, in its stem and its pyramid.
     "adapter": ("vfm_plus", ALL_COUNT | {"masking": MASKING | {"of": "inside", "block": 16}}, (
         "network={name: vfm, encoder: dinov2_tiny, decoder: adapter, weights: scratch, enlarge: 1.1}",
-        "data.source.augment.crop=[64, 64]", "data.target.augment.crop=[64, 64]", "optim.lr=0.01",
+        "data.source.augment.crop=[64, 64]", "data.target.augment.crop=[64, 64]", "optim.lr=0.01", "steps=2",
         "sync_batchnorm=true",
     )),
 }  # fmt: skip
@@ -225,6 +225,7 @@ def whole_runs(data: Path, out: Path) -> None:
         "data.batch=2",
         f"optim={SGD}",
         "optim.lr=0.01",
+        "steps=2",
         "evaluate.data=[]",
     )
     crops = [f"data.{side}.augment.{key}" for side in ("source", "target") for key in LARGE]
