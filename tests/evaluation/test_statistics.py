@@ -16,10 +16,10 @@ from conftest import write_camvid
 from evaluation.test_inference import CPU, settings_of
 from segda.data.sets.datasets import open_data
 from segda.errors import DataError, RecipeError
-from segda.evaluation.inference import in_boxes
+from segda.evaluation.inference import in_boxes, sizes_scaled
 from segda.evaluation.look import Eye
 from segda.evaluation.protocol import Statistics
-from segda.evaluation.statistics import Moments, adopt_statistics, batches, learning_norms, norms_of, shown_sizes
+from segda.evaluation.statistics import Moments, adopt_statistics, batches, learning_norms, norms_of
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from segda.scene import Scene
@@ -293,4 +293,4 @@ def test_the_sizes_that_batches_go_by_are_those_that_the_network_is_shown(shape,
     how = settings_of(shape=shape, resize=resize, scales=(0.5, 1.0, 1.75))
     for size in ((9, 31), (31, 9), (10, 20), (24, 24)):
         image = torch.zeros(3, *size, dtype=torch.uint8)
-        assert shown_sizes(size, how) == tuple(tuple(small.shape[1:]) for small in in_boxes(image, how))
+        assert sizes_scaled(size, how) == [tuple(small.shape[1:]) for small in in_boxes(image, how)]

@@ -168,19 +168,22 @@ def boxes(size: Size, settings: Settings) -> list[tuple[int, int] | None]:
     ]
 
 
+def sizes_scaled(size: Size, settings: Settings) -> list[Size]:
+    """(height, width) that an image of that size is brought to, at each scale, before any windows are cut."""
+    return [
+        (box[1], box[0]) if box is not None and settings.shape == "pad" else scaled_size(size, box, settings.shape)
+        for box in boxes(size, settings)
+    ]
+
+
 def sizes_shown(size: Size, settings: Settings) -> list[Size]:
     """(height, width) at which an image of that size is shown to the network, at each scale: of the whole, or of the
     smallest of its windows.
     """
     found = []
-    for box in boxes(size, settings):
-        height, width = scaled_size(size, box, settings.shape)
-        if settings.shape == "pad" and box is not None:
-            width, height = box
-        if (cut := cut_into((height, width), settings)) is not None:
-            (down, right), _ = cut
-            height, width = min(height, down), min(width, right)
-        found.append((height, width))
+    for height, width in sizes_scaled(size, settings):
+        (down, right), _ = cut_into((height, width), settings) or ((height, width), None)
+        found.append((min(height, down), min(width, right)))
     return found
 
 

@@ -19,9 +19,8 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segda.data.sets.dataset import DataSet
-from segda.data.stream.augment import scaled_size
 from segda.errors import DataError, RecipeError
-from segda.evaluation.inference import Settings, Size, boxes, cut_into, in_boxes, places
+from segda.evaluation.inference import cut_into, in_boxes, places, sizes_scaled
 from segda.evaluation.look import Eye, Sight, look, resting
 from segda.evaluation.protocol import Statistics
 from segda.networks.network import Network
@@ -94,7 +93,7 @@ def adopt_statistics(
     """
     network, settings = eye.network, eye.settings
     norms = learning_norms(network) if norms is None else norms
-    together = batches([shown_sizes(images.size(i), settings) for i in range(len(images))])
+    together = batches([tuple(sizes_scaled(images.size(i), settings)) for i in range(len(images))])
     if min(map(len, together), default=0) < network.least_images:
         raise DataError(
             f"{images.spec}: a batch of one image is too few for statistics: this network has batch norm after pooling "
@@ -153,14 +152,6 @@ def batches(sizes: Sequence[Hashable], most: int = BATCH) -> list[list[int]]:
         count = -(-len(images) // most)
         found += [images[k::count] for k in range(count)]
     return found
-
-
-def shown_sizes(size: Size, settings: Settings) -> tuple[Size, ...]:
-    """(height, width) in which the network is shown an image of that size, at each scale."""
-    return tuple(
-        (box[1], box[0]) if box is not None and settings.shape == "pad" else scaled_size(size, box, settings.shape)
-        for box in boxes(size, settings)
-    )
 
 
 @torch.no_grad()
