@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import processes
 import ranks
 from conftest import small_recipe, write_camvid
 from resuming import log_of
@@ -30,7 +27,7 @@ CASES = (*ranks.METHODS, *ranks.TOYS, *ranks.NETWORKS, *(f"{name} synchronised" 
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, forks) -> Path:
     """With data, labels, and in two/ what two processes made of it; one start of torchrun for all tests here."""
     folder = tmp_path_factory.mktemp("ranks")
     data, labels, teacher = write_camvid(folder / "data"), folder / "labels", folder / "teacher"
@@ -38,9 +35,8 @@ def folder(tmp_path_factory) -> Path:
     pseudo_label([teacher], "camvid:train:dusk", RULE, labels, root=data, precision="32")
     (folder / "two").mkdir()
     recipes_in(folder)  # so that the files that students start from are there
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = processes.run([*torchrun, TESTS / "ranks.py", data, labels, folder / "two"], env=environment)
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = forks.run(*torchrun, TESTS / "ranks.py", data, labels, folder / "two")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

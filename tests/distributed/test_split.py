@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import subprocess
-import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
@@ -15,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-import processes
 from conftest import small_recipe, write_camvid
+from forks import Forks
 from segda.data.sets.datasets import open_data
 from segda.distributed import group
 from segda.evaluation.measure import evaluate_network
@@ -34,19 +32,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 CPU = torch.device("cpu")
 
 TESTS = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-"""The last bit of a matrix product depends on the number of threads."""
-
-
 COUNTS = (1, 3)
 """Of processes. Three do not share seven images evenly, and of two images one of them gets none."""
 
 
-def together(tree: Path) -> subprocess.CompletedProcess:
+def together(tree: Path, forks: Forks) -> subprocess.CompletedProcess:
     """Three processes at work in a tree, under torchrun; see sharing.py."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
     words = [*several, TESTS / "sharing.py", tree, "everything", "mistakes", "broken"]
-    return processes.run([sys.executable, *words], env=ENVIRONMENT)
+    return forks.run(*words)
 
 
 def alone(tree: Path) -> subprocess.CompletedProcess:
@@ -61,12 +55,12 @@ def alone(tree: Path) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, forks):
     """Copies of one tree (times of files too) by the number of processes that wrote into it, and what these said."""
     folder = tmp_path_factory.mktemp("place")
     plain = write_tree(folder / "plain")
     trees = {count: Path(shutil.copytree(plain, folder / str(count))) for count in COUNTS}
-    return {count: (tree, alone(tree) if count == 1 else together(tree)) for count, tree in trees.items()}
+    return {count: (tree, alone(tree) if count == 1 else together(tree, forks)) for count, tree in trees.items()}
 
 
 def returned(place, count: int, work: str) -> list[dict]:
