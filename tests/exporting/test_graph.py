@@ -29,6 +29,13 @@ def test_a_graph_is_of_any_size_and_number_of_images(name):
             torch.testing.assert_close(module(image), network.infer(image).softmax(1))
 
 
+def test_windows_of_any_number_of_images_are_not_a_sequence():
+    """Which onnxscript cannot fold: HRDA's export to ONNX ended with its traceback."""
+    program = traced(built("hrda").eval(), about(size=(64, 96)))
+    used = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert not {name for name in used if "chunk" in name or "split" in name}
+
+
 def test_every_network_says_whether_its_graph_is_of_any_size():
     fixed = {name for name in SMALL if not built(name).any_size}
     assert fixed == {"hrda", "vfm", "dinov2_tiny"}

@@ -228,7 +228,9 @@ class HRDA(Network):
         crops = torch.cat([crop(image, place) for place in places])
         total = crops.new_zeros(batch, self.classes, *(side // self.cell for side in size), dtype=torch.float32)
         visits = total.new_zeros(total.shape[-2:])
-        for place, logits in zip(places, self.looked_at(crops).float().chunk(len(places)), strict=True):
+        # No chunk: for a batch of any size ONNX has it as a sequence, which onnxscript cannot fold.
+        looked = self.looked_at(crops).float().unflatten(0, (len(places), batch))
+        for place, logits in zip(places, looked, strict=True):
             rows, columns = self.cells(place, 1)
             total[..., rows, columns] += logits
             visits[rows, columns] += 1
