@@ -159,6 +159,7 @@ def settings_of(theirs: dict) -> dict:
         ours["context_scale"] = min(theirs["scales"])
     if "attention" in ours:
         ours["attention_dropout"] = None
+    ours["held"] = "both" if theirs.get("feature_scale") == "all" else "context"
     return ours
 
 
@@ -169,7 +170,11 @@ def test_variants_equal_the_authors(name):
     image, label = picture("hrda/variant", (2, 3, 128, 128)), torch.from_numpy(arrays["label"]).long()
     seen, fused = [], network.fused
     network.fused = lambda *given: seen.append(fused(*given)) or seen[-1]
-    loss = supervised(network(image), Scene(image, label), over="all", share=ALONE)
+    output = network(image)
+    held = output.held or output.features
+    # What their `features` are: all levels of the context, or with "all" the last level of both scales.
+    assert [list(level.shape) for level in held] == recorded["features"]
+    loss = supervised(output, Scene(image, label), over="all", share=ALONE)
     loss.backward()
     assert loss.item() == pytest.approx(recorded["total"], rel=1e-5)
     np.testing.assert_allclose(downsampled(seen[0][:1], 2), arrays[name], rtol=0, atol=2e-4)

@@ -253,7 +253,7 @@ class Start(torch.nn.Module):
     class_names = SPACES["cityscapes-19"].classes
     classes = len(class_names)
 
-    def features(self, image: torch.Tensor) -> list[torch.Tensor]:
+    def held(self, image: torch.Tensor) -> list[torch.Tensor]:
         return [normal("fd/imnet", 2, 16, 4, 5)]
 
 

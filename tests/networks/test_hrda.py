@@ -15,11 +15,14 @@ from narrow import narrow
 from ranks import SGD
 from resuming import at, same
 from segda.commands.train import train
+from segda.distributed.shares import ALONE
 from segda.errors import DataError, RecipeError
 from segda.networks import HRDA, NETWORKS
 from segda.networks.hrda import box_in
+from segda.parts.feature_distance import FeatureDistance, FeatureDistanceSettings
 from segda.recipes.build import build
 from segda.recipes.recipe import Recipe
+from segda.scene import Scene
 from segda.training import assembly
 
 OVER = {"name": "encoder_decoder", "encoder": "tiny", "decoder": "deeplab_v3_plus", "weights": "scratch"}
@@ -136,3 +139,39 @@ def test_an_image_too_small_for_the_context_is_refused():
     network = build(NETWORKS, SPEC | {"box": [64, 64]}, "network", class_names=("road", "sky")).eval()
     with pytest.raises(DataError, match=r"hrda's context of 40 x 64 pixels: image of 20 x 32 pixels .* needs"):
         network.infer(torch.zeros(1, 3, 40, 64))
+
+
+def test_both_scales_are_held_where_the_detail_is_the_whole_crop():
+    """Their distances are added, each the mean over its own cells of the class that fills three quarters of them."""
+    torch.manual_seed(0)
+    spec = SPEC | {"box": [128, 128], "held": "both", "over": OVER | {"dropout": 0.0, "drop_path": 0.0}}
+    student = build(NETWORKS, spec, "network", class_names=("road", "car"))
+    settings = FeatureDistanceSettings(weight=0.5, classes=("car",), min_share=0.75)
+    distance = FeatureDistance(student, settings)
+    image, label = torch.rand(2, 3, 128, 128), torch.zeros(2, 128, 128, dtype=torch.int64)
+    label[0, :, :64] = label[1, 96:, 32:] = 1
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        start, output = distance.at_start(Scene(image, label), ALONE), student(image)
+        expected = 0.0
+        small = torch.nn.functional.interpolate(image, scale_factor=0.5, mode="bilinear", align_corners=False)
+        for seen in (small, image):
+            now, then = (network.over.features(seen)[-1].double() for network in (student, distance.network))
+            side = 128 // now.shape[-1]
+            cells = [
+                (now[b, :, y, x] - then[b, :, y, x]).square().sum().sqrt().item()
+                for b in range(2)
+                for y in range(128 // side)
+                for x in range(128 // side)
+                if (label[b, side * y : side * (y + 1), side * x : side * (x + 1)] == 1).double().mean() >= 0.75
+            ]
+            assert cells
+            expected += 0.5 * sum(cells) / len(cells)
+    assert distance(output, start).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_both_scales_are_held_only_where_the_box_is_the_crop():
+    network = build(NETWORKS, SPEC | {"held": "both"}, "network", class_names=("road", "car"))
+    with pytest.raises(RecipeError, match=r"network.held: both needs a box as large as the images \(got \[32, 32\]"):
+        network.held(torch.rand(1, 3, 64, 64))

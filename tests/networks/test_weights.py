@@ -189,7 +189,7 @@ def test_a_model_in_the_hubs_cache_is_used_without_a_network(tmp_path, monkeypat
     theirs, ours = random_biases(encoder()), encoder(seed=1)
     write(model / "snapshots" / "c0ffee" / "pytorch_model.bin", published(theirs))
     with trusting("someone/mit-tiny"):
-        assert "someone/mit-tiny (pytorch_model.bin)" in load_encoder_weights(ours, "someone/mit-tiny")
+        assert "someone/mit-tiny@c0ffee (pytorch_model.bin)" in load_encoder_weights(ours, "someone/mit-tiny")
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
 
 

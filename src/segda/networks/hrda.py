@@ -14,7 +14,7 @@ window, afterwards. An attention of each class weighs the two, cell by cell. As 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,8 @@ class HRDA(Network):
     overlap: windows begin at every half of the box, not at every box.
     blurred_detail: the detail is halved and enlarged again, so that it sees no more than the context: an experiment
     that asks what high resolution gives.
+    held: which maps the feature distance holds: of the context, as published, or of context and detail, where the box
+    is as large as the images that it is trained on (lhoyer/HRDA, `feature_scale: all` of its experiments).
     window_batch: so many windows at most go through the encoder at once, to save memory; null: all of a batch. The
     logits do not depend on it: where batch norm is live, it sees all of them together nevertheless.
     """
@@ -74,6 +76,7 @@ class HRDA(Network):
         attention_by_class: bool = True,
         overlap: bool = True,
         blurred_detail: bool = False,
+        held: Literal["context", "both"] = "context",
         window_batch: int | None = None,
     ):
         super().__init__()
@@ -107,6 +110,7 @@ class HRDA(Network):
         self.window_stride = (box[0] // 2, box[1] // 2) if overlap else self.box
         self.window_batch = window_batch
         self.blurred_detail = blurred_detail
+        self.holds_both = held == "both"
         if isinstance(attention, str):
             outputs = self.classes if attention_by_class else 1
             self.attention = attention_head(attention, maps, outputs, attention_dropout)
@@ -129,6 +133,19 @@ class HRDA(Network):
             return self.over.features(resized(self.padded(image), self.context_scale))
         except DataError as error:
             raise DataError(f"hrda's context of {height} x {width} pixels: {error}") from error
+
+    def held(self, image: Tensor) -> list[Tensor]:
+        """The last map of the context, and with `held: both` that of the detail, which is then the whole image."""
+        context = self.features(image)[-1]
+        if not self.holds_both:
+            return [context]
+        size = (image.shape[-2], image.shape[-1])
+        if size != self.box:
+            raise RecipeError(
+                f"network.held: both needs a box as large as the images (got {list(self.box)} and {list(size)}); set "
+                "network.box and the crops alike"
+            )
+        return [context, self.over.features(self.sharp(image))[-1]]
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
         """The context's own logits."""
@@ -154,7 +171,7 @@ class HRDA(Network):
             name: Head(logits[name], weight, box if name == "detail" else None)
             for name, weight in self.weight_of.items()
         }
-        return Output(heads, features)
+        return Output(heads, features, [features[-1], detail_features[-1]] if self.holds_both else ())
 
     def infer(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]

@@ -47,10 +47,13 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a network says of a batch in training: named heads, `main` first, and the encoder's maps."""
+    """What a network says of a batch in training: named heads, `main` first, the encoder's maps, and which of its maps
+    the feature distance holds; none named: the last of `features`.
+    """
 
     heads: dict[str, Head]
     features: Sequence[Tensor] = field(default=())
+    held: Sequence[Tensor] = field(default=())
 
     @property
     def logits(self) -> Tensor:
@@ -97,6 +100,12 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def groups(self) -> dict[str, list[nn.Parameter]]: ...
+
+    def held(self, image: Tensor) -> list[Tensor]:
+        """The maps (B, D, h, w) that the feature distance holds, those of `Output.held`; a cell of each is a whole part
+        of the image.
+        """
+        return [self.features(image)[-1]]
 
     def blocks(self) -> list[nn.Module]:
         """Modules that hold most of the encoder's maps, none inside another; what each says depends on its inputs,

@@ -41,8 +41,9 @@ class FeatureDistanceSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class AtStart:
-    """features (B, D, h, w) as they were; held (B, h, w) bool: the cells that must stay so; cells: how many those are,
-    or the mean number where the step's scenes are in shares."""
+    """One map at the start: features (B, D, h, w) as they were; held (B, h, w) bool: the cells that must stay so;
+    cells: how many those are, or the mean number where the step's scenes are in shares.
+    """
 
     features: Tensor
     held: Tensor
@@ -72,16 +73,26 @@ class FeatureDistance(nn.Module):
         return self
 
     @torch.no_grad()
-    def at_start(self, source: Scene, share: Share) -> AtStart:
-        """What the network as it started says of the source images. Asked before the student's forward pass, see
-        distributed/shares.py."""
-        features = self.network.features(source.image)[-1]
-        held = self._held(source, features)
-        return AtStart(features, held, share.mean(held.sum()))
+    def at_start(self, source: Scene, share: Share) -> list[AtStart]:
+        """What the network as it started says of the source images, a map each that is held. Asked before the student's
+        forward pass, see distributed/shares.py.
+        """
+        found = []
+        for features in self.network.held(source.image):
+            held = self._held(source, features)
+            found.append(AtStart(features, held, share.mean(held.sum())))
+        return found
 
-    def forward(self, output: Output, start: AtStart) -> Tensor:
-        """weight * feature_distance between the student's coarsest features of the source images and the start's."""
-        return self.settings.weight * feature_distance(output.features[-1], start.features, start.held, start.cells)
+    def forward(self, output: Output, start: Sequence[AtStart]) -> Tensor:
+        """weight * the sum over the maps that are held, mostly the coarsest alone, of the feature_distance between the
+        student's of the source images and the start's (sum: lhoyer/HRDA, uda/dacs.py).
+        """
+        maps = output.held or output.features[-1:]
+        distances = [
+            feature_distance(features, then.features, then.held, then.cells)
+            for features, then in zip(maps, start, strict=True)
+        ]
+        return self.settings.weight * torch.stack(distances).sum()
 
     def _held(self, source: Scene, features: Tensor) -> Tensor:
         """(B, h, w) bool: the cells of (B, D, h, w) features that must stay where they were."""

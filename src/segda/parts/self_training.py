@@ -141,11 +141,11 @@ class SelfTraining(nn.Module):
         if self.masking is not None:
             yield from self.masking(student, batch, pseudo)
 
-    def at_start(self, source: Scene, share: Share) -> AtStart | None:
+    def at_start(self, source: Scene, share: Share) -> list[AtStart] | None:
         """The features that the student's must stay near. Asked before its forward pass, see distributed/shares.py."""
         return None if self.feature_distance is None else self.feature_distance.at_start(source, share)
 
-    def held(self, output: Output, start: AtStart | None) -> dict[str, Tensor]:
+    def held(self, output: Output, start: list[AtStart] | None) -> dict[str, Tensor]:
         """The term that holds them, where the settings ask for it."""
         if self.feature_distance is None or start is None:
             return {}
