@@ -49,6 +49,9 @@ RECIPES = (
 )  # fmt: skip
 """A paper's each; what matters most comes first."""
 
+COMPILED = ("daformer_gta5_cityscapes", "ebda_gta5_cityscapes")
+"""Again, with `compile: true`."""
+
 TINY = ("ebda_streets", "dannet_streets")
 SMALL = ("data.batch=1", "data.workers=0", "data.source.augment.crop=[64, 64]", "data.target.augment.crop=[64, 64]")
 
@@ -100,9 +103,10 @@ def whole_recipe(name: str, device: str, tiny: bool) -> Recipe:
     return measure.scratch(recipe.override(f"device={device}", *(SMALL if tiny else ())))
 
 
-def row(name: str, root: Path, device: str, tiny: bool) -> str:
+def row(name: str, root: Path, device: str, tiny: bool, compiled: bool) -> str:
     """A line of the table of steps."""
-    recipe = whole_recipe(name, device, tiny)
+    recipe = whole_recipe(name, device, tiny).override(f"compile={compiled}")
+    name = f"{name}, compiled" if compiled else name
     warm, count = (0, 1) if tiny else (WARM, STEPS)
     try:
         training, batches = measure.read(recipe, root, warm + count)
@@ -128,12 +132,12 @@ def row(name: str, root: Path, device: str, tiny: bool) -> str:
 def rows(names: tuple[str, ...], root: Path, device: str, tiny: bool, end: float) -> Iterator[str]:
     yield "| recipe | crop | batch | precision | seconds a step: median (min to max) | n | GiB | waiting for data |"
     yield "|---|---|---:|---|---:|---:|---:|---:|"
-    for name in names:
+    for name, compiled in (*((name, False) for name in names), *((name, True) for name in COMPILED if name in names)):
         if time.monotonic() > end:
-            yield f"| {name} | not run: the time was up |  |  |  |  |  |  |"
+            yield f"| {name}{', compiled' * compiled} | not run: the time was up |  |  |  |  |  |  |"
             continue
         try:
-            yield row(name, root, device, tiny)
+            yield row(name, root, device, tiny, compiled)
         except Exception as error:  # one row that fails leaves the others
             traceback.print_exc()
             yield f"| {name} | failed: {one_line(str(error)) or type(error).__name__} |  |  |  |  |  |  |"

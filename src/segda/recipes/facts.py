@@ -49,6 +49,7 @@ def refuse_unfit(recipe: Recipe, where: str, add_to: str) -> None:
         "optim": recipe.optim is not None,
         "start": recipe.start is not None,
         "activation_checkpointing": recipe.activation_checkpointing,
+        "compile": recipe.compile,
         "shard": recipe.shard,
         "evaluate.data": bool(recipe.evaluate.data),
         "evaluate.every": recipe.evaluate.every > 0,

@@ -58,6 +58,10 @@ class Recipe(Block):
     """32, bf16 or 16; auto takes bf16 where the device is quick at it."""
     activation_checkpointing: bool = False
     """Compute the encoder's maps again in the backward pass: less memory, more time, the same numbers."""
+    compile: bool = False
+    """Have torch compile what the networks compute, on an accelerator: the first steps take minutes. Operations are
+    fused, so that sums have another order and bfloat16 is rounded less often: losses agree to rounding, not to the bit,
+    and a run that goes on keeps the value it began with. Nobody has run it on a GPU yet."""
     accumulate: int = Field(1, ge=1)
     """Passes of data.batch scenes whose gradients make a step: as a batch so many times as large (batch norm apart)."""
     sync_batchnorm: bool = False

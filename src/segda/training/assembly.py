@@ -48,6 +48,7 @@ from segda.recipes.recipe import Recipe
 from segda.run_data import space_in, space_of
 from segda.scene import Batch
 from segda.training import checkpoint
+from segda.training.compiling import compile_networks, refuse_compiling
 from segda.training.loggers import Logger
 from segda.training.optim import optimisers, set_lr
 from segda.training.start import begin_with, given_network
@@ -237,11 +238,15 @@ def assemble(recipe: Recipe, root: Path, cache: Path | None, fresh: bool = True)
     """
     device = group.own_device(pick_device(recipe.device))
     precision = pick_precision(recipe.precision, device)
+    if recipe.compile:
+        refuse_compiling(device)
     leave_cores(recipe.data.workers)
     parts = group.all_succeed(lambda: build_parts(recipe, root, fresh))
     if recipe.shard and group.world() > 1:
         sharding.shard(parts.method, device)
     parts.method.to(device)
+    if recipe.compile:
+        compile_networks(parts.method)
     source, statistics = recipe.data.source, None
     augment, rare_class, balanced = (
         (None, None, None) if source is None else (source.augment, source.rare_class, source.balanced)
