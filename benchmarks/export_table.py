@@ -39,7 +39,7 @@ from segda.exporting.formats import FORMATS, onnx_of, openvino_of, quiet, torch_
 from segda.exporting.graph import Deployed, traced
 from segda.exporting.job import compared, given_to
 from segda.exporting.parity import parity_of
-from segda.exporting.speed import WARM
+from segda.exporting.speed import in_turn
 from segda.ground.choices import ExportPrecision
 from segda.ground.hardware import environment, peak_memory
 from segda.networks import NETWORKS
@@ -126,7 +126,7 @@ def measure(name: str) -> dict[str, Any]:
             }
             calls[way] = with_file(exported, images[0])
         del program  # of whose weights it holds a copy
-        taken = in_turn(calls)
+        taken = in_turn(calls, CALLS)
     return {
         "network": name,
         "millions": millions,
@@ -183,18 +183,6 @@ def with_torch(network: Network, told: About, image: torch.Tensor) -> Callable[[
 def with_file(exported: Exported, image: torch.Tensor) -> Callable[[], object]:
     given = np.ascontiguousarray(given_to(image, exported.about))
     return lambda: exported.runner(given)
-
-
-def in_turn(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds of each call, without the first ones."""
-    seconds: dict[str, list[float]] = {way: [] for way in calls}
-    for call in range(WARM + CALLS):
-        for way, compute in calls.items():
-            begun = time.perf_counter()
-            compute()
-            if call >= WARM:
-                seconds[way].append(time.perf_counter() - begun)
-    return seconds
 
 
 def machine() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,15 +106,21 @@ def speeds_of(
                 )
             except RecipeError as error:  # what it needs is not installed
                 missing.append(f"{name}: left out, {error}")
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for call in range(WARM + calls):
-            for name, compute in ways.items():
-                begun = time.perf_counter()
-                compute()
-                if call >= WARM:
-                    seconds[name].append(time.perf_counter() - begun)
+        seconds = in_turn(ways, calls)
     rows = tuple(Speed(name, tuple(taken)) for name, taken in seconds.items())
     return Speeds(of, size, batch, rows, tuple(missing), environment(torch.device("cpu"), torch.float32))
+
+
+def in_turn(ways: Mapping[str, Callable[[], object]], calls: int) -> dict[str, list[float]]:
+    """Seconds of so many calls of each way, one after the other in each round; the first WARM rounds do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for call in range(WARM + calls):
+        for name, compute in ways.items():
+            begun = time.perf_counter()
+            compute()
+            if call >= WARM:
+                seconds[name].append(time.perf_counter() - begun)
+    return seconds
 
 
 def with_torch(network: Network, about: About, seen: Tensor) -> Iterator[tuple[str, Callable[[], Any]]]:
