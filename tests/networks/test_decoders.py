@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
 
 from segda.errors import DataError, RecipeError
+from segda.exporting.formats import quiet
 from segda.networks import MiTDAFormer
 from segda.networks.decoders.attention import DANet, Interlaced, PlaceAttention, Relation
 from segda.networks.decoders.deeplab import DeepLabV3Plus, DilatedSum
-from segda.networks.decoders.pyramid import PSP, UPerNet
+from segda.networks.decoders.pyramid import PSP, UPerNet, grid_means
 from segda.networks.decoders.refinenet import RefineNet
 from segda.networks.encoder_decoder import DECODERS, EncoderDecoder
 
@@ -153,6 +155,24 @@ def test_psp_drops_before_the_classifier():
     logits = ours(maps((2, 3, 8, 8), (2, 4, 4, 4)))
     assert nothing.seen[0].shape == (2, 5, 4, 4)
     torch.testing.assert_close(logits, ours.classify.bias.view(1, -1, 1, 1).expand_as(logits))
+
+
+class Means(torch.nn.Module):
+    def forward(self, level):
+        return torch.cat([grid_means(level, side).flatten(2) for side in (1, 2, 3, 6)], dim=2)
+
+
+def test_means_over_a_grid_are_torchs_in_a_file_of_any_size_too():
+    free = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    with quiet():
+        program = torch.export.export(Means(), (torch.rand(2, 3, 17, 33),), dynamic_shapes=(free,))
+        graph = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    for height, width in ((17, 33), (16, 32), (12, 13), (31, 60), (2, 5)):
+        level = maps((1, 3, height, width))[0].float()
+        theirs = torch.cat([F.adaptive_avg_pool2d(level, side).flatten(2) for side in (1, 2, 3, 6)], dim=2)
+        (found,) = session.run(None, {session.get_inputs()[0].name: level.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), theirs)
 
 
 # Heads

@@ -56,7 +56,7 @@ class UPerNet(nn.Module):
         # Batch norm divides the difference of a few images' means by itself: bfloat16 would round it away.
         with torch.autocast(deepest.device.type, enabled=False):
             context = [
-                upsample(look(F.adaptive_avg_pool2d(deepest.to(next(look.parameters()).dtype), scale)), size)
+                upsample(look(grid_means(deepest.to(next(look.parameters()).dtype), scale)), size)
                 for look, scale in zip(self.pooled, self.scales, strict=True)
             ]
         above = self.context(torch.cat([deepest, *context], dim=1))
@@ -89,10 +89,31 @@ class PSP(nn.Module):
         deepest = levels[-1]
         size = deepest.shape[-2:]
         context = [
-            F.interpolate(look(F.adaptive_avg_pool2d(deepest, scale)), size, mode="bilinear", align_corners=True)
+            F.interpolate(look(grid_means(deepest, scale)), size, mode="bilinear", align_corners=True)
             for look, scale in zip(self.pooled, self.scales, strict=True)
         ]
         return self.classify(self.dropout(self.fuse(torch.cat([*context, deepest], dim=1))))
+
+
+def grid_means(level: Tensor, side: int) -> Tensor:
+    """Means over `side` x `side` windows, which overlap where they do not divide: (B, c, h, w) -> (B, c, side, side).
+
+    Window i of a side of n cells holds those from floor(i n / side) up to ceil((i + 1) n / side), without the last.
+    """
+    if torch.compiler.is_exporting():
+        # The same as products with matrices. torch 2.13's own, taken apart for ONNX, keeps the traced size's windows: a
+        # runtime refuses other sizes, or takes the means of other cells.
+        rows, columns = (windows(length, side, level) for length in level.shape[-2:])
+        return rows @ level @ columns.T
+    return F.adaptive_avg_pool2d(level, side)
+
+
+def windows(length: int, side: int, like: Tensor) -> Tensor:
+    """(side, length): 1 over the window's number of cells inside the window, 0 outside."""
+    window, cell = (torch.arange(many, device=like.device) for many in (side, length))
+    first, end = window * length // side, -(-(window + 1) * length // side)
+    inside = (first[:, None] <= cell) & (cell < end[:, None])
+    return inside.to(like.dtype) / (end - first)[:, None].to(like.dtype)
 
 
 def three_by_three(width: int, channels: int) -> nn.Sequential:
