@@ -1,6 +1,7 @@
 """Exported files against their networks: every shipped block of networks in every format, as two Markdown tables.
 
     python benchmarks/export_table.py [BLOCK...] [--kept build/export_table.jsonl]
+    python benchmarks/export_table.py --small [--kept build/export_table_small.jsonl]
 
 BLOCK: mit_b0_daformer, resnet101_deeplab_v2, ... [default: all]. Each block is a process and, when it has ended, a line
 of --kept: what is there is not measured again, so that a run that was cut short goes on. Printed are the tables of all
@@ -8,6 +9,9 @@ lines. Weights are random, batch norm's statistics and head included, so that th
 agreement is hardest. Four rendered streets at night are compared at 256x128, two at once of an odd size and one upright
 (of networks that take one size: at that one). Then one image of 256x128 is timed, PyTorch and the files in turn. A file
 that cannot be written says why in its cell. Networks of more than 100 million parameters have no file of eight bits.
+
+--small takes the networks of tests/networks/test_network_table.py in their place: narrow ones of every kind of network,
+decoder and encoder. They are compared in 32 bits, and not timed.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +51,10 @@ from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.recipes.build import build, from_scratch
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from networks.test_network_table import SMALL, narrow
+
 BLOCKS = Path(__file__).parents[1] / "src" / "segda" / "recipes" / "networks"
 SIZE = (128, 256)
 SPACE = space_named("cityscapes-19")
@@ -61,17 +70,19 @@ WAYS: dict[str, tuple[str, ExportPrecision]] = {
 """Name in the tables -> format and precision; OpenVINO's are made of ONNX's file."""
 
 
-def main(names: list[str], kept: Path) -> int:
+def main(names: list[str], kept: Path, small: bool) -> int:
     """1 if a block failed; the tables are of the others."""
     done = read(kept)
     for name in names:
         if name in done:
             continue
-        if subprocess.run([sys.executable, __file__, name, "--kept", str(kept), "--alone"]).returncode == 0:
+        command = [sys.executable, __file__, name, "--kept", str(kept), "--alone", *["--small"] * small]
+        if subprocess.run(command).returncode == 0:
             print(f"{name}: {read(kept)[name]['seconds']:.0f} s", file=sys.stderr, flush=True)
     done = read(kept)
     rows = {name: done[name] for name in names if name in done}
-    print("\n".join([*agreement(rows), "", *milliseconds(rows), "", *machines(rows)]))
+    times = [] if small else [*milliseconds(rows), "", f"Median of {CALLS} calls, one image of {SIZE[1]}x{SIZE[0]}."]
+    print("\n".join([*agreement(rows), "", *times, *machines(rows)]))
     failed = [name for name in names if name not in done]
     if failed:
         print(f"failed: {', '.join(failed)}; their tracebacks stand above", file=sys.stderr)
@@ -84,19 +95,26 @@ def read(kept: Path) -> dict[str, Any]:
     return {one["network"]: one for one in map(json.loads, lines)}
 
 
-def measure(name: str) -> dict[str, Any]:
-    """One block in all formats."""
+def block(name: str) -> dict[str, Any]:
+    """Its network, with random weights."""
+    spec = from_scratch(NETWORKS, yaml.safe_load((BLOCKS / f"{name}.yaml").read_text())["network"], "network")
+    if spec["name"] == "relit":  # where the block leaves them to the source's labels
+        spec.setdefault("frequencies", dict.fromkeys(SPACE.classes, 1 / len(SPACE.classes)))
+    return spec
+
+
+def measure(name: str, small: bool) -> dict[str, Any]:
+    """One network in all formats."""
     begun = time.perf_counter()
     data = open_data("streets:val:night", Path("data"))
     images = [
         torch.nn.functional.interpolate(data.read(i).image[None] / 255, SIZE, mode="bilinear").mul(255).round() / 255
         for i in range(4)
     ]
-    spec = from_scratch(NETWORKS, yaml.safe_load((BLOCKS / f"{name}.yaml").read_text())["network"], "network")
-    if spec["name"] == "relit":  # where the block leaves them to the source's labels
-        spec.setdefault("frequencies", dict.fromkeys(SPACE.classes, 1 / len(SPACE.classes)))
     torch.manual_seed(0)
-    network = build(NETWORKS, spec, "network", class_names=SPACE.classes)
+    with narrow() if small else nullcontext():
+        spec = SMALL[name] if small else block(name)
+        network = build(NETWORKS, spec, "network", class_names=SPACE.classes)
     scatter(network)
     network.eval()
     told = about(network, spec)
@@ -107,7 +125,7 @@ def measure(name: str) -> dict[str, Any]:
         with quiet():
             program = traced(network, told)
         for way, (to, precision) in WAYS.items():
-            if precision == "int8" and millions > MOST_INT8:
+            if precision == "int8" and (small or millions > MOST_INT8):
                 continue
             place = Path(folder) / f"{to}_{precision}{FORMATS[to].suffix}"
             try:
@@ -126,7 +144,7 @@ def measure(name: str) -> dict[str, Any]:
             }
             calls[way] = with_file(exported, images[0])
         del program  # of whose weights it holds a copy
-        taken = in_turn(calls, CALLS)
+        taken = {} if small else in_turn(calls, CALLS)
     return {
         "network": name,
         "millions": millions,
@@ -231,25 +249,24 @@ def milliseconds(rows: dict[str, Any]) -> list[str]:
 
 def machines(rows: dict[str, Any]) -> list[str]:
     """Below the tables; more than one where --kept has lines of several."""
-    return [
-        f"One image of {SIZE[1]}x{SIZE[0]}, median of {CALLS} calls; {one}"
-        for one in dict.fromkeys(row["machine"] for row in rows.values())
-    ]
+    return list(dict.fromkeys(row["machine"] for row in rows.values()))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("block", nargs="*")
-    parser.add_argument("--kept", type=Path, default=Path("build/export_table.jsonl"))
+    parser.add_argument("--kept", type=Path, help="default: build/export_table.jsonl or build/export_table_small.jsonl")
+    parser.add_argument("--small", action="store_true", help="narrow networks of every kind, in 32 bits, not timed")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    there = sorted(path.stem for path in BLOCKS.glob("*.yaml"))
+    there = list(SMALL) if given.small else sorted(path.stem for path in BLOCKS.glob("*.yaml"))
     if unknown := [name for name in given.block if name not in there]:
         parser.error(f"{', '.join(unknown)}: no block of networks; there are {', '.join(there)}")
+    kept = given.kept or Path("build/export_table_small.jsonl" if given.small else "build/export_table.jsonl")
     if given.alone:
-        line = json.dumps(measure(given.block[0]))
-        given.kept.parent.mkdir(parents=True, exist_ok=True)
-        with given.kept.open("a") as file:
+        line = json.dumps(measure(given.block[0], given.small))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with kept.open("a") as file:
             file.write(f"{line}\n")
     else:
-        sys.exit(main(given.block or there, given.kept))
+        sys.exit(main(given.block or there, kept, given.small))

@@ -175,5 +175,6 @@ class Relation(nn.Module):
 
 def attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:
     """softmax(scale q . k) v over all cells: (B, d, h, w) twice, (B, c, h, w) -> (B, c, h, w)."""
-    q, k, v = (one.flatten(2).transpose(1, 2) for one in (query, key, value))
-    return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).unflatten(2, value.shape[-2:])
+    q, k, v = (one.flatten(2).transpose(1, 2)[:, None] for one in (query, key, value))  # one head: ONNX wants them
+    attended = F.scaled_dot_product_attention(q, k, v, scale=scale)[:, 0]
+    return attended.transpose(1, 2).unflatten(2, value.shape[-2:])
