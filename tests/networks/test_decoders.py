@@ -162,17 +162,27 @@ class Means(torch.nn.Module):
         return torch.cat([grid_means(level, side).flatten(2) for side in (1, 2, 3, 6)], dim=2)
 
 
-def test_means_over_a_grid_are_torchs_in_a_file_of_any_size_too():
+class TorchsMeans(torch.nn.Module):
+    def forward(self, level):
+        return torch.cat([F.adaptive_avg_pool2d(level, side).flatten(2) for side in (1, 2, 3, 6)], dim=2)
+
+
+# How many windows or squares there are, and how large they are, depends on the size.
+@pytest.mark.parametrize(("ours", "theirs"), [
+    (Means(), TorchsMeans()),
+    (interlaced := Interlaced(3, 2, side=4, depth=1, bias=True).eval(), interlaced),
+], ids=["grids of means", "interlaced attention"])  # fmt: skip
+@torch.no_grad()
+def test_a_file_of_any_size_computes_what_the_network_does(ours, theirs):
     free = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with quiet():
-        program = torch.export.export(Means(), (torch.rand(2, 3, 17, 33),), dynamic_shapes=(free,))
+        program = torch.export.export(ours, (torch.rand(2, 3, 17, 33),), dynamic_shapes=(free,))
         graph = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     for height, width in ((17, 33), (16, 32), (12, 13), (31, 60), (2, 5)):
         level = maps((1, 3, height, width))[0].float()
-        theirs = torch.cat([F.adaptive_avg_pool2d(level, side).flatten(2) for side in (1, 2, 3, 6)], dim=2)
         (found,) = session.run(None, {session.get_inputs()[0].name: level.numpy()})
-        torch.testing.assert_close(torch.from_numpy(found), theirs)
+        torch.testing.assert_close(torch.from_numpy(found), theirs(level))
 
 
 # Heads

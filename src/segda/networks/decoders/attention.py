@@ -140,7 +140,8 @@ class Interlaced(nn.Module):
 
     def forward(self, cells: Tensor) -> Tensor:
         side, (batch, channels, height, width) = self.side, cells.shape
-        rows, columns = -(-height // side), -(-width // side)
+        # Rounded up without a negative number, which ONNX divides towards zero.
+        rows, columns = (height + side - 1) // side, (width + side - 1) // side
         top, left = (rows * side - height) // 2, (columns * side - width) // 2
         below, right = rows * side - height - top, columns * side - width - left
         grid = F.pad(cells, (left, right, top, below)).reshape(batch, channels, rows, side, columns, side)

@@ -111,7 +111,7 @@ def grid_means(level: Tensor, side: int) -> Tensor:
 def windows(length: int, side: int, like: Tensor) -> Tensor:
     """(side, length): 1 over the window's number of cells inside the window, 0 outside."""
     window, cell = (torch.arange(many, device=like.device) for many in (side, length))
-    first, end = window * length // side, -(-(window + 1) * length // side)
+    first, end = window * length // side, ((window + 1) * length + side - 1) // side
     inside = (first[:, None] <= cell) & (cell < end[:, None])
     return inside.to(like.dtype) / (end - first)[:, None].to(like.dtype)
 
