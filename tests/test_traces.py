@@ -69,7 +69,8 @@ def trace(name: str, steps: int | None = None) -> dict[str, list[float]]:
     if "begin" in recipe.method:
         recipe = recipe.override("method.begin=3")
     if recipe.network.get("name") == "hrda":  # whose context would be too small
-        recipe = recipe.override("data.source.augment.crop=[96, 96]", "data.target.augment.crop=[96, 96]")
+        crops = [line.replace("64", "96") for line in crops]
+        recipe = recipe.override(*crops, "network.box=[64, 64]")
     if "masking" in recipe.method:  # whose labels would weigh nothing, so early
         recipe = recipe.override("method.threshold=0")
     if METHODS[recipe.method["name"]].start == "must":
