@@ -161,6 +161,7 @@ SHIPPED = {
     "daformer_encoders": 18,
     "daformer_schedule": 4,
     "daformer_strategies": 21,
+    "ease_balance": 6 * 2 * 3,
     "ebda_benchmarks": 5 * 3,
     "growth": 2 * 2 * 3,
     "snapshots_camvid": 6 * 2,
