@@ -52,6 +52,9 @@ SHRUNK = (
     "data.source.augment.crop=[64, 64]", "data.target.augment.resize=null", "data.target.augment.crop=[64, 64]",
     "evaluate.data=[]", "evaluate.resize=null", "evaluate.report_images=0",
 )  # fmt: skip
+LEAST = ("network={name: 'two_convolutions:TwoConvolutions', channels: 4}",)
+"""A network of four tensors, where files count and the network does not."""
+
 MORE = {
     "advent": ("method.width=4",),
     "esl": ("method.width=4",),

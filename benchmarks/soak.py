@@ -21,10 +21,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from kills import SHRUNK, write_data
+from kills import LEAST, SHRUNK, write_data
 from segda import run as runs
 from segda.ground.hardware import environment, pick_device, pick_precision
-from write_failures import SMALL
 
 EVERY = 10.0
 
@@ -61,7 +60,7 @@ def main() -> int:
                 f"data.root={folder}",
                 "data.workers=1",
                 "evaluate.data=['camvid:test']",
-                *SMALL,
+                *LEAST,
                 *settings,
             ]
         command = [sys.executable, "-m", "segda", "train", given.recipe, "--out", str(run)]

@@ -29,14 +29,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from failing_files import FailingFiles
-from kills import prepare, small
+from kills import LEAST, prepare, small
 from kills import result as all_of
 from segda.cli.main import main
 from segda.ground.alone import LOCK
 from segda.training import assembly
 
 ALL = ("source_only", "ebda")
-SMALL = ("network={name: 'two_convolutions:TwoConvolutions', channels: 4}",)
 ERRORS = (errno.ENOSPC, errno.EIO)
 
 
@@ -161,7 +160,7 @@ def measure() -> int:
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), asked.cases)
         for case in asked.cases:
-            outcomes.append(case_of(case, asked.points, Path(folder), rng, *(SMALL if asked.small else ())))
+            outcomes.append(case_of(case, asked.points, Path(folder), rng, *(LEAST if asked.small else ())))
             if not asked.json:
                 print(outcomes[-1].line(), *outcomes[-1].lost, sep="\n", flush=True)
     if asked.json:
