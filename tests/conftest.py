@@ -171,6 +171,11 @@ LONGEST = (
 """Files of twenty seconds and more of a core."""
 
 
+def pytest_configure() -> None:
+    """What is logged as a warning is put into words, whoever hears it: one that cannot be fails its test."""
+    logging.root.addHandler(Hearer(str))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Among several processes, what takes long comes first, so that they end together."""
     if hasattr(config, "workerinput"):
@@ -215,12 +220,12 @@ class Hearer(logging.Handler):
 
 
 @contextmanager
-def hearing(hear: Callable[[str], object]) -> Iterator[None]:
-    """A block in which somebody hears what segda says, as it is said."""
+def hearing(hear: Callable[[str], object], least: int = logging.INFO) -> Iterator[None]:
+    """A block in which somebody hears what segda says, as it is said, of this level and above."""
     log, hearer = logging.getLogger("segda"), Hearer(hear)
     level = log.level
     log.addHandler(hearer)
-    log.setLevel(logging.INFO)
+    log.setLevel(least)
     try:
         yield
     finally:
@@ -233,6 +238,14 @@ def said() -> Iterator[list[str]]:
     """What segda says in the test."""
     lines: list[str] = []
     with hearing(lines.append):
+        yield lines
+
+
+@pytest.fixture
+def warned() -> Iterator[list[str]]:
+    """What segda warns of in the test."""
+    lines: list[str] = []
+    with hearing(lines.append, logging.WARNING):
         yield lines
 
 
@@ -260,13 +273,19 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def logging_as_it_begins() -> None:
-    """Libraries change for a whole process what is logged; each test begins as a process does."""
-    logging.disable(logging.NOTSET)
-    logging.getLogger().setLevel(logging.WARNING)
+    """Libraries change for a whole process what is logged; each test begins as a process does.
+
+    To set a level walks through all loggers of all libraries, so only what was changed is set.
+    """
+    if logging.root.manager.disable != logging.NOTSET:
+        logging.disable(logging.NOTSET)
+    if logging.root.level != logging.WARNING:
+        logging.root.setLevel(logging.WARNING)
     for name, log in logging.root.manager.loggerDict.items():
-        if isinstance(log, logging.Logger) and name.partition(".")[0] == "segda":
+        if name.startswith("segda") and isinstance(log, logging.Logger):
             log.disabled, log.propagate = False, True
-            log.setLevel(logging.NOTSET)
+            if log.level != logging.NOTSET:
+                log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

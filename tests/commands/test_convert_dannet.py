@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -115,15 +114,14 @@ def test_both_files_are_refused_where_one_is_there_already(recipe, files, tmp_pa
 
 @pytest.mark.parametrize("of_ours", [False, True])
 def test_the_network_inside_starts_from_its_own_file_and_what_relights_at_random(
-    recipe, network, files, tmp_path, of_ours, caplog
+    recipe, network, files, tmp_path, of_ours
 ):
     start = files[0]
     if of_ours:
         plain = small_recipe(tmp_path / "data").override(f"network={json.dumps(DEEPLAB)}")
         convert(files[0], tmp_path / "source", recipe=plain)
         start = tmp_path / "source"
-    with caplog.at_level(logging.INFO):
-        student = student_of(recipe.override(f"start={start}"), space_of(recipe), fresh=True)
+    student = student_of(recipe.override(f"start={start}"), space_of(recipe), fresh=True)
     inside = network.over.state_dict()
     assert all(torch.equal(value, inside[name]) for name, value in student.over.state_dict().items())
     assert not torch.equal(student.relighting.model[1].weight, network.relighting.model[1].weight)

@@ -149,7 +149,7 @@ def test_an_image_smaller_than_the_window_is_seen_whole():
 
 
 @pytest.mark.parametrize("size, cut", [((20, 40), False), ((20, 41), True), ((500, 2), True)])
-def test_a_large_image_is_seen_in_windows_unasked_unless_it_has_a_box(size, cut, monkeypatch, caplog):
+def test_a_large_image_is_seen_in_windows_unasked_unless_it_has_a_box(size, cut, monkeypatch, warned):
     for name, value in (("LARGEST", 800), ("PART", (16, 16)), ("STEP", (12, 12))):
         monkeypatch.setattr(inference, name, value)
     network, image = Wide(), picture(*size)
@@ -160,7 +160,7 @@ def test_a_large_image_is_seen_in_windows_unasked_unless_it_has_a_box(size, cut,
     images = SimpleNamespace(read=lambda i, label: Scene(image))
     seen = look([Eye(network, settings_of(), CPU, nullcontext())], images, lambda sight: 1, title="x", indices=[0, 1])
     assert list(seen) == [1, 1]
-    assert len(caplog.messages) == cut and all(f"{size[1]}x{size[0]} pixels" in line for line in caplog.messages)
+    assert len(warned) == cut and all(f"{size[1]}x{size[0]} pixels" in line for line in warned)
 
 
 def test_an_image_in_a_box_is_seen_whole_however_large_that_is(monkeypatch):

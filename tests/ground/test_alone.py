@@ -127,16 +127,14 @@ def test_links_are_replaced_and_never_written_through(tmp_path):
         assert secret.read_text() == "kept" and not list((tmp_path / name).iterdir())
 
 
-def test_where_there_are_no_locks_that_is_said(tmp_path, monkeypatch, caplog):
+def test_where_there_are_no_locks_that_is_said(tmp_path, monkeypatch, warned):
     def none(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(alone.fcntl, "flock", none)
     with alone_in(tmp_path, TOLD), alone_in(tmp_path, TOLD):
         pass
-    assert caplog.messages == 2 * [
-        f"{tmp_path}: its file system has no locks (No locks available); start nothing else there"
-    ]
+    assert warned == 2 * [f"{tmp_path}: its file system has no locks (No locks available); start nothing else there"]
 
 
 def test_a_file_system_that_locks_only_what_can_be_written_locks_too(tmp_path, monkeypatch):

@@ -266,13 +266,13 @@ def test_a_run_cannot_go_on_beyond_its_end(plain, tmp_path):
     assert runs.step_of(tmp_path / "run") == 5
 
 
-def test_other_code_is_one_line_of_warning(plain, tmp_path, monkeypatch, caplog):
+def test_other_code_is_one_line_of_warning(plain, tmp_path, monkeypatch, warned):
     train(plain, tmp_path / "run")
     train(plain, tmp_path / "run", resume=True)
-    assert not caplog.messages
+    assert not warned
     monkeypatch.setattr(checkpoint, "_source", lambda: "deadbeef")
     train(plain, tmp_path / "run", resume=True)
-    (line,) = caplog.messages
+    (line,) = warned
     assert "segda: " in line and "(deadbeef)' now" in line
 
 
