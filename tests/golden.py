@@ -35,12 +35,17 @@ def assert_near(ours: torch.Tensor | float, exact: np.ndarray | float, noise: st
     np.testing.assert_allclose(ours, exact, rtol=0, atol=10 * NOISE[noise] * np.abs(exact).max(), err_msg=what)
 
 
+DRAWS = {Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.trunc_normal_}
+DRAWS |= {nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.xavier_normal_, nn.init.xavier_uniform_}
+"""Those of nn.init too: what they call is heard no more once they are."""
+
+
 class Unstarted(TorchFunctionMode):
     """A block in which nothing is drawn: what would be stays as the memory was."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function in (Tensor.normal_, Tensor.uniform_):
-            return args[0]
+        if function in DRAWS:
+            return args[0] if args else kwargs["tensor"]
         return function(*args, **(kwargs or {}))
 
 
