@@ -251,12 +251,13 @@ class Layout:
     def ours(self, key: str, which: str = "student") -> tuple[str, ...]:
         """Our names of what is in their tensor `key`, usually one; () if it is none of the network's, or skipped."""
         inside = self.inside(key, which)
-        if inside is None or inside.startswith(self.skips):
-            return ()
-        key = inside
+        return () if inside is None or inside.startswith(self.skips) else self.ours_inside(inside)
+
+    def ours_inside(self, name: str) -> tuple[str, ...]:
+        """Of a name inside the network that is not skipped."""
         for part in self.parts:
-            if key.startswith(part.theirs) and (names := part.style.ours(key.removeprefix(part.theirs))):
-                return tuple(part.ours + name for name in names)
+            if name.startswith(part.theirs) and (names := part.style.ours(name.removeprefix(part.theirs))):
+                return tuple(part.ours + one for one in names)
         return ()
 
     def theirs(self, key: str) -> tuple[str, int, int]:
@@ -458,11 +459,13 @@ def styles_of(keys: Iterable[str], which: str = "student", styles: Iterable[str]
     left: dict[str, int] = {}
     for style in styles or LAYOUTS:
         layout = LAYOUTS[style]
-        inside = [key for key in keys if layout.inside(key, which) is not None and not layout.skipped(key, which)]
-        names = [layout.ours(key, which) for key in inside]
+        every = (layout.inside(key, which) for key in keys)
+        inside = [name for name in every if name is not None and not name.startswith(layout.skips)]
+        if not any(name.startswith(layout.only_with) for name in inside):
+            continue
+        names = [layout.ours_inside(name) for name in inside]
         places = {name.removeprefix("over.").startswith("encoder.") for found in names for name in found}
-        told = any((layout.inside(key, which) or "").startswith(layout.only_with) for key in inside)
-        if told and places == ({True} if layout.encoder else {True, False}):
+        if places == ({True} if layout.encoder else {True, False}):
             left[style] = names.count(())
     return [style for style, count in left.items() if count == min(left.values())]
 

@@ -197,9 +197,15 @@ class Style:
     names: Names
     first: int = 0
     tensors: Names = field(default_factory=dict)
+    _found: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def ours(self, key: str) -> tuple[str, ...]:
         """`block1.0.attn.kv.bias` -> our names of what it holds (here two); () if unknown."""
+        if key not in self._found:  # each layout that a file may have asks for all of its names
+            self._found[key] = self._ours(key)
+        return self._found[key]
+
+    def _ours(self, key: str) -> tuple[str, ...]:
         for table, part, parameter in self._looked_up(key):
             for theirs, ours in table.items():
                 if found := _pattern(theirs).fullmatch(part):
