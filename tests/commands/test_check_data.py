@@ -21,6 +21,7 @@ from segda.data.rows import DATASETS
 from segda.data.sets import streets as street_sets
 from segda.data.streets.conditions import SPLITS
 from segda.errors import DataError, RecipeError
+from segda.reporting import contact_sheet
 from segda.reporting.contact_sheet import GAP, LINE, TILE
 from segda.reporting.tables import LISTED, data_table
 
@@ -59,7 +60,8 @@ def test_a_whole_data_set_is_counted_and_usable(camvid, labels):
 
 
 @pytest.mark.parametrize(("name", "template", "labelling"), LAYOUTS)
-def test_every_row_is_checked_in_its_own_layout(name, template, labelling, tmp_path):
+def test_every_row_is_checked_in_its_own_layout(name, template, labelling, tmp_path, monkeypatch):
+    monkeypatch.setattr(contact_sheet, "TILE", 32)  # of the sheet, what counts here is that there is one
     row = DATASETS[name]
     written = write_row(tmp_path / row.folders[-1], name, template, labelling)
     for split in row.splits:

@@ -267,6 +267,9 @@ def _svg(figure: Figure) -> Markup:
     with rules, warnings.catch_warnings():
         # Of the font that places are measured by; the page's own may have the sign.
         warnings.filterwarnings("ignore", "Glyph .* missing")
+        # By itself matplotlib draws all twice, the first time for nothing but the places.
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine("none")
         figure.savefig(
             text,
             format="svg",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +62,7 @@ def level_of(recipe: Recipe) -> float | None:
     return level if isinstance(level, int | float) else None
 
 
+@cache
 def _template():
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string((files("segda.reporting") / "report.html").read_text(encoding="utf-8"))
