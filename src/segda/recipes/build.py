@@ -13,7 +13,8 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +26,8 @@ from segda.ground.safe_yaml import one_line, yaml_values
 from segda.ground.trust import permit
 from segda.networks.network import Network
 from segda.recipes.complaints import explain
+
+ANY = TypeAdapter(Any)
 
 
 def build(table: Mapping[str, type], spec: Mapping[str, Any], where: str, **given: Any) -> Any:
@@ -44,7 +47,7 @@ def build(table: Mapping[str, type], spec: Mapping[str, Any], where: str, **give
 def check(table: Mapping[str, type], spec: Mapping[str, Any], where: str, given: tuple[str, ...]) -> dict[str, Any]:
     """The spec with values in their final plain types; RecipeError for an unknown, missing or wrongly typed setting."""
     settings = _arguments(table, class_named(table, spec, where), spec, where, given)
-    plain = {key: TypeAdapter(Any).dump_python(value, mode="json") for key, value in settings.items()}
+    plain = {key: ANY.dump_python(value, mode="json") for key, value in settings.items()}
     return {"name": spec["name"], **plain}
 
 
@@ -97,8 +100,14 @@ def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
     """The arguments of a class, each with its type; for `**settings: Unpack[Block]` the keys of Block, which are
     required but for those marked NotRequired.
     """
-    # With their extras: the bounds of numbers are among them. Unsound to call, but __init__ is only looked at.
-    hints = typing.get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
+    return dict(_parameters(cls, cls.__init__))  # type: ignore[misc]
+
+
+@lru_cache(maxsize=1024)
+def _parameters(cls: type, init: Callable[..., None]) -> Mapping[str, inspect.Parameter]:
+    """To be copied. Unsound to call, but __init__ is only looked at: once, since a recipe is looked at often."""
+    # With their extras: the bounds of numbers are among them.
+    hints = typing.get_type_hints(init, include_extras=True)
     found = {}
     for key, parameter in inspect.signature(cls).parameters.items():
         hint = hints.get(key, Any)
@@ -116,6 +125,12 @@ def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
         else:
             found[key] = parameter.replace(annotation=hint)
     return found
+
+
+@lru_cache(maxsize=1024)
+def _reader(cls: type, init: Callable[..., None], key: str) -> TypeAdapter[Any]:
+    """Of the values of one argument."""
+    return TypeAdapter(_parameters(cls, init)[key].annotation)
 
 
 def _network_in(hint: Any) -> type[Network] | None:
@@ -186,7 +201,7 @@ def _arguments(
             settings[key] = _nested(table, hint, value, f"{where}.{key}", given)
             continue
         try:
-            settings[key] = TypeAdapter(hint).validate_python(value)
+            settings[key] = _reader(cls, cls.__init__, key).validate_python(value)  # type: ignore[misc]
         except ValidationError as error:
             raise RecipeError(f"{where}.{key}: {explain(error, hint)}") from error
     return settings
