@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -89,6 +90,8 @@ device: cpu
 precision: "32"
 log_every: 1
 """
+TREE = yaml.safe_load(RECIPE)
+"""To be copied, not to be changed."""
 
 PHOTOMETRIC = {"jitter_prob": 0.8, "jitter_strength": 0.2, "blur_prob": 0.5, "blur_sigma": [0.15, 1.15]}
 SELF_TRAINING = {"decay": 0.9, "threshold": 0.2, "classes_of": "batch", "photometric": PHOTOMETRIC}
@@ -318,7 +321,7 @@ def around(method: str, network: dict) -> dict:
 
 def small_recipe(root: Path, method: str = "source_only", **settings) -> Recipe:
     """The small recipe with a method of METHOD_SETTINGS; one that goes on from a network has that of `write_start`."""
-    tree = yaml.safe_load(RECIPE)
+    tree = deepcopy(TREE)
     tree["data"]["root"] = str(root)
     tree["method"] = {"name": method, **METHOD_SETTINGS[method], **settings}
     if METHODS[method].reference == "must":
@@ -339,7 +342,7 @@ def write_start(root: Path, spec: dict[str, Any] | None = None, name: str = "sta
     """A file beside the data: the small recipe's network or another, random, with statistics that tell pixels apart."""
     path = root / f"{name}.safetensors"
     if not path.exists():
-        spec = yaml.safe_load(RECIPE)["network"] if spec is None else spec
+        spec = TREE["network"] if spec is None else spec
         torch.manual_seed(1)
         network = build(NETWORKS, spec, "network", class_names=CAMVID)
         for buffer in network.decoder.buffers():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -17,7 +19,27 @@ SPACE = space_named("camvid-11")
 DUSK = "camvid:test:dusk"
 
 
-def write_run(run: Path, *, teacher: bool = False, seed: int = 0, **evaluate) -> Path:
+def write_run(run: Path, **given) -> Path:
+    """A finished run folder, as of `build_run`: the files of one that this process has built."""
+    if run.exists():  # then what was there is taken away as a training does
+        return build_run(run, **given)
+    run.mkdir(parents=True)
+    files, drawn = built(json.dumps(given))
+    for name, content in files.items():
+        (run / name).write_bytes(content)
+    torch.set_rng_state(drawn)
+    return run
+
+
+@cache
+def built(given: str) -> tuple[dict[str, bytes], torch.Tensor]:
+    """The files of a run that was built so, and how far the numbers are drawn then."""
+    with TemporaryDirectory() as folder:
+        run = build_run(Path(folder) / "run", **json.loads(given))
+        return {path.name: path.read_bytes() for path in sorted(run.iterdir())}, torch.get_rng_state()
+
+
+def build_run(run: Path, *, teacher: bool = False, seed: int = 0, **evaluate) -> Path:
     """A finished run folder, but for the weights, which are random, and the reports, which are not there."""
     # A root of no folder: tests name the data that they read.
     recipe = small_recipe(Path("data")).override("evaluate.report_images=2")

@@ -21,7 +21,7 @@ from segda.errors import Interrupted, RecipeError, RunError, WeightsError
 from segda.recipes.diff import FREE
 from segda.recipes.recipe import Recipe
 from segda.training import assembly, checkpoint, running
-from small_run import write_run
+from small_run import build_run, write_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_another_format_is_told_apart_from_a_damaged_one(plain, 
 
 
 def test_the_same_network_is_the_same_file_each_time(tmp_path):
-    files = {write_run(tmp_path / str(number)).joinpath("network.safetensors").read_bytes() for number in range(9)}
+    files = {build_run(tmp_path / str(number)).joinpath("network.safetensors").read_bytes() for number in range(9)}
     (content_,) = files
     end = 8 + int.from_bytes(content_[:8], "little")
     assert end % 8 == 0
