@@ -170,6 +170,8 @@ LONGEST = (
     "conformance/architectures.py",
     "reporting/test_tables.py",
     "distributed/test_split.py",
+    "training/test_max_batch.py",
+    "training/test_compiling.py",
     "conformance/dannet_steps.py",
     "commands/test_train.py",
 )
@@ -261,6 +263,12 @@ def warned() -> Iterator[list[str]]:
     lines: list[str] = []
     with hearing(lines.append, logging.WARNING):
         yield lines
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of the test end without their page, whose charts take longer than all their steps."""
+    monkeypatch.setattr("segda.training.running.write_report", lambda run: run / "report.html")
 
 
 KNOWN: list[int] = []

@@ -30,6 +30,8 @@ from segda.reporting.watched import read_watched
 from segda.training import loggers
 from segda.training.loggers import LOGGERS, numbers_of
 
+pytestmark = pytest.mark.usefixtures("no_page")
+
 
 class Told:
     """All that stand-ins were told: (numbers, step), and the pictures by name and step."""

@@ -268,7 +268,9 @@ def _svg(figure: Figure) -> Markup:
         # Of the font that places are measured by; the page's own may have the sign.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         # By itself matplotlib draws all twice, the first time for nothing but the places.
-        figure.get_layout_engine().execute(figure)
+        layout = figure.get_layout_engine()
+        assert layout is not None
+        layout.execute(figure)
         figure.set_layout_engine("none")
         figure.savefig(
             text,
