@@ -17,7 +17,7 @@ from conftest import RECIPE, small_recipe, write_camvid
 from segda import run as runs
 from segda.cli.main import main
 from segda.commands.sweep import sweep
-from segda.errors import RunError, SegdaError
+from segda.errors import Interrupted, RunError, SegdaError
 from segda.recipes.recipe import Recipe
 from segda.training import assembly
 from segda.training import sweep as runner
@@ -290,6 +290,41 @@ def test_an_interrupt_that_reached_the_sweep_alone_reaches_the_run(program, monk
     with pytest.raises(KeyboardInterrupt):
         in_its_own_process(["train"])
     assert (here / "left").exists()
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_machines_signal_that_reached_the_sweep_alone_reaches_the_run(program, monkeypatch, asked):
+    program(f"""
+    def leave(*_):
+        print("saved", file=sys.stderr, flush=True)
+        sys.exit(0)
+    signal.signal({int(asked)}, leave)
+    print("begun", file=sys.stderr, flush=True)
+    time.sleep(60)
+    """)
+    said = []
+
+    def hear(line, **_):
+        said.append(line.strip())
+        if said == ["begun"]:
+            os.kill(os.getpid(), asked)
+
+    monkeypatch.setattr(runner, "print", hear, raising=False)
+    with pytest.raises(Interrupted, match=f"the sweep was stopped by {asked.name}") as stopped:
+        in_its_own_process(["train"])
+    assert (said, stopped.value.exit_code) == (["begun", "saved"], 0)
+
+
+def test_a_sweep_that_a_machine_stopped_says_how_to_go_on(monkeypatch, capsys):
+    def stopped(words):
+        raise Interrupted("the sweep was stopped by SIGTERM", 0, True)
+
+    monkeypatch.setattr(runner, "in_its_own_process", stopped)
+    Path("sweep.yaml").write_text(SEEDS)
+    assert main(["sweep", "sweep.yaml"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("segda: the sweep was stopped by SIGTERM; go on with: ")
+    assert line.endswith("segda sweep sweep.yaml")
 
 
 def test_an_interrupt_ends_the_sweep(monkeypatch, capsys):

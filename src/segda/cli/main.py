@@ -118,12 +118,12 @@ _arguments: list[str] = []
 
 
 class _Stopped(SegdaError):
-    """A training that was asked to stop, as one line; Typer would take an Interrupted for a mere Ctrl-C."""
+    """A training or a sweep that was asked to stop, as one line; Typer would take an Interrupted for a mere Ctrl-C."""
 
     def __init__(self, stop: Interrupted):
         """With the command that goes on: that is --resume, but for a run that was to be overwritten and never was."""
         words = [word for word in _arguments if word != "--overwrite" or not stop.saved]
-        words += ["--resume"] * (not {"--resume", "--overwrite"} & set(words))
+        words += ["--resume"] * (_command != "sweep" and not {"--resume", "--overwrite"} & set(words))
         program = ["python", "-m", "segda"] if Path(sys.argv[0]).name == "__main__.py" else ["segda"]
         several = "by torchrun as before, " * (os.environ.get("WORLD_SIZE", "1") != "1")
         super().__init__(f"{stop}; go on with: {several}{shlex.join([*program, *words])}")

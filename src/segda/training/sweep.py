@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segda import run as runs
-from segda.errors import RecipeError, RunError
+from segda.errors import Interrupted, RecipeError, RunError
 from segda.evaluation.metrics import read_reports
 from segda.ground.alone import alone_in
 from segda.ground.trust import python, same_imports, trusted
@@ -28,6 +28,7 @@ from segda.reporting.comparison import Comparison, side_by_side
 from segda.training.stages import Planned as Stage
 from segda.training.stages import last_trained
 from segda.training.stages import plan as plan_stages
+from segda.training.stopping import BY_HAND, Stopping
 
 log = logging.getLogger(__name__)
 
@@ -112,13 +113,19 @@ def script(planned: Sequence[Planned]) -> Iterator[str]:
 
 
 def in_its_own_process(words: Sequence[str]) -> str | None:
-    """`segda WORDS`; None when it went well, else what it said last. KeyboardInterrupt when it was interrupted."""
+    """`segda WORDS`; None when it went well, else what it said last. KeyboardInterrupt when it was interrupted.
+
+    Signals of training/stopping.py that reach this process reach the run, too; Interrupted after one of machines.
+    """
     command = python("-m", "segda", *words)
     last = ""
     # Standard error goes through us: its last line is the reason, which is said again at the end.
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", env=same_imports()
-    ) as process:
+    with (
+        Stopping() as stopping,
+        subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", env=same_imports()
+        ) as process,
+    ):
         assert process.stderr is not None
         try:
             for line in process.stderr:
@@ -126,12 +133,19 @@ def in_its_own_process(words: Sequence[str]) -> str | None:
                 last = line.strip() or last
             code = process.wait()
         except KeyboardInterrupt:
+            asked = stopping.asked or signal.SIGINT
             # A terminal's Ctrl-C has reached the run, too; a signal to this process alone has not.
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
+            if asked in BY_HAND:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(PATIENCE)
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-            raise
+                process.send_signal(asked)
+            if asked in BY_HAND:
+                raise
+            for line in process.stderr:  # what of it is saved
+                print(line, end="", file=sys.stderr, flush=True)
+            process.wait()
+            raise Interrupted(f"the sweep was stopped by {stopping.name}", stopping.exit_code, True) from None
     if code in (130, 131, -signal.SIGINT):
         raise KeyboardInterrupt
     if code < 0:
