@@ -53,7 +53,8 @@ from segda.recipes.build import build, from_scratch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from networks.test_network_table import SMALL, narrow
+from narrow import narrow
+from networks.test_network_table import SMALL
 
 BLOCKS = Path(__file__).parents[1] / "src" / "segda" / "recipes" / "networks"
 SIZE = (128, 256)

@@ -58,7 +58,12 @@ def trace(name: str, steps: int | None = None) -> dict[str, list[float]]:
     """
     torch.set_num_threads(1)
     recipe = load_recipe(name)
-    crops = [f"data.{domain}.augment.crop=[64, 64]" for domain in ("source", "target") if getattr(recipe.data, domain)]
+    side = 96 if recipe.network.get("name") == "hrda" else 64  # whose context would be too small
+    crops = [
+        f"data.{domain}.augment.crop=[{side}, {side}]"
+        for domain in ("source", "target")
+        if getattr(recipe.data, domain)
+    ]
     recipe = recipe.override("data.batch=2", *crops, "evaluate.data=[]", "device=cpu", "precision='32'")
     if recipe.optim is not None and recipe.optim.warmup:
         recipe = recipe.override("optim.warmup=5")
@@ -68,9 +73,8 @@ def trace(name: str, steps: int | None = None) -> dict[str, list[float]]:
         recipe = recipe.override("data.source.rare_class=null")
     if "begin" in recipe.method:
         recipe = recipe.override("method.begin=3")
-    if recipe.network.get("name") == "hrda":  # whose context would be too small
-        crops = [line.replace("64", "96") for line in crops]
-        recipe = recipe.override(*crops, "network.box=[64, 64]")
+    if recipe.network.get("name") == "hrda":  # whose detail is a part of the crop
+        recipe = recipe.override("network.box=[64, 64]")
     if "masking" in recipe.method:  # whose labels would weigh nothing, so early
         recipe = recipe.override("method.threshold=0")
     if METHODS[recipe.method["name"]].start == "must":
