@@ -12,7 +12,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+
+from segda.networks.weights.undrawn import Undrawn
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -35,23 +36,9 @@ def assert_near(ours: torch.Tensor | float, exact: np.ndarray | float, noise: st
     np.testing.assert_allclose(ours, exact, rtol=0, atol=10 * NOISE[noise] * np.abs(exact).max(), err_msg=what)
 
 
-DRAWS = {Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.trunc_normal_}
-DRAWS |= {nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.xavier_normal_, nn.init.xavier_uniform_}
-"""Those of nn.init too: what they call is heard no more once they are."""
-
-
-class Unstarted(TorchFunctionMode):
-    """A block in which nothing is drawn: what would be stays as the memory was."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function in DRAWS:
-            return args[0] if args else kwargs["tensor"]
-        return function(*args, **(kwargs or {}))
-
-
 def filled(build: Callable[[], Built], tensors: Mapping[str, Tensor]) -> Built:
     """A network with copies of these tensors, which are all that it has; it is not started at random before."""
-    with Unstarted():
+    with Undrawn():
         network = build()
     network.load_state_dict(tensors)
     return network

@@ -41,6 +41,7 @@ from segda.networks import NETWORKS
 from segda.networks.network import Network
 from segda.networks.weights import files
 from segda.networks.weights.archives import write_archive
+from segda.networks.weights.undrawn import Undrawn
 from segda.own_files import is_marked, marked, others, refuse_unreadable, remove_own
 from segda.recipes.build import build, from_scratch
 from segda.recipes.diff import admit, refuse_another
@@ -425,7 +426,8 @@ def load_network(
     path = network_path(run, weights, step)
     # The weights come from the file: whatever the recipe started from need not be there any more.
     spec = from_scratch(NETWORKS, recipe.network, "network")
-    network = build(NETWORKS, spec, "network", class_names=space_in(run).classes)
+    with Undrawn():
+        network = build(NETWORKS, spec, "network", class_names=space_in(run).classes)
     fill(network, read_tensors(path), path)
     return network.to(device).eval()
 
