@@ -178,6 +178,10 @@ LONGEST = (
 """Files of twenty seconds and more of a core."""
 
 
+OF_TORCH_ALONE = "{name: deeplab_v2, encoder: small, weights: scratch, multi_level: false}"
+"""A small network for processes that start in earnest: to import transformers takes them three seconds of a core."""
+
+
 def pytest_configure() -> None:
     """What is logged as a warning is put into words, whoever hears it: one that cannot be fails its test."""
     logging.root.addHandler(Hearer(str))

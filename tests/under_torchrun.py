@@ -84,7 +84,7 @@ def another_start():
 
     def assemble(*arguments):
         training = original(*arguments)
-        training.method.student.decoder.classify.bias.data += group.rank()
+        training.method.student.classifiers["main"][1].bias.data += group.rank()
         return training
 
     with patch.object(assembly, "assemble", assemble):
@@ -98,7 +98,7 @@ def another_teacher():
 
     def changed(training, batches):
         if training.t == 3:
-            training.method.parts.teacher.network.decoder.classify.bias.data += group.rank()
+            training.method.parts.teacher.network.classifiers["main"][1].bias.data += group.rank()
         return original(training, batches)
 
     with patch.object(assembly.Training, "step", changed):

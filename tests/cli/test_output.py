@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import RECIPE, write_camvid
+from conftest import OF_TORCH_ALONE, RECIPE, write_camvid
 from segda.cli.main import main
 from segda.ground.output import Enduring, enduring
 from segda.run import read_log, step_of
@@ -26,7 +26,7 @@ def place(tmp_path_factory) -> Path:
 
 
 def training(out: str) -> list[str]:
-    settings = ["steps=3", "evaluate.data=[]", "log_every=1"]
+    settings = ["steps=3", "evaluate.data=[]", "log_every=1", f"network={OF_TORCH_ALONE}"]
     words = ["train", "mine.yaml", "--root", "data", "--out", out, "--overwrite"]
     return [*words, *(word for one in settings for word in ("--set", one))]
 

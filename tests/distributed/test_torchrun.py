@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import processes
-from conftest import small_recipe, write_camvid
+from conftest import OF_TORCH_ALONE, small_recipe, write_camvid
 from forks import begun
 from resuming import log_of, same
 from segda import run as runs
@@ -61,6 +61,7 @@ def place(tmp_path_factory) -> Path:
     recipe = small_recipe(place / "data", "ebda", level="auto", level_statistic="mean", level_momentum=0.9).override(
         "data.root=data", "data.batch=1", "accumulate=2", f"steps={STEPS}", "log_every=1", "save_every=2", "keep=9",
         "keep_every=5", "evaluate.every=6", "evaluate.report_images=0", "compare_every=5", "patience=1800",
+        f"network={OF_TORCH_ALONE}",
     )  # fmt: skip
     (place / "mine.yaml").write_text(recipe.to_yaml())
     return place
@@ -122,10 +123,10 @@ def test_a_loss_that_is_not_finite_in_one_process_is_said_with_its_files_and_cha
 
 
 def test_weights_that_differ_are_named(place, ends):
-    assert once(ends, "start", 1).startswith("step 0: student.decoder.classify.bias")
+    assert once(ends, "start", 1).startswith("step 0: student.classifiers.main.1.bias")
     line = once(ends, "teacher", 1)
     assert line.startswith(
-        "step 4: parts.teacher.network.decoder.classify.bias of process 1 is not what it is in process 0"
+        "step 4: parts.teacher.network.classifiers.main.1.bias of process 1 is not what it is in process 0"
     )
     assert runs.load_checkpoint(place / "teacher")["t"] == 2  # what is not alike is not saved
 
