@@ -1,5 +1,5 @@
 # make demo   train, compare and report on rendered streets, from an empty folder (about five minutes on two cores)
-# make test   run all tests, from nothing
+# make test   run all tests but the longest, from nothing (make test-long runs those)
 # make lint   format, lint and types
 # make docs   the site, in build/site; the notebooks are executed
 # make gpu    what a GPU computes and how fast, in docs/results/gpu.md (under eight minutes; installs nothing with VENV=)
@@ -21,7 +21,7 @@ SHORT := $(if $(STEPS),--set steps=$(STEPS))
 # Self-training begins after the first half.
 LATE := $(if $(STEPS),--set method.begin=$(shell expr $(STEPS) / 2))
 
-.PHONY: demo test lint docs gpu dist clean
+.PHONY: demo test test-long lint docs gpu dist clean
 
 # torch first and alone, then held: anything looser draws gigabytes of CUDA, or replaces it.
 $(VENV)/ready: pyproject.toml $(CONSTRAINTS)
@@ -45,9 +45,10 @@ demo: $(VENV)/ready
 
 # A process that dies ends the tests: another in its place would leave some of them out, and wait for them.
 # Where the environment forbids compiled files, each process compiles all of segda and its tests anew.
-test: export PYTHONDONTWRITEBYTECODE =
-test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+test test-long: export PYTHONDONTWRITEBYTECODE =
+test test-long: $(VENV)/ready
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
+		-m "$(if $(filter test,$@),not long,long)"
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .

@@ -114,6 +114,7 @@ def work(lines: list[list[str]], capsys) -> None:
         assert main(arguments) == 0, f"segda {' '.join(arguments)}: {capsys.readouterr().err}"
 
 
+@pytest.mark.long
 def test_the_commands_of_the_readme_and_of_their_page_work_in_their_order(here, capsys):
     lines = commands(README) + commands(COMMANDS)
     assert len(lines) > 20

@@ -19,11 +19,11 @@ def printed(capsys, *words: str) -> str:
 
 
 def test_what_is_printed_is_the_recipe_with_its_sources(capsys, tmp_path):
-    text = printed(capsys, "ebda_camvid", "--set", "steps=300")
+    text = printed(capsys, "ebda_camvid", "--set", "steps=900")
     (tmp_path / "mine.yaml").write_text(text)
-    assert load_recipe(tmp_path / "mine.yaml") == load_recipe("ebda_camvid").override("steps=300")
+    assert load_recipe(tmp_path / "mine.yaml") == load_recipe("ebda_camvid").override("steps=900")
     lines = text.splitlines()
-    assert "steps: 300" in lines, "a number of one's own has no source"
+    assert "steps: 900" in lines, "a number of one's own has no source"
     assert "  level: 0.4                      # nats [code EB_DA, dacs.py]" in lines
     assert "  decay: 0.99                     # ours: DAFormer's 0.999 remembers longer than this run lasts" in lines
     assert lines[0] == "# EBDA on CamVid, day -> dusk, begun late: on two processor cores."

@@ -22,6 +22,8 @@ from segda.scene import IGNORE, Batch, Scene
 from segda.training.optim import optimisers, set_lr
 from segda.training.step import train_step
 
+pytestmark = pytest.mark.long
+
 GOLDEN = Golden("advent_esl")
 FACTOR = {"main": 0.001, "aux": 0.0002}
 METHOD = {

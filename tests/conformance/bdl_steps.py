@@ -18,6 +18,8 @@ from segda.scene import Batch, Scene
 from segda.training.optim import optimisers, set_lr
 from segda.training.step import train_step
 
+pytestmark = pytest.mark.long
+
 SOURCE_SIZE, TARGET_SIZE = (72, 104), (64, 96)
 LEAST = 3e-6
 """Relative: a few units in the last place of float32, summed over steps."""

@@ -94,6 +94,7 @@ def test_the_perceptual_terms_gradient_reaches_the_picture_as_the_authors(method
     assert np.linalg.norm(ours - theirs) < 1e-2 * np.linalg.norm(theirs)
 
 
+@pytest.mark.long
 def test_two_training_steps_equal_the_authors():
     method = authors_method()
     settings = {"generators": SETTINGS, "discriminators": SETTINGS}

@@ -26,6 +26,8 @@ from segda.scene import IGNORE, Batch, Scene
 from segda.training.optim import optimisers, set_lr
 from segda.training.step import train_step
 
+pytestmark = pytest.mark.long
+
 RECIPE = load_recipe("dannet_cityscapes_dark-zurich")
 LAYOUT = relit(LAYOUTS["dannet"])
 JUDGES = {"D1": "day", "D2": "night"}

@@ -19,6 +19,8 @@ from segda.scene import Batch, Scene
 from segda.training.optim import optimisers, set_lr
 from segda.training.step import train_step
 
+pytestmark = pytest.mark.long
+
 SIZE = (64, 96)
 METHOD = {"name": "fda", "beta": 0.05, "entropy_weight": {"main": 0.005}, "eta": 2.0}
 AFTER = {"fda_stage0": 0, "fda_ssl": None}

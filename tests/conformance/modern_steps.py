@@ -28,6 +28,8 @@ from segda.recipes.build import build
 from segda.scene import Batch, Scene
 from segda.training.step import train_step
 
+pytestmark = pytest.mark.long
+
 DAFORMER = {name: row for name, row in GOLDEN.json("hrda_mit_b0.json").items() if "scale_attention" not in name}
 
 MODES = {"separatetrgaug": "target", "separatetrg": "target", "separatesrc": "source", "separate": "both"}

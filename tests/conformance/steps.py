@@ -23,6 +23,8 @@ from segda.recipes.build import build
 from segda.scene import Batch, Scene
 from segda.training.step import train_step
 
+pytestmark = pytest.mark.long
+
 CLASSES = space_named("cityscapes-19").classes
 
 

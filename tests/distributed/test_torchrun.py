@@ -19,6 +19,8 @@ from resuming import log_of, same
 from segda import run as runs
 from under_torchrun import MISTAKES, NAN_OF
 
+pytestmark = pytest.mark.long
+
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",

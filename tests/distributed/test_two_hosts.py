@@ -15,6 +15,8 @@ import processes
 from conftest import small_recipe, write_camvid
 from resuming import same
 
+pytestmark = pytest.mark.long
+
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",

@@ -9,6 +9,8 @@ from segda.errors import RecipeError
 from segda.exporting.about import About, Shown
 from segda.exporting.graph import Deployed, example_of, traced
 
+pytestmark = pytest.mark.long
+
 SHOWN = Shown(None, "keep", "bilinear", "whole", None, None, (1.0,), False, "after")
 
 

@@ -296,7 +296,7 @@ def test_esl_is_advent_with_pseudo_labels_of_advents_network(pair):
     assert esl.players == advent.players
 
 
-@pytest.mark.parametrize(("pair", "steps"), [("streets", 600), ("camvid", 400)])
+@pytest.mark.parametrize(("pair", "steps"), [("streets", 600), ("camvid", 1200)])
 def test_source_free_goes_on_from_source_only(pair, steps):
     recipe = load_recipe(f"source_free_{pair}")
     first, last = stages_of(recipe)

@@ -15,6 +15,7 @@ from segda.training.compiling import compile_networks
 
 # torch's compiler looks at the gradient of each tensor that it meets, and makes functions to look into them.
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor"),
     pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not be instantiated"),
 ]

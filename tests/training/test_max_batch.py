@@ -219,6 +219,7 @@ def test_the_line_goes_through_the_last_two():
     assert estimate([Measured(1, GIB), Measured(2, None)], 3 * GIB) == 1
 
 
+@pytest.mark.long
 def test_small_steps_in_another_process_give_an_estimate_that_a_step_confirms(recipe, monkeypatch, said):
     monkeypatch.setattr(module, "free_memory", lambda: (1200 * 2**20, "a test"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the tests themselves: threads of a busy machine wait for each other
