@@ -426,10 +426,15 @@ def load_network(
     path = network_path(run, weights, step)
     # The weights come from the file: whatever the recipe started from need not be there any more.
     spec = from_scratch(NETWORKS, recipe.network, "network")
+    return built_from(path, spec, space_in(run).classes).to(device).eval()
+
+
+def built_from(path: Path, spec: dict[str, Any], class_names: Sequence[str]) -> Network:
+    """The network of a spec with the tensors of a file of ours, which are all that it has: nothing is drawn for it."""
     with Undrawn():
-        network = build(NETWORKS, spec, "network", class_names=space_in(run).classes)
+        network = build(NETWORKS, spec, "network", class_names=class_names)
     fill(network, read_tensors(path), path)
-    return network.to(device).eval()
+    return network
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -22,14 +22,12 @@ from segda.conversion.to_theirs import WEIGHTS, write_segformer
 from segda.errors import WeightsError
 from segda.exporting.about import NAME, About, Runner, about_from
 from segda.ground.safe_yaml import read_json
-from segda.networks import NETWORKS
 from segda.networks.encoders.mit import MITS
 from segda.networks.network import Network
 from segda.networks.weights.files import save_tensors
 from segda.networks.weights.hugging_face import CONFIG, normalisation
 from segda.networks.weights.layouts import LAYOUTS, to_theirs
-from segda.recipes.build import build
-from segda.run import fill, read_tensors
+from segda.run import built_from
 
 LAYOUT = "huggingface"
 SEGFORMER = "segformer"
@@ -78,9 +76,7 @@ def open_folder(folder: Path) -> tuple[About, Runner]:
 
 def ours(folder: Path, about: About) -> Any:
     """RGB in [0, 1] -> logits at the image's size, of the network that segda builds."""
-    network = build(NETWORKS, about.network, "network", class_names=tuple(about.classes))
-    fill(network, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
-    return network.eval().infer
+    return built_from(folder / WEIGHTS, about.network, tuple(about.classes)).eval().infer
 
 
 def theirs(folder: Path) -> Any:
