@@ -19,7 +19,7 @@ from segda.errors import DataError, RecipeError
 from segda.evaluation.inference import in_boxes, sizes_scaled
 from segda.evaluation.look import Eye
 from segda.evaluation.protocol import Statistics
-from segda.evaluation.statistics import Moments, adopt_statistics, batches, learning_norms, norms_of
+from segda.evaluation.statistics import Moments, adopt_exact, adopt_statistics, batches, learning_norms, norms_of
 from segda.networks import NETWORKS
 from segda.recipes.build import build
 from segda.scene import Scene
@@ -206,6 +206,20 @@ def test_all_views_of_an_image_count_as_the_evaluation_takes_them(how):
     mean, variance = moments_of(np.concatenate(values, axis=1)[None])
     np.testing.assert_allclose(network.first.running_mean.numpy(), mean, rtol=1e-5)
     np.testing.assert_allclose(network.first.running_var.numpy(), variance, rtol=1e-5)
+
+
+def test_of_two_sets_each_image_counts_once_and_no_batch_has_both():
+    network = Two()
+    sets = [Pictures(*[(6, 9)] * 3), Pictures(*[(8, 4)] * 10)]
+    assert adopt_exact(eye(network), sets) == 2
+    pixels = [[images.read(i).image.double().numpy() / 255 for i in range(len(images))] for images in sets]
+    mean, variance = moments_of(np.concatenate([one.reshape(3, -1) for one in chain(*pixels)], axis=1)[None])
+    np.testing.assert_allclose(network.first.running_mean.numpy(), mean, rtol=1e-5)
+    np.testing.assert_allclose(network.first.running_var.numpy(), variance, rtol=1e-5)
+    seen = []
+    network.first.register_forward_pre_hook(lambda norm, given: seen.append(given[0].shape))
+    adopt_exact(eye(network), sets)
+    assert seen == [(3, 3, 6, 9), (5, 3, 8, 4), (5, 3, 8, 4)]
 
 
 def test_batch_norms_that_training_left_alone_are_left_alone_unless_they_are_named():

@@ -71,7 +71,14 @@ class Moments:
 def adopt_statistics(
     eye: Eye, images: DataSet, norms: Sequence[_BatchNorm] | None = None, title: str = ""
 ) -> Statistics:
-    """Replaces the running mean and variance of a network's batch norms by those of a data set's images.
+    """Replaces the statistics of a network's batch norms by those of a data set's images, see `adopt_exact`."""
+    reached = adopt_exact(eye, [images], norms, title)
+    return Statistics(images.spec, len(images), reached, len(norms_of(eye.network)))
+
+
+def adopt_exact(eye: Eye, sets: Sequence[DataSet], norms: Sequence[_BatchNorm] | None = None, title: str = "") -> int:
+    """Replaces the running mean and variance of a network's batch norms by those of all images of some data sets, and
+    returns how many batch norms that are.
 
     norms: which; None: all that learn statistics in training (see `learning_norms`). Of those, one that no image
     reaches keeps what it has, such as a batch norm of a head that is for training alone.
@@ -83,9 +90,9 @@ def adopt_statistics(
 
     is what is stored, see Moments. What reaches a batch norm depends on those before it. The paper leaves open by what
     these normalise meanwhile: here by the mean and variance of the batch, as in training, in one pass over the images.
-    Batches hold BATCH images or fewer, of one size, see `batches`. So the result does not depend on them where no such
-    batch norm follows another; if one batch holds all images, it is exact at every depth: in the network that comes out
-    each batch norm's values have its running mean and variance.
+    Batches hold BATCH images or fewer, of one set and one size, see `batches`. So the result does not depend on them
+    where no such batch norm follows another; if one batch holds all images, it is exact at every depth: in the network
+    that comes out each batch norm's values have its running mean and variance.
 
     No label is read, no random number drawn, nothing but those buffers changed, and in case of an error not even they.
     Of several processes, each that calls this sees all images and gets the same. RecipeError for a network without such
@@ -93,29 +100,34 @@ def adopt_statistics(
     """
     network, settings = eye.network, eye.settings
     norms = learning_norms(network) if norms is None else norms
-    together = batches([tuple(sizes_scaled(images.size(i), settings)) for i in range(len(images))])
-    if min(map(len, together), default=0) < network.least_images:
-        raise DataError(
-            f"{images.spec}: a batch of one image is too few for statistics: this network has batch norm after pooling "
-            "to one cell, which has nothing to compare in one image; choose data with two images or more of each size"
-        )
+    found = []
+    for images in sets:
+        together = batches([tuple(sizes_scaled(images.size(i), settings)) for i in range(len(images))])
+        if min(map(len, together), default=0) < network.least_images:
+            raise DataError(
+                f"{images.spec}: a batch of one image is too few for statistics: this network has batch norm after "
+                "pooling to one cell, which has nothing to compare in one image; choose data with two images or more "
+                "of each size"
+            )
+        found.append((images, together))
 
     def boxed(sight: Sight) -> list[Tensor]:
         return in_boxes(sight.scene.image, settings)
 
     # Not split: to add up what the processes found would depend on their number, in the last bit.
-    order = [i for batch in together for i in batch]
-    shown = look([], images, boxed, title=title or f"{images.spec} statistics", indices=order, split=False)
     with resting([network]), _watched(norms) as moments:
-        for batch in together:
-            for scale in zip(*islice(shown, len(batch)), strict=True):
-                _pass(eye, stack([Scene(image) for image in scale]).to(eye.device).image)
+        for images, together in found:
+            order = [i for batch in together for i in batch]
+            shown = look([], images, boxed, title=title or f"{images.spec} statistics", indices=order, split=False)
+            for batch in together:
+                for scale in zip(*islice(shown, len(batch)), strict=True):
+                    _pass(eye, stack([Scene(image) for image in scale]).to(eye.device).image)
     reached = {norm: seen for norm, seen in moments.items() if seen.count}
     for norm, seen in reached.items():
         assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(seen.mean)
         norm.running_var.copy_(seen.variance)
-    return Statistics(images.spec, len(images), len(reached), len(norms_of(network)))
+    return len(reached)
 
 
 def norms_of(network: Network) -> list[_BatchNorm]:

@@ -18,7 +18,7 @@ with its pseudo-labels of a mean teacher. The first `begin` steps are source-onl
         minimise cross entropy on the recoloured source
         if t >= begin:
             label the target with the teacher; select pixels by the entropy of their class
-            paste source classes into it; recolour
+            paste source classes into it, in their own colours or the target's; recolour
             minimise cross entropy on the mixed images over the selected pixels (+ balance)
 """
 
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from segda.methods.method import Method
 from segda.networks.network import Network
+from segda.parts.colour_transfer import PasteColours
 from segda.parts.entropy import Balance, balance, entropy, entropy_summary
 from segda.parts.losses import supervised
 from segda.parts.masking import MaskingSettings
@@ -44,6 +45,7 @@ class EASE(Method):
     """decay: of the teacher. floor: nats; below it a pixel counts whatever its class. momentum: of running medians;
     None takes the step's. begin: the first step of self-training. classes_of, photometric: of the mix, as DACS's.
     source_photometric: how source images are recoloured and blurred, in all steps; None leaves them as they are.
+    paste_colours: whose colours the pasted classes have, their own or the target image's.
     balance: EBDA's term on the mixed images; None has none.
     masking: a masked pass as MIC's after the mix; None has none.
     """
@@ -62,6 +64,7 @@ class EASE(Method):
         source_photometric: Photometric | None,
         balance: Balance | None,
         momentum: float | None = None,
+        paste_colours: PasteColours = "source",
         masking: MaskingSettings | None = None,
     ):
         super().__init__()
@@ -77,6 +80,7 @@ class EASE(Method):
             classes_of=classes_of,
             photometric=photometric,
             source_photometric=source_photometric,
+            paste_colours=paste_colours,
             masking=masking,
         )
 

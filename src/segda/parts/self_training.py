@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from segda.distributed.shares import Share
 from segda.errors import RecipeError
 from segda.networks.network import Network, Output
+from segda.parts.colour_transfer import PasteColours, with_colours_of
 from segda.parts.entropy import entropy_summary
 from segda.parts.feature_distance import AtStart, FeatureDistance, FeatureDistanceSettings
 from segda.parts.masking import Masking, MaskingSettings
@@ -52,6 +53,8 @@ class MixSettings(TypedDict):
     """How source images are recoloured and blurred, outside the mix; None leaves them as they are."""
     target_photometric: NotRequired[Colours | None]
     """How target images are recoloured before classes are pasted into them; None leaves them as they are."""
+    paste_colours: NotRequired[PasteColours]
+    """Whose colours the pasted pixels have, see parts/colour_transfer.py; `source`, their own, if it is left out."""
     teacher_mirror: NotRequired[bool]
     """Whether the teacher says the mean of an image's probabilities and its mirror image's."""
     teacher_after: NotRequired[bool]
@@ -81,6 +84,7 @@ class SelfTraining(nn.Module):
         begin: int = 0,
         source_photometric: Colours | None = None,
         target_photometric: Colours | None = None,
+        paste_colours: PasteColours = "source",
         teacher_mirror: bool = False,
         teacher_after: bool = False,
         feature_distance: FeatureDistanceSettings | None = None,
@@ -98,6 +102,7 @@ class SelfTraining(nn.Module):
         self.photometric = photometric
         self.source_photometric = source_photometric
         self.target_photometric = target_photometric
+        self.paste_colours = paste_colours
         self.feature_distance = None if feature_distance is None else FeatureDistance(student, feature_distance)
         self.masking = None if masking is None else Masking(student, masking, photometric)
 
@@ -132,7 +137,10 @@ class SelfTraining(nn.Module):
             pseudo = pseudo.replace(
                 image=photometric(pseudo.image, self.target_photometric, share=share, which="target")
             )
-        mixed = class_mix(batch.source, pseudo, classes_of=self.classes_of, share=share)
+        source = batch.source
+        if self.paste_colours == "target":
+            source = source.replace(image=with_colours_of(source.image, pseudo.image))
+        mixed = class_mix(source, pseudo, classes_of=self.classes_of, share=share)
         which: Images = "" if self.source_photometric is None else "second"
         return mixed.replace(image=photometric(mixed.image, self.photometric, share=share, which=which))
 

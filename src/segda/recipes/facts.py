@@ -48,6 +48,7 @@ def refuse_unfit(recipe: Recipe, where: str, add_to: str) -> None:
         "network": bool(recipe.network),
         "optim": recipe.optim is not None,
         "start": recipe.start is not None,
+        "exact_statistics": bool(recipe.exact_statistics),
         "activation_checkpointing": recipe.activation_checkpointing,
         "compile": recipe.compile,
         "shard": recipe.shard,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -78,6 +78,10 @@ class Recipe(Block):
     """Steps between two checkpoints, of which the last is kept and `keep` older ones."""
     keep: int = Field(0, ge=0)
     """Older checkpoints that are kept beside the last."""
+    exact_statistics: list[Literal["source", "target"]] = Field([])
+    """Of whose images the student's batch norms have the statistics in the end, in place of running means over the
+    crops of the last steps: whole images, as they are measured, each counted once. Those that training leaves alone
+    keep their own. Empty: the running means stay."""
     keep_every: int = Field(0, ge=0)
     """Steps between two snapshots of the student, and of the teacher where there is one; all are kept. 0: none."""
     logger: LoggerName | None = None
@@ -97,6 +101,19 @@ class Recipe(Block):
         if wrong := unknown_device(name):
             raise ValueError(wrong)
         return name
+
+    @model_validator(mode="after")
+    def _exact_statistics_are_of_what_is_read(self) -> Recipe:
+        told = self.exact_statistics
+        if len(set(told)) < len(told):
+            raise ValueError(f"exact_statistics: {', '.join(told)}: names a domain twice; name each once")
+        if "source" in told and self.data.source is None:
+            raise ValueError("exact_statistics: source: the recipe has no data.source; name the target alone")
+        if told and self.data.on_bad_image == "skip":
+            raise ValueError(
+                "exact_statistics: reads every image, and data.on_bad_image is skip; remove one of the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _rates_last_to_the_end(self) -> Recipe:

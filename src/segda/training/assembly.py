@@ -27,6 +27,7 @@ from segda.data.stream.loading import loader
 from segda.data.stream.stream import References, Stream
 from segda.distributed import group, sharding, sync
 from segda.errors import RecipeError, RunError, WeightsError
+from segda.evaluation.statistics import learning_norms
 from segda.ground.hardware import leave_cores, pick_device, pick_precision
 from segda.ground.paths import expanded
 from segda.ground.trust import trusting
@@ -309,6 +310,8 @@ def build_parts(recipe: Recipe, root: Path, fresh: bool) -> Parts:
     method = build_method(recipe, space, fresh)
     if fresh and method.has_student():
         log.info(method.student.origin)
+    if recipe.exact_statistics:
+        learning_norms(method.student, "exact_statistics: the student", "leave them out")
     held = [module for module in method.modules() if isinstance(module, Frozen)]
     for network in (*given_in(method).values(), *held):
         log.info(network.origin)

@@ -18,10 +18,15 @@ from segda import run as runs
 from segda.distributed import group, sharding, sync
 from segda.errors import RunFailure, kept
 from segda.evaluation.domains import domains_of, with_domain
+from segda.evaluation.look import Eye
 from segda.evaluation.measure import evaluate_network
 from segda.evaluation.metrics import Report
+from segda.evaluation.statistics import adopt_exact
 from segda.ground.hardware import autocast, peak_memory
 from segda.ground.progress import track
+from segda.networks import NETWORKS
+from segda.networks.network import Network
+from segda.recipes.build import from_scratch
 from segda.recipes.recipe import Recipe
 from segda.reporting.tables import percent
 from segda.reporting.words import meanings
@@ -155,14 +160,41 @@ def save_product(training: Training, product: str, path: Path, tensors: Mapping[
         runs.save_product(path, recipe.method, training.t, tensors)
 
 
+def finish(training: Training, run: Path) -> None:
+    """Gives the student that the run keeps the exact statistics that the recipe asks for. The last checkpoint keeps the
+    running ones: a training that goes on from it does as if nothing had happened, and to do this again changes nothing.
+
+    Each process does the same with all images; the first writes.
+    """
+    recipe, stream = training.recipe, training.stream
+    if not recipe.exact_statistics:
+        return
+    assert stream is not None
+    domains = {"source": stream.source, "target": stream.target}
+    sets = [images for name in recipe.exact_statistics if (images := domains[name]) is not None]
+    network = _as_saved(training, run, "student")
+    eye = Eye(network, recipe.evaluate, training.device, autocast(training.device, training.precision))
+    said = " and ".join(f"{len(images)} images of {images.spec}" for images in sets)
+    norms = group.all_succeed(lambda: adopt_exact(eye, sets, title="exact statistics"))
+    group.on_rank_zero(save_product, training, "student", runs.product_path(run, "student"), network.state_dict())
+    log.info(f"student: {norms} batch norm{'s' * (norms > 1)} with the statistics of {said}")
+
+
+def _as_saved(training: Training, run: Path, which: runs.Which) -> Network:
+    """A network as the run has it on the disk, ready to be asked."""
+    spec = from_scratch(NETWORKS, training.recipe.network, "network")
+    classes = training.segmenters()[which].class_names
+    return runs.built_from(runs.product_path(run, which), spec, classes).to(training.device).eval()
+
+
 def score(training: Training, run: Path) -> list[Report]:
     """Scores student and teacher on the recipe's data sets and logs their mIoU; says the student's, if there is one."""
     precision = str(training.precision).removeprefix("torch.")
     reports = []
     # Shards have been saved just before, whole; each process scores its own images with a network of its own.
+    saved = training.sharded or bool(training.recipe.exact_statistics)
     networks = {
-        which: runs.load_network(run, which, training.device) if training.sharded else network
-        for which, network in training.segmenters().items()
+        which: _as_saved(training, run, which) if saved else network for which, network in training.segmenters().items()
     }
     domains = domains_of([dataset.spec for dataset in training.scored], [training.recipe])
     for dataset in sorted(training.scored, key=lambda one: list(domains).index(one.spec)):

@@ -155,6 +155,7 @@ def _to_the_end(training: assembly.Training, out: Path, facts: dict[str, Any], s
         if due and group.from_rank_zero(lambda: not runs.scored_at(out, training.t)):
             loop.score(training, out)
         loop.run_steps(training, out, stopping)
+        loop.finish(training, out)
         scores = loop.score(training, out)
         facts = facts | {"peak_memory": peak_memory(training.device)}
         group.on_rank_zero(_report, training, out, facts, scores)
