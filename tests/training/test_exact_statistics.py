@@ -20,6 +20,7 @@ from segda.errors import Interrupted, RecipeError
 from segda.evaluation.look import Eye
 from segda.evaluation.statistics import adopt_exact
 from segda.recipes.recipe import parse_recipe
+from segda.reporting.watched import Readable, observe, read_watched, readable
 
 BOTH = "exact_statistics=[source, target]"
 
@@ -62,6 +63,21 @@ def test_what_is_scored_is_what_is_kept(camvid, tmp_path):
     measured = {report.protocol.weights: report for report in evaluate(run, [spec], camvid, precision="32")}
     for one in scored:
         assert one["counts"] == measured[one["protocol"]["weights"]].to_json()["counts"]
+
+
+def test_the_report_shows_the_target_as_that_student_sees_it(camvid, tmp_path):
+    run = tmp_path / "run"
+    recipe = trained(camvid, run, BOTH, "evaluate.report_images=2", "steps=20", "log_every=10")
+    watched = read_watched(run)
+    assert [moment.step for moment in watched.moments] == [10, 20]
+    target = open_data("camvid:train:dusk", camvid)
+    eye = Eye(runs.load_network(run), recipe.evaluate, torch.device("cpu"), nullcontext())
+    now = observe(eye, Readable(target, readable(target, 2)), 20)
+    assert watched.moments[-1].entropy == now.entropy and watched.moments[-1].shares == now.shares
+    plain = tmp_path / "plain"
+    trained(camvid, plain, "evaluate.report_images=2", "steps=20", "log_every=10")
+    assert read_watched(plain).moments[-1].entropy != now.entropy
+    assert read_watched(plain).moments[0] == watched.moments[0]
 
 
 def test_a_run_that_was_stopped_or_is_resumed_at_its_end_has_the_same(camvid, tmp_path):

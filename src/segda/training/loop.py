@@ -178,6 +178,7 @@ def finish(training: Training, run: Path) -> None:
     norms = group.all_succeed(lambda: adopt_exact(eye, sets, title="exact statistics"))
     group.on_rank_zero(save_product, training, "student", runs.product_path(run, "student"), network.state_dict())
     log.info(f"student: {norms} batch norm{'s' * (norms > 1)} with the statistics of {said}")
+    Watch(training, run).look_again(network)
 
 
 def _as_saved(training: Training, run: Path, which: runs.Which) -> Network:

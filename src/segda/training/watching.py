@@ -55,6 +55,11 @@ class Watch:
         tensors = sharding.gather_full(networks[which].state_dict()) if training.sharded else None
         return group.from_rank_zero(lambda: self._look(networks[which], tensors))
 
+    def look_again(self, network: Network) -> None:
+        """At a network that the student was made to after this step, in place of what was seen of it before."""
+        if self.training.t in self.moments:
+            group.on_rank_zero(self._look, network, None)
+
     def _look(self, network: Network, tensors: Mapping[str, Tensor] | None) -> dict[str, float]:
         training = self.training
         recipe, t = training.recipe, training.t
