@@ -2,7 +2,9 @@
 
 AdaBN (Li, Wang, Shi, Liu and Hou, "Revisiting Batch Normalization For Practical Domain Adaptation", 2016, algorithm 1):
 the running mean and variance of each batch norm become those of the target's images. Nothing is learnt, no label is
-read. So it is the yardstick beside every gain of adaptation.
+read. So it is the yardstick beside every gain of adaptation. `exact_statistics` of a recipe does the same after the
+last step, of source and target: running means over a few crops are noisy (Wu and Johnson, "Rethinking 'Batch' in
+BatchNorm", 2021, sec. 3: PreciseBN).
 
 Where we part from the paper: it replaces the statistics of all batch norms; here those that training left alone
 (`network.norm: frozen`, `network.freeze`) are left alone, unless they are named.
