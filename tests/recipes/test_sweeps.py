@@ -162,7 +162,7 @@ SHIPPED = {
     "daformer_strategies": 21,
     "ease_balance": 6 * 2 * 3,
     "ebda_benchmarks": 5 * 3,
-    "growth": 2 * 2 * 3,
+    "growth": 2 * 2 * 4,
     "snapshots_camvid": 6 * 2,
     "snapshots_streets": 5 * 2,
     "streets_imagenet": 4 * 3,
