@@ -2,7 +2,8 @@
 
     python benchmarks/growth.py OUT.png RUN...
 
-Of the students, as their reports have it; a line for each method. Runs of one method and length are seeds: the line
+Of the students, as their reports have it; a line for each method, and one of its own, AdaBN, where they were measured
+with the statistics of other images (`segda evaluate --statistics`). Runs of one method and length are seeds: the line
 goes through their means.
 """
 
@@ -30,8 +31,9 @@ def read(runs: list[Path]) -> Scores:
         for file in sorted((run / "reports").glob("*.json")):
             for report in json.loads(file.read_text()):
                 protocol = report["protocol"]
-                if protocol["weights"] == "student" and not protocol.get("statistics"):
-                    scores[protocol["data"]][recipe.method["name"]][recipe.steps].append(100 * report["miou"])
+                if protocol["weights"] == "student":
+                    line = recipe.method["name"] + (", AdaBN" if protocol.get("statistics") else "")
+                    scores[protocol["data"]][line][recipe.steps].append(100 * report["miou"])
     return scores
 
 
