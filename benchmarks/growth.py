@@ -28,6 +28,8 @@ def read(runs: list[Path]) -> Scores:
     scores: Scores = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for run in runs:
         recipe = load_recipe_of(run)
+        for data in recipe.evaluate.data:
+            scores[data]  # in the recipe's order, the target first
         for file in sorted((run / "reports").glob("*.json")):
             for report in json.loads(file.read_text()):
                 protocol = report["protocol"]
