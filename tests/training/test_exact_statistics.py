@@ -25,8 +25,8 @@ from segda.reporting.watched import Readable, observe, read_watched, readable
 BOTH = "exact_statistics=[source, target]"
 
 
-def trained(root, out, *settings, method="ease", **how):
-    recipe = small_recipe(root, method).override("steps=4", "evaluate.report_images=0", *settings)
+def trained(root, out, *settings, **how):
+    recipe = small_recipe(root, "ease").override("steps=4", "evaluate.report_images=0", *settings)
     train(recipe, out, **how)
     return recipe
 

@@ -25,7 +25,6 @@ def with_colours_of(image: Tensor, other: Tensor) -> Tensor:
     RGB, where the paper has the l-alpha-beta space: its channels are nearly independent, those of RGB are not.
     """
     image, other = image.float(), other.float()
-    (spread, mean), (their_spread, their_mean) = (
-        (one.std((2, 3), correction=0, keepdim=True), one.mean((2, 3), keepdim=True)) for one in (image, other)
-    )
+    mean, their_mean = (one.mean((2, 3), keepdim=True) for one in (image, other))
+    spread, their_spread = (one.std((2, 3), correction=0, keepdim=True) for one in (image, other))
     return ((image - mean) * (their_spread / spread.clamp(min=LEAST)) + their_mean).clamp(0, 1)

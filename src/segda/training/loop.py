@@ -24,9 +24,6 @@ from segda.evaluation.metrics import Report
 from segda.evaluation.statistics import adopt_exact
 from segda.ground.hardware import autocast, peak_memory
 from segda.ground.progress import track
-from segda.networks import NETWORKS
-from segda.networks.network import Network
-from segda.recipes.build import from_scratch
 from segda.recipes.recipe import Recipe
 from segda.reporting.tables import percent
 from segda.reporting.words import meanings
@@ -166,26 +163,18 @@ def finish(training: Training, run: Path) -> None:
 
     Each process does the same with all images; the first writes.
     """
-    recipe, stream = training.recipe, training.stream
+    recipe = training.recipe
     if not recipe.exact_statistics:
         return
-    assert stream is not None
-    domains = {"source": stream.source, "target": stream.target}
-    sets = [images for name in recipe.exact_statistics if (images := domains[name]) is not None]
-    network = _as_saved(training, run, "student")
+    opened = training.sets()
+    sets = [opened[f"data.{name}.set"] for name in recipe.exact_statistics]
+    network = runs.load_network(run, "student", training.device)
     eye = Eye(network, recipe.evaluate, training.device, autocast(training.device, training.precision))
     said = " and ".join(f"{len(images)} images of {images.spec}" for images in sets)
     norms = group.all_succeed(lambda: adopt_exact(eye, sets, title="exact statistics"))
     group.on_rank_zero(save_product, training, "student", runs.product_path(run, "student"), network.state_dict())
     log.info(f"student: {norms} batch norm{'s' * (norms > 1)} with the statistics of {said}")
     Watch(training, run).look_again(network)
-
-
-def _as_saved(training: Training, run: Path, which: runs.Which) -> Network:
-    """A network as the run has it on the disk, ready to be asked."""
-    spec = from_scratch(NETWORKS, training.recipe.network, "network")
-    classes = training.segmenters()[which].class_names
-    return runs.built_from(runs.product_path(run, which), spec, classes).to(training.device).eval()
 
 
 def score(training: Training, run: Path) -> list[Report]:
@@ -195,7 +184,8 @@ def score(training: Training, run: Path) -> list[Report]:
     # Shards have been saved just before, whole; each process scores its own images with a network of its own.
     saved = training.sharded or bool(training.recipe.exact_statistics)
     networks = {
-        which: _as_saved(training, run, which) if saved else network for which, network in training.segmenters().items()
+        which: runs.load_network(run, which, training.device) if saved else network
+        for which, network in training.segmenters().items()
     }
     domains = domains_of([dataset.spec for dataset in training.scored], [training.recipe])
     for dataset in sorted(training.scored, key=lambda one: list(domains).index(one.spec)):
