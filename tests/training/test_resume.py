@@ -266,6 +266,22 @@ def test_a_run_cannot_go_on_beyond_its_end(plain, tmp_path):
     assert runs.step_of(tmp_path / "run") == 5
 
 
+def test_a_run_that_is_done_does_not_take_on_what_it_never_learnt_by(plain, tmp_path):
+    run = tmp_path / "run"
+    train(plain, run)
+    before = content(run)
+    with pytest.raises(
+        RunError, match=r"has done its last step.*\(optim.lr: 0.001 then, 0.0005 now\); use a new --out"
+    ):
+        train(plain.override("optim.lr=5e-4"), run, resume=True, allow_changed=["optim"])
+    assert content(run) == before and runs.load_recipe_of(run).optim.lr == 1e-3
+    measured = plain.override("evaluate.flip=true", "log_every=3")
+    train(measured, run, resume=True, allow_changed=["evaluate"])
+    assert runs.load_recipe_of(run).evaluate.flip
+    train(plain.override("optim.lr=5e-4", "steps=5"), run, resume=True, allow_changed=["optim", "steps", "evaluate"])
+    assert runs.step_of(run) == 5
+
+
 def test_other_code_is_one_line_of_warning(plain, tmp_path, monkeypatch, warned):
     train(plain, tmp_path / "run")
     train(plain, tmp_path / "run", resume=True)

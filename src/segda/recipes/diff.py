@@ -47,6 +47,20 @@ def admit(out: Path, begun_with: Recipe, recipe: Recipe, allowed: Sequence[str] 
     return changed
 
 
+AT_THE_END = ("steps", "exact_statistics", "evaluate", "device", "precision", "compile", "shard")
+"""Keys, beside the FREE ones, that have a part in what is still done with a run whose last step is done."""
+
+
+def refuse_too_late(out: Path, changed: Changes) -> None:
+    """RunError where a run in `out` that has done all its steps would be said to have learnt by what it never did."""
+    late = {key: change for key, change in changed.items() if not _within(key, AT_THE_END)}
+    if late:
+        raise RunError(
+            f"{out} has done its last step, so it would learn nothing of what is changed ({told(late)}); use a new "
+            "--out, put an older checkpoint in place of last.pt, or train on: --set steps=N --allow-changed steps"
+        )
+
+
 PROCESSES = "processes"
 """What is allowed to change with it is no key of a recipe: how many processes share a step."""
 

@@ -66,6 +66,10 @@ class Recipe(Block):
     """Passes of data.batch scenes whose gradients make a step: as a batch so many times as large (batch norm apart)."""
     sync_batchnorm: bool = False
     """Whether batch norm sees the scenes of all processes (torchrun) as one batch, or each its own."""
+    exact_statistics: list[Literal["source", "target"]] = Field([])
+    """Of whose images the student's batch norms have the statistics in the end, in place of running means over the
+    crops of the last steps: whole images, as they are measured, each counted once. Those that training leaves alone
+    keep their own. Empty: the running means stay."""
     shard: bool = False
     """Whether each process keeps but a part of all weights (FSDP2), for encoders that fit no device otherwise."""
     compare_every: int = Field(200, ge=1)
@@ -78,10 +82,6 @@ class Recipe(Block):
     """Steps between two checkpoints, of which the last is kept and `keep` older ones."""
     keep: int = Field(0, ge=0)
     """Older checkpoints that are kept beside the last."""
-    exact_statistics: list[Literal["source", "target"]] = Field([])
-    """Of whose images the student's batch norms have the statistics in the end, in place of running means over the
-    crops of the last steps: whole images, as they are measured, each counted once. Those that training leaves alone
-    keep their own. Empty: the running means stay."""
     keep_every: int = Field(0, ge=0)
     """Steps between two snapshots of the student, and of the teacher where there is one; all are kept. 0: none."""
     logger: LoggerName | None = None

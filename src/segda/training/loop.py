@@ -181,8 +181,10 @@ def score(training: Training, run: Path) -> list[Report]:
     """Scores student and teacher on the recipe's data sets and logs their mIoU; says the student's, if there is one."""
     precision = str(training.precision).removeprefix("torch.")
     reports = []
-    # Shards have been saved just before, whole; each process scores its own images with a network of its own.
-    saved = training.sharded or bool(training.recipe.exact_statistics)
+    # Shards have been saved just before, whole; each process scores its own images with a network of its own. In the
+    # end the saved student may have exact statistics, see `finish`.
+    finished = training.t == training.recipe.steps and bool(training.recipe.exact_statistics)
+    saved = training.sharded or finished
     networks = {
         which: runs.load_network(run, which, training.device) if saved else network
         for which, network in training.segmenters().items()
