@@ -1,4 +1,4 @@
-# make demo   train, compare and report on rendered streets, from an empty folder (about five minutes on two cores)
+# make demo   train, compare and report on rendered streets, from an empty folder (five to ten minutes on two cores)
 # make test   run all tests but the longest, from nothing (make test-long runs those)
 # make lint   format, lint and types
 # make docs   the site, in build/site; the notebooks are executed

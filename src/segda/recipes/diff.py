@@ -26,10 +26,16 @@ device and precision are not among them: with another one, the same step has oth
 """
 
 
-def admit(out: Path, begun_with: Recipe, recipe: Recipe, allowed: Sequence[str] = ()) -> Changes:
+AT_THE_END = ("steps", "exact_statistics", "evaluate", "device", "precision", "compile", "shard")
+"""Keys, beside the FREE ones, that have a part in what is still done with a run whose last step is done."""
+
+
+def admit(out: Path, begun_with: Recipe, recipe: Recipe, allowed: Sequence[str] = (), done: bool = False) -> Changes:
     """The changes that are `allowed` (keys, or blocks of them) of a run in `out` that is to go on; not the FREE ones.
 
-    RunError when there are others. RecipeError for an allowed key that no recipe has.
+    done: the run has done its last step, so that it may change only AT_THE_END: its recipe would otherwise say that
+    it has learnt by what it never did. RunError when there are other changes. RecipeError for an allowed key that no
+    recipe has.
     """
     before, now = begun_with.model_dump(mode="json"), recipe.model_dump(mode="json")
     known = _keys(before) | _keys(now)
@@ -37,6 +43,13 @@ def admit(out: Path, begun_with: Recipe, recipe: Recipe, allowed: Sequence[str] 
         if name not in known | {PROCESSES, FILES}:
             raise RecipeError(f"--allow-changed {name}: no such key{nearest(name, known)}")
     changed = {key: change for key, change in differences(before, now).items() if not _within(key, FREE)}
+    late = {key: change for key, change in changed.items() if done and not _within(key, AT_THE_END)}
+    if late:
+        raise RunError(
+            f"{out} was begun with another recipe ({told(late)}) and has done its last step, so it would learn nothing "
+            "of the change; change it back, use a new --out, put an older checkpoint in place of last.pt, or train on: "
+            "--set steps=N --allow-changed steps"
+        )
     refused = {key: change for key, change in changed.items() if not _within(key, allowed)}
     if refused:
         options = " ".join(f"--allow-changed {key}" for key in refused)
@@ -45,20 +58,6 @@ def admit(out: Path, begun_with: Recipe, recipe: Recipe, allowed: Sequence[str] 
             f"the changed one: --resume {options}"
         )
     return changed
-
-
-AT_THE_END = ("steps", "exact_statistics", "evaluate", "device", "precision", "compile", "shard")
-"""Keys, beside the FREE ones, that have a part in what is still done with a run whose last step is done."""
-
-
-def refuse_too_late(out: Path, changed: Changes) -> None:
-    """RunError where a run in `out` that has done all its steps would be said to have learnt by what it never did."""
-    late = {key: change for key, change in changed.items() if not _within(key, AT_THE_END)}
-    if late:
-        raise RunError(
-            f"{out} has done its last step, so it would learn nothing of what is changed ({told(late)}); use a new "
-            "--out, put an older checkpoint in place of last.pt, or train on: --set steps=N --allow-changed steps"
-        )
 
 
 PROCESSES = "processes"

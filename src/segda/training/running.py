@@ -21,7 +21,7 @@ from segda.ground.atomic import write_text
 from segda.ground.hardware import environment, peak_memory, pick_device
 from segda.ground.trust import read_from
 from segda.parts.given import given_in
-from segda.recipes.diff import Changes, admit, admit_files, admit_processes, refuse_too_late, told
+from segda.recipes.diff import Changes, admit, admit_files, admit_processes, told
 from segda.recipes.recipe import Recipe, parse_recipe
 from segda.reporting import watched
 from segda.reporting.comparison import beside
@@ -102,9 +102,7 @@ def _found(
     checkpoint.check_form(state, last)
     with read_from(out):
         begun_with = parse_recipe(state["recipe"], str(last))
-    changes = admit(out, begun_with, recipe, allow_changed)
-    if state["t"] == recipe.steps:
-        refuse_too_late(out, changes)
+    changes = admit(out, begun_with, recipe, allow_changed, done=state["t"] == recipe.steps)
     refuse_other_classes(out, recipe)
     return state, changes | admit_processes(out, state["made_by"]["processes"], group.world(), allow_changed)
 
