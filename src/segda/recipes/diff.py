@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,19 @@ def admit(out: Path, begun_with: Recipe, recipe: Recipe, allowed: Sequence[str] 
         raise RunError(
             f"{out} was begun with another recipe ({told(late)}) and has done its last step, so it would learn nothing "
             "of the change; change it back, use a new --out, put an older checkpoint in place of last.pt, or train on: "
-            "--set steps=N --allow-changed steps"
+            f"--resume --set steps=N {_allowing(['steps', *late])}"
         )
     refused = {key: change for key, change in changed.items() if not _within(key, allowed)}
     if refused:
-        options = " ".join(f"--allow-changed {key}" for key in refused)
         raise RunError(
             f"{out} was begun with another recipe ({told(refused)}); change it back, use a new --out, or go on with "
-            f"the changed one: --resume {options}"
+            f"the changed one: --resume {_allowing(refused)}"
         )
     return changed
+
+
+def _allowing(keys: Iterable[str]) -> str:
+    return " ".join(f"--allow-changed {key}" for key in keys)
 
 
 PROCESSES = "processes"
