@@ -1,4 +1,4 @@
-"""How runs of several lengths do: a table, and a figure of mIoU over steps, one panel for each data set of the recipes.
+"""How runs of several lengths do: a table, and a figure of mIoU over steps, one panel for each scored data set.
 
     python benchmarks/growth.py OUT.png RUN...
 
@@ -25,14 +25,15 @@ Scores = dict[str, dict[str, dict[int, list[float]]]]
 
 
 def read(runs: list[Path]) -> Scores:
-    recipes = {run: load_recipe_of(run) for run in runs}
-    scored = [data for recipe in recipes.values() for data in recipe.evaluate.data]  # the target first, in each
-    scores: Scores = {data: defaultdict(lambda: defaultdict(list)) for data in scored}
-    for run, recipe in recipes.items():
+    scores: Scores = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for run in runs:
+        recipe = load_recipe_of(run)
+        for data in recipe.evaluate.data:
+            scores[data]  # in the recipe's order, the target first
         for file in sorted((run / "reports").glob("*.json")):
             for report in json.loads(file.read_text()):
                 protocol = report["protocol"]
-                if protocol["weights"] == "student" and protocol["data"] in scores:
+                if protocol["weights"] == "student":
                     line = recipe.method["name"] + (", AdaBN" if protocol.get("statistics") else "")
                     scores[protocol["data"]][line][recipe.steps].append(100 * report["miou"])
     return scores
